@@ -1,0 +1,288 @@
+"""Every error that this package raises, and the numbers that the C library gives to them.
+
+All errors share the root `MemifError`, so one ``except`` clause is enough for a caller that only wants to know
+"did memif fail?". Each subclass also inherits the built-in exception that a Python programmer would expect for such
+a failure, so code which knows nothing of memif (``except TimeoutError``) does the right thing as well.
+
+The numbers and messages are those of libmemif 2.0: programs ported from C compare against them, and users find them
+in the logs of other implementations. The spelling slips in a few of the messages are therefore kept.
+"""
+
+import enum
+import errno as _errno
+from typing import Any, ClassVar, Self
+
+
+class ErrorCode(enum.IntEnum):
+    """Result codes of libmemif 2.0, named as in C without the ``MEMIF_ERR_`` prefix.
+
+    0 to 38 are the C library's own. `CONNREFUSED` does not exist in 2.0; version 4.0 has it as number 2 and thereby
+    shifts all later ones, so here it takes the first free number instead and nothing moves.
+    """
+
+    SUCCESS = 0
+    SYSCALL = 1
+    ACCES = 2
+    NO_FILE = 3
+    FILE_LIMIT = 4
+    PROC_FILE_LIMIT = 5
+    ALREADY = 6
+    AGAIN = 7
+    BAD_FD = 8
+    NOMEM = 9
+    INVAL_ARG = 10
+    NOCONN = 11
+    CONN = 12
+    CB_FDUPDATE = 13
+    FILE_NOT_SOCK = 14
+    NO_SHMFD = 15
+    COOKIE = 16
+    NOBUF_RING = 17
+    NOBUF = 18
+    NOBUF_DET = 19
+    INT_WRITE = 20
+    MFMSG = 21
+    QID = 22
+    PROTO = 23
+    ID = 24
+    ACCSLAVE = 25
+    ALRCONN = 26
+    MODE = 27
+    SECRET = 28
+    NOSECRET = 29
+    MAXREG = 30
+    MAXRING = 31
+    NO_INTFD = 32
+    DISCONNECT = 33
+    DISCONNECTED = 34
+    UNKNOWN_MSG = 35
+    POLL_CANCEL = 36
+    MAX_RING = 37
+    PRIVHDR = 38
+    CONNREFUSED = 39
+
+
+_TEXTS: dict[int, str] = {
+    ErrorCode.SUCCESS: "Success.",
+    ErrorCode.SYSCALL: "Unspecified syscall error (build with -DMEMIF_DBG or make debug).",
+    ErrorCode.ACCES: "Permission to resoure denied.",
+    ErrorCode.NO_FILE: "Socket file does not exist",
+    ErrorCode.FILE_LIMIT: "System limit on total numer of open files reached.",
+    ErrorCode.PROC_FILE_LIMIT: "Per-process limit on total number of open files reached.",
+    ErrorCode.ALREADY: "Connection already requested.",
+    ErrorCode.AGAIN: "File descriptor refers to file other than socket, or operation would block.",
+    ErrorCode.BAD_FD: "Bad file descriptor.",
+    ErrorCode.NOMEM: "Out of memory.",
+    ErrorCode.INVAL_ARG: "Invalid argument.",
+    ErrorCode.NOCONN: "Memif connection handle does not point to existing conenction",
+    ErrorCode.CONN: "Memif connection handle points to existing connection",
+    ErrorCode.CB_FDUPDATE: "Callback memif_control_fd_update_t returned error",
+    ErrorCode.FILE_NOT_SOCK: "File specified by socket filename exists and is not socket.",
+    ErrorCode.NO_SHMFD: "Missing shared memory file descriptor. (internal error)",
+    ErrorCode.COOKIE: "Invalid cookie on ring. (internal error)",
+    ErrorCode.NOBUF_RING: "Ring buffer full.",
+    ErrorCode.NOBUF: "Not enough memif buffers. There are unreceived data in shared memory.",
+    ErrorCode.NOBUF_DET:
+        "Not enough space for memif details in suplied buffer. String data might be malformed.",
+    ErrorCode.INT_WRITE: "Send interrupt error.",
+    ErrorCode.MFMSG: "Malformed message received on control channel.",
+    ErrorCode.QID: "Invalid queue id",
+    ErrorCode.PROTO: "Incompatible memory interface protocol version.",
+    ErrorCode.ID: "Unmatched interface id.",
+    ErrorCode.ACCSLAVE: "Slave cannot accept connection reqest.",
+    ErrorCode.ALRCONN: "Interface is already connected.",
+    ErrorCode.MODE: "Mode mismatch.",
+    ErrorCode.SECRET: "Secret mismatch.",
+    ErrorCode.NOSECRET: "Secret required.",
+    ErrorCode.MAXREG: "Limit on total number of regions reached.",
+    ErrorCode.MAXRING: "Limit on total number of ring reached.",
+    ErrorCode.NO_INTFD: "Missing interrupt file descriptor. (internal error)",
+    ErrorCode.DISCONNECT: "Interface received disconnect request.",
+    ErrorCode.DISCONNECTED: "Interface is disconnected.",
+    ErrorCode.UNKNOWN_MSG: "Unknown message type received on control channel. (internal error)",
+    ErrorCode.POLL_CANCEL: "Memif event polling was canceled.",
+    ErrorCode.MAX_RING: "Maximum log2 ring size is 15",
+    ErrorCode.PRIVHDR: "Private headers not supported.",
+    ErrorCode.CONNREFUSED: "Connection refused",
+}
+
+_UNDEFINED = "undefined error"
+
+
+def error_text(code: int) -> str:
+    """Return the C library's message for `code`; "undefined error" for any number without one. Never raises."""
+    return _TEXTS.get(code, _UNDEFINED)
+
+
+class MemifError(Exception):
+    """Root of all errors of this package.
+
+    `detail` says what happened in this case and may be empty; `code` replaces the class's usual error code.
+    ``str()`` is the table's message followed by the detail. Errors can be pickled.
+    """
+
+    default_code: ClassVar[ErrorCode] = ErrorCode.SYSCALL
+
+    #: Number of the error in libmemif's table.
+    code: ErrorCode
+    #: What happened this time, without the table's message; may be empty.
+    detail: str
+
+    def __init__(self, detail: str = "", *, code: ErrorCode | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.code = self.default_code if code is None else code
+
+    def __str__(self) -> str:
+        text = error_text(self.code)
+        if not self.detail:
+            return text
+        # Some of the table's messages end with a full stop and some do not.
+        return f"{text} {self.detail}" if text[-1] in ".)" else f"{text}: {self.detail}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OSError keeps errno and strerror outside of __dict__ and would drop them.
+        state = dict(self.__dict__)
+        if isinstance(self, OSError):
+            state["errno"], state["strerror"] = self.errno, self.strerror
+        return type(self), (self.detail,), state
+
+
+class MemifValueError(MemifError, ValueError):
+    """An argument has a value that is not allowed; nothing was changed."""
+
+    default_code = ErrorCode.INVAL_ARG
+
+    @classmethod
+    def argument(cls, name: str, value: object, allowed: str, *, code: ErrorCode | None = None) -> Self:
+        """Build the error for argument `name` which got `value`; `allowed` says in words what would be accepted."""
+        return cls(f"argument {name}: got {value!r}, allowed: {allowed}", code=code)
+
+
+class MemifQueueError(MemifError, IndexError):
+    """There is no queue of this number."""
+
+    default_code = ErrorCode.QID
+
+
+class MemifStateError(MemifError, RuntimeError):
+    """The object can not do this now: a burst used after its release, a queue used from a second thread."""
+
+    default_code = ErrorCode.INVAL_ARG
+
+
+class MemifClosedError(MemifStateError):
+    """The object was closed by its user and will not come back."""
+
+    default_code = ErrorCode.NOCONN
+
+
+class MemifBufferError(MemifError, BufferError):
+    """No buffers: the ring is full (`ErrorCode.NOBUF_RING`), or more packets wait than fit (`ErrorCode.NOBUF`)."""
+
+    default_code = ErrorCode.NOBUF_RING
+
+
+class MemifCancelledError(MemifError):
+    """Another thread ended the wait."""
+
+    default_code = ErrorCode.POLL_CANCEL
+
+
+class MemifMemoryError(MemifError, MemoryError):
+    """Memory for rings or buffers could not be had."""
+
+    default_code = ErrorCode.NOMEM
+
+
+class MemifOSError(MemifError, OSError):
+    """A system call failed; `errno` is the kernel's number, or None if there is none."""
+
+    def __init__(self, detail: str = "", *, code: ErrorCode | None = None, errno: int | None = None) -> None:
+        super().__init__(detail, code=code)
+        self.errno = errno
+
+
+class MemifPermissionError(MemifOSError, PermissionError):
+    """The process may not open the socket or the memory."""
+
+    default_code = ErrorCode.ACCES
+
+
+class MemifFileNotFoundError(MemifOSError, FileNotFoundError):
+    """There is no socket of this name."""
+
+    default_code = ErrorCode.NO_FILE
+
+
+class MemifTimeoutError(MemifError, TimeoutError):
+    """The time given for an operation has passed, most often: the link did not come up."""
+
+    # AGAIN would be the C library's nearest number, but its message speaks of files and sockets and helps nobody.
+    default_code = ErrorCode.DISCONNECTED
+
+
+class MemifConnectionError(MemifError, ConnectionError):
+    """The link to the peer could not be made or is lost."""
+
+    default_code = ErrorCode.DISCONNECTED
+
+
+class MemifDisconnectedError(MemifConnectionError):
+    """The interface is down, so its queues can not be used; they can again after the next connect."""
+
+
+class MemifRefusedError(MemifConnectionError, ConnectionRefusedError):
+    """Nobody listens, or the peer answered that it will not have us.
+
+    `reason` is the peer's own text, "" when it gave none.
+    """
+
+    default_code = ErrorCode.CONNREFUSED
+
+    #: Text of the peer's DISCONNECT message.
+    reason: str
+
+    def __init__(self, detail: str = "", *, code: ErrorCode | None = None, reason: str = "") -> None:
+        super().__init__(detail or reason, code=code)
+        self.reason = reason
+
+
+class MemifPeerError(MemifConnectionError):
+    """The peer did what it must not do, in its messages or in the shared memory; the link is given up."""
+
+    default_code = ErrorCode.MFMSG
+
+
+class MemifProtocolError(MemifPeerError):
+    """A control message is malformed, of unknown type, or came at the wrong time."""
+
+
+_BY_ERRNO: dict[int, tuple[type[MemifOSError], ErrorCode]] = {
+    _errno.EACCES: (MemifPermissionError, ErrorCode.ACCES),
+    _errno.EPERM: (MemifPermissionError, ErrorCode.ACCES),
+    _errno.ENOENT: (MemifFileNotFoundError, ErrorCode.NO_FILE),
+    _errno.ENFILE: (MemifOSError, ErrorCode.FILE_LIMIT),
+    _errno.EMFILE: (MemifOSError, ErrorCode.PROC_FILE_LIMIT),
+    _errno.EALREADY: (MemifOSError, ErrorCode.ALREADY),
+    _errno.EAGAIN: (MemifOSError, ErrorCode.AGAIN),
+    _errno.EBADF: (MemifOSError, ErrorCode.BAD_FD),
+    _errno.ENOTSOCK: (MemifOSError, ErrorCode.FILE_NOT_SOCK),
+}
+
+
+def from_os_error(error: OSError, what: str = "") -> MemifError:
+    """Translate an `OSError` of a system call into this package's error of the same meaning, for ``raise … from``.
+
+    `what` says what was tried ("connect to /run/vpp/memif.sock"). The number is kept in `errno` where the result is
+    a `MemifOSError`. An error which is already a `MemifError` comes back as it is.
+    """
+    if isinstance(error, MemifError):
+        return error
+    detail = ": ".join(part for part in (what, error.strerror or str(error)) if part)
+    if error.errno == _errno.ECONNREFUSED:
+        return MemifRefusedError(detail)
+    if error.errno == _errno.ENOMEM:
+        return MemifMemoryError(detail)
+    kind, code = _BY_ERRNO.get(error.errno or 0, (MemifOSError, ErrorCode.SYSCALL))
+    return kind(detail, code=code, errno=error.errno)
