@@ -1,0 +1,170 @@
+"""Where a slave's shared memory comes from. Replace the default to bring memory of your own.
+
+A slave needs a few regions of memory behind descriptors which it can send to its master. `MemfdAllocator`
+makes them of ordinary pages and suits nearly everyone; `HugepageAllocator` of huge pages, for less TLB
+pressure with large rings. Any object with the methods of `Allocator` will do, for instance one that hands out
+the descriptor of a dma-buf or of a file on tmpfs which other processes use as well.
+"""
+
+import errno
+import logging
+import mmap
+import os
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from memif.errors import MemifMemoryError, MemifOSError, MemifValueError
+from memif.memory.layout import align_up
+from memif.memory.region import HUGEPAGE_SIZE, create_memfd
+
+_log = logging.getLogger("memif.memory")
+
+
+@runtime_checkable
+class Allocator(Protocol):
+    """What an object must do to supply the memory of a slave.
+
+    The two methods below are enough; then the memory is mapped with ``mmap``. Two more attributes are
+    optional:
+
+    - ``map(fd: int, size: int)`` returns a writable, contiguous buffer of at least `size` bytes over the same
+      memory, for memory which is mapped already or needs special flags. It must stay valid until `free`.
+    - ``page_size: int`` is the unit of the memory in bytes, a power of two (default: the system's page size).
+      Sizes that `allocate` gets are multiples of it.
+
+    Methods are called by the thread that connects or disconnects, never by two threads at once for one
+    interface.
+    """
+
+    def allocate(self, size: int) -> int:
+        """Return a descriptor of at least `size` bytes of shared memory, readable, writable and **all zero**.
+
+        The descriptor must not be 0 (peers can not receive that) and must support ``mmap``. Masters like to
+        see ``F_SEAL_SHRINK`` on it. Any exception ends the connect attempt and reaches the caller.
+        """
+        ...
+
+    def free(self, fd: int, buffer: object) -> None:
+        """Take back what `allocate` gave, and close it. Called once for each descriptor.
+
+        `buffer` is the result of ``map``, or None when there is no such method. No view of it is in use any
+        more.
+        """
+        ...
+
+
+def allocator_page_size(allocator: Allocator) -> int:
+    """Return the page size in bytes that `allocator` declares, or the system's, for `plan_layout`."""
+    size = getattr(allocator, "page_size", None)
+    return mmap.PAGESIZE if size is None else int(size)
+
+
+def allocator_map(allocator: Allocator) -> Callable[[int, int], object] | None:
+    """Return the optional ``map`` method of `allocator`, or None: then ``mmap`` shall map its memory."""
+    return getattr(allocator, "map", None)
+
+
+class MemfdAllocator:
+    """Ordinary memory without a path, zeroed and sealed: the default. One can serve many interfaces."""
+
+    def __init__(self, name: str = "memif") -> None:
+        """`name` is what ``/proc/<pid>/maps`` shows."""
+        self.name = name
+
+    @property
+    def page_size(self) -> int:
+        """Unit of the memory in bytes."""
+        return mmap.PAGESIZE
+
+    def allocate(self, size: int) -> int:
+        """Return a new descriptor of `size` zeroed bytes; raises a `MemifError` when the kernel refuses."""
+        return create_memfd(align_up(size, self.page_size), self.name)
+
+    def free(self, fd: int, buffer: object = None) -> None:
+        """Close `fd`."""
+        os.close(fd)
+
+
+class HugepageAllocator:
+    """Memory of huge pages of `page_size` bytes, zeroed and sealed.
+
+    Pages are taken when `allocate` is called. A lack of them is therefore noticed at once, not by the SIGBUS
+    which the first access to a missing huge page would be. With `fallback`, such a lack leads to one warning
+    in the log ("memif.memory") and to ordinary pages; without, to `MemifMemoryError`.
+
+    Huge pages have to be set aside by the administrator, with root's ``sysctl vm.nr_hugepages=<pages>``, or
+    ``hugepages=`` on the kernel's command line (for pages of 1 GiB best there).
+    """
+
+    def __init__(self, page_size: int = HUGEPAGE_SIZE, *, fallback: bool = True, name: str = "memif") -> None:
+        """Raises `MemifValueError` if `page_size` is not a power of two above the system's page size."""
+        if page_size <= mmap.PAGESIZE or page_size & (page_size - 1):
+            raise MemifValueError.argument("page_size", page_size, f"a power of two above {mmap.PAGESIZE}")
+        self.page_size = page_size
+        self.fallback = fallback
+        self.name = name
+        self._warned = False
+
+    def allocate(self, size: int) -> int:
+        """Return a new descriptor of `size` zeroed bytes, rounded up to whole huge pages.
+
+        Raises `MemifMemoryError` that says how many pages are needed and how to get them, if `fallback` is
+        off.
+        """
+        size = align_up(size, self.page_size)
+        try:
+            return self._allocate_huge(size)
+        except (MemifMemoryError, MemifOSError) as error:
+            if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE, errno.EFBIG):
+                raise
+            if not self.fallback:
+                raise MemifMemoryError(self._advice(size)) from error
+            self._warn(size)
+        return create_memfd(size, self.name)
+
+    def free(self, fd: int, buffer: object = None) -> None:
+        """Close `fd`; its huge pages go back to the system once the peer has unmapped them, too."""
+        os.close(fd)
+
+    def _allocate_huge(self, size: int) -> int:
+        fd = create_memfd(size, self.name, huge=True, page_size=self.page_size)
+        try:
+            _take_pages(fd, size)
+        except OSError as error:
+            os.close(fd)
+            raise MemifMemoryError(error.strerror or "no huge pages") from error
+        return fd
+
+    def _advice(self, size: int) -> str:
+        pages, kib = size // self.page_size, self.page_size >> 10
+        where = f"/sys/kernel/mm/hugepages/hugepages-{kib}kB"
+        free = _read_number(f"{where}/free_hugepages")
+        advice = (f"sysctl vm.nr_hugepages={pages} (or more)" if self.page_size == HUGEPAGE_SIZE
+                  else f"echo {pages} > {where}/nr_hugepages")
+        return f"{pages} huge pages of {kib} KiB are needed, {free} are free; as root: {advice}"
+
+    def _warn(self, size: int) -> None:
+        level = logging.DEBUG if self._warned else logging.WARNING
+        self._warned = True
+        _log.log(level, "Using ordinary memory instead of huge pages: %s", self._advice(size))
+
+
+def _take_pages(fd: int, size: int) -> None:
+    """Give every huge page of `fd` its memory; raises `OSError` when there are not enough."""
+    # Mapping reserves pages, and fails if there are too few, but a limit of the process's control group is
+    # enforced only when a page is really taken. Allocating finds both.
+    with mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE):
+        try:
+            os.posix_fallocate(fd, 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+
+
+def _read_number(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        # No such directory: the kernel does not know this page size.
+        return "none"

@@ -1,0 +1,314 @@
+"""Where rings and buffers lie in shared memory: sizes and offsets, nothing else.
+
+Two sides need this arithmetic. A slave owns the memory and decides where everything goes (`plan_layout`). A
+master is told by a peer that it does not trust, and has to find out whether the announced rings can be used
+at all (`check_rings`), and which cache line size the peer was compiled for, since no message says so
+(`infer_cache_line`, `probe_cache_line`).
+
+A ring starts with a header of two cache lines, so that each side writes a line of its own::
+
+    offset 0    cookie u32, flags u16, head u16 (at 6)    first line
+    offset CL   tail u16                                  second line
+    offset 2CL  descriptors, 16 bytes each
+
+CL is 64 for nearly everything and 128 for most AArch64 and all ppc64 builds of VPP, DPDK and libmemif.
+
+Everything here is computed with Python's integers, thus never wraps; the C implementations compute slot
+numbers in 16 bits and let buffers alias each other once there are more than 65536 of them. All functions are
+pure: they may be called from any thread.
+"""
+
+import mmap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final, Literal, Protocol
+
+from memif.errors import ErrorCode, MemifProtocolError, MemifValueError
+
+Kind = Literal["single", "split"]
+
+#: Cache line sizes that peers are compiled for, in bytes.
+CACHE_LINES: Final = (64, 128)
+#: Bytes of one descriptor.
+DESCRIPTOR_SIZE: Final = 16
+#: Largest ring that every peer takes: 2**14 slots.
+MAX_LOG2_RING_SIZE: Final = 14
+#: Rings per direction: HELLO can offer at most 256 to all peers.
+MAX_RINGS: Final = 256
+#: Largest buffer in bytes: VPP and libmemif keep buffer sizes in 16 bits.
+MAX_BUFFER_SIZE: Final = 0xFFFF
+#: A descriptor's offset is 32 bits wide, so no byte beyond this size can be named.
+OFFSET_REACH: Final = 1 << 32
+#: Every buffer starts at a multiple of this, whatever its size.
+BUFFER_ALIGNMENT: Final = 64
+#: Where in the header a ring's head is; the tail is at the cache line size. Both are 16 bits wide.
+HEAD_OFFSET: Final = 6
+
+
+def align_up(value: int, alignment: int) -> int:
+    """Return the smallest multiple of `alignment` (any positive number) that is not below `value`."""
+    return -(-value // alignment) * alignment
+
+
+def ring_header_size(cache_line: int = 64) -> int:
+    """Return the bytes before the first descriptor of a ring: 128 or 256."""
+    return 2 * cache_line
+
+
+def ring_size_bytes(log2_size: int, cache_line: int = 64) -> int:
+    """Return the bytes of a whole ring of 2**`log2_size` slots, header included."""
+    return ring_header_size(cache_line) + (DESCRIPTOR_SIZE << log2_size)
+
+
+class Ring(Protocol):
+    """What the checks read of a ring; `RingPlace` has it, and so has what the handshake makes of ADD_RING."""
+
+    @property
+    def s2m(self) -> bool:
+        """True for slave to master (S2M), False for master to slave (M2S)."""
+
+    @property
+    def index(self) -> int:
+        """Number of the ring within its direction."""
+
+    @property
+    def region(self) -> int:
+        """Region that holds the ring."""
+
+    @property
+    def offset(self) -> int:
+        """Bytes from the start of that region to the ring's header."""
+
+    @property
+    def log2_ring_size(self) -> int:
+        """The ring has 2**log2_ring_size slots."""
+
+
+@dataclass(frozen=True, slots=True)
+class RingPlace:
+    """One ring: its direction and number, and where it lies."""
+
+    #: True for slave to master (S2M), False for master to slave (M2S).
+    s2m: bool
+    #: Number of the ring within its direction.
+    index: int
+    #: Region that holds the ring.
+    region: int
+    #: Bytes from the start of that region to the ring's header.
+    offset: int
+    #: The ring has 2**log2_ring_size slots.
+    log2_ring_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLayout:
+    """A slave's shared memory as `plan_layout` arranged it; all sizes and offsets in bytes."""
+
+    #: Size of each region, in order of region index; multiples of the page size.
+    region_sizes: tuple[int, ...]
+    #: All rings, S2M before M2S, ascending; the position here is the global ring number of `slot_offset`.
+    rings: tuple[RingPlace, ...]
+    s2m_rings: int
+    m2s_rings: int
+    #: Every ring has 2**log2_ring_size slots and as many buffers.
+    log2_ring_size: int
+    #: Usable bytes of each buffer: the capacity that goes into descriptors.
+    buffer_size: int
+    cache_line: int
+    #: Region that holds the buffers, and where the first one starts in it.
+    buffer_region: int
+    buffer_base: int
+    #: Distance between two buffers: `buffer_size`, rounded up to `BUFFER_ALIGNMENT`.
+    buffer_stride: int
+
+    @property
+    def ring_size(self) -> int:
+        """Slots of each ring."""
+        return 1 << self.log2_ring_size
+
+    @property
+    def header_size(self) -> int:
+        """Bytes from a ring's start to its first descriptor."""
+        return ring_header_size(self.cache_line)
+
+    def ring(self, *, s2m: bool, index: int) -> RingPlace:
+        """Return the place of ring `index` of one direction; raises `MemifValueError` if there is none."""
+        count = self.s2m_rings if s2m else self.m2s_rings
+        if not 0 <= index < count:
+            raise MemifValueError.argument("index", index, f"0 to {count - 1}", code=ErrorCode.QID)
+        return self.rings[index if s2m else self.s2m_rings + index]
+
+    def ring_number(self, ring: Ring) -> int:
+        """Return the global number of `ring`: S2M rings count first, then M2S rings."""
+        return ring.index if ring.s2m else self.s2m_rings + ring.index
+
+    def slot_offset(self, ring_number: int, slot: int) -> int:
+        """Return the offset in `buffer_region` of the buffer for `slot` of the ring with this global number.
+
+        Slots are not masked: `slot` must be below `ring_size`, else `MemifValueError` is raised.
+        """
+        if not 0 <= ring_number < len(self.rings):
+            raise MemifValueError.argument("ring_number", ring_number, f"0 to {len(self.rings) - 1}")
+        if not 0 <= slot < self.ring_size:
+            raise MemifValueError.argument("slot", slot, f"0 to {self.ring_size - 1}")
+        return self.buffer_base + ((ring_number << self.log2_ring_size) + slot) * self.buffer_stride
+
+
+def plan_layout(
+    s2m_rings: int = 1,
+    m2s_rings: int = 1,
+    log2_ring_size: int = 10,
+    buffer_size: int = 2048,
+    *,
+    cache_line: int = 64,
+    kind: Kind = "single",
+    page_size: int = mmap.PAGESIZE,
+) -> MemoryLayout:
+    """Arrange a slave's rings and buffers, one buffer of `buffer_size` bytes for every slot of every ring.
+
+    "single", the default, makes one region: rings first, then buffers. Every known master can use it. "split"
+    puts the buffers into a region 1 of their own, from offset 0, as newer versions of libmemif do; libmemif
+    2.0 as master maps only region 0 and can not work with it.
+
+    Rings follow each other without a gap, which is what lets a master infer `cache_line`. `page_size` is that
+    of the memory that the regions will be made of (an allocator's ``page_size``); region sizes are multiples
+    of it.
+
+    Raises `MemifValueError` for arguments out of range, and when the memory would exceed the 4 GiB that the
+    32-bit offset of a descriptor can reach.
+    """
+    _check_arguments(s2m_rings, m2s_rings, log2_ring_size, buffer_size, cache_line, kind, page_size)
+    ring_bytes = ring_size_bytes(log2_ring_size, cache_line)
+    rings = _place_rings(s2m_rings, m2s_rings, log2_ring_size, ring_bytes)
+    rings_end = len(rings) * ring_bytes
+    stride = align_up(buffer_size, BUFFER_ALIGNMENT)
+    base = align_up(rings_end, max(BUFFER_ALIGNMENT, cache_line)) if kind == "single" else 0
+    buffers_end = base + (len(rings) << log2_ring_size) * stride
+    if max(rings_end, buffers_end) > OFFSET_REACH:
+        raise MemifValueError(_too_large(s2m_rings, m2s_rings, log2_ring_size, buffer_size, buffers_end))
+    ends = (buffers_end,) if kind == "single" else (rings_end, buffers_end)
+    return MemoryLayout(
+        region_sizes=tuple(align_up(end, page_size) for end in ends),
+        rings=rings, s2m_rings=s2m_rings, m2s_rings=m2s_rings, log2_ring_size=log2_ring_size,
+        buffer_size=buffer_size, cache_line=cache_line,
+        buffer_region=len(ends) - 1, buffer_base=base, buffer_stride=stride,
+    )
+
+
+def _place_rings(s2m_rings: int, m2s_rings: int, log2_size: int, ring_bytes: int) -> tuple[RingPlace, ...]:
+    names = [(True, i) for i in range(s2m_rings)] + [(False, i) for i in range(m2s_rings)]
+    return tuple(RingPlace(s2m, index, 0, number * ring_bytes, log2_size)
+                 for number, (s2m, index) in enumerate(names))
+
+
+def _check_arguments(
+    s2m: int, m2s: int, log2: int, buffer_size: int, cache_line: int, kind: str, page_size: int
+) -> None:
+    for name, value, low, high in (
+        ("s2m_rings", s2m, 0, MAX_RINGS),
+        ("m2s_rings", m2s, 0, MAX_RINGS),
+        ("log2_ring_size", log2, 0, MAX_LOG2_RING_SIZE),
+        ("buffer_size", buffer_size, 1, MAX_BUFFER_SIZE),
+    ):
+        if not low <= value <= high:
+            raise MemifValueError.argument(name, value, f"{low} to {high}")
+    if s2m + m2s == 0:
+        raise MemifValueError("arguments s2m_rings and m2s_rings: both 0, at least one ring is needed")
+    if cache_line not in CACHE_LINES:
+        raise MemifValueError.argument("cache_line", cache_line, "64 or 128")
+    if kind not in ("single", "split"):
+        raise MemifValueError.argument("kind", kind, "'single' or 'split'")
+    if page_size < mmap.PAGESIZE or page_size & (page_size - 1):
+        raise MemifValueError.argument("page_size", page_size, f"a power of two, at least {mmap.PAGESIZE}")
+
+
+def _too_large(s2m: int, m2s: int, log2: int, buffer_size: int, needed: int) -> str:
+    return (f"s2m_rings={s2m} and m2s_rings={m2s} with log2_ring_size={log2} and buffer_size={buffer_size} "
+            f"need {needed / 2**30:.2f} GiB in one region, allowed: 4 GiB; lower one of these arguments")
+
+
+def check_rings(region_sizes: Sequence[int], rings: Sequence[Ring], cache_line: int = 64) -> None:
+    """Raise `MemifProtocolError` unless all `rings`, as a peer announced them, can be used safely.
+
+    Every ring must have at most 2**14 slots, lie inside a region that exists (`region_sizes`, in bytes, by
+    region index), start at a multiple of 16 so that its indices and descriptors are aligned, and share no
+    byte with another ring. The error's `detail` is at most 95 bytes of ASCII and meant to be sent to the peer
+    in DISCONNECT.
+    """
+    for ring in rings:
+        _check_ring(region_sizes, ring, cache_line)
+    ordered = sorted(rings, key=lambda ring: (ring.region, ring.offset))
+    for before, after in pairwise(ordered):
+        end = before.offset + ring_size_bytes(before.log2_ring_size, cache_line)
+        if before.region == after.region and after.offset < end:
+            raise _refusal(f"{_name(after)} overlaps {_name(before)} in region {after.region}")
+
+
+def _check_ring(region_sizes: Sequence[int], ring: Ring, cache_line: int) -> None:
+    log2 = ring.log2_ring_size
+    if not 0 <= log2 <= MAX_LOG2_RING_SIZE:
+        raise _refusal(f"{_name(ring)}: log2 size {log2} above {MAX_LOG2_RING_SIZE}", ErrorCode.MAX_RING)
+    if not 0 <= ring.region < len(region_sizes):
+        raise _refusal(f"{_name(ring)}: no region {ring.region}", ErrorCode.MAXREG)
+    if ring.offset % DESCRIPTOR_SIZE:
+        raise _refusal(f"{_name(ring)}: offset {ring.offset} not a multiple of {DESCRIPTOR_SIZE}")
+    end, size = ring.offset + ring_size_bytes(log2, cache_line), region_sizes[ring.region]
+    if ring.offset < 0 or end > size:
+        raise _refusal(f"{_name(ring)}: ends at {end}, region {ring.region} has {size} bytes")
+
+
+def _name(ring: Ring) -> str:
+    return f"{'S2M' if ring.s2m else 'M2S'} ring {ring.index}"
+
+
+def _refusal(reason: str, code: ErrorCode = ErrorCode.MFMSG) -> MemifProtocolError:
+    # 95 bytes are what DISCONNECT's text field holds besides its NUL.
+    return MemifProtocolError(reason[:95], code=code)
+
+
+def infer_cache_line(rings: Sequence[Ring], region_sizes: Sequence[int] = ()) -> int | None:
+    """Return the cache line size, 64 or 128, that a peer's rings were laid out for, or None if unclear.
+
+    All known slaves put their rings side by side, so the bytes from the end of one ring's descriptor space to
+    the next ring are the header: 128 or 256. Too little room for the larger header, also at the end of a
+    region (`region_sizes`, by region index), proves 64. Exactly the larger one points to 128. A wider
+    distance, or a single ring with room behind it, says nothing: see `probe_cache_line`, and take 64 if that
+    does not help either.
+
+    Safe for unchecked values of a peer; run `check_rings` with the result.
+    """
+    gaps = _gaps_between(rings)
+    large = ring_header_size(128)
+    if any(gap < large for gap in (*gaps, *_gaps_at_end(rings, region_sizes))):
+        return 64
+    return 128 if large in gaps else None
+
+
+def _gaps_between(rings: Sequence[Ring]) -> list[int]:
+    ordered = sorted(rings, key=lambda ring: (ring.region, ring.offset))
+    return [after.offset - before.offset - (DESCRIPTOR_SIZE << before.log2_ring_size)
+            for before, after in pairwise(ordered)
+            if before.region == after.region and 0 <= before.log2_ring_size <= MAX_LOG2_RING_SIZE]
+
+
+def _gaps_at_end(rings: Sequence[Ring], region_sizes: Sequence[int]) -> list[int]:
+    return [region_sizes[ring.region] - ring.offset - (DESCRIPTOR_SIZE << ring.log2_ring_size)
+            for ring in rings
+            if 0 <= ring.region < len(region_sizes) and 0 <= ring.log2_ring_size <= MAX_LOG2_RING_SIZE]
+
+
+def probe_cache_line(region: memoryview, ring: Ring) -> int | None:
+    """Return the cache line size that the content of a ring shows, 64 or 128; None when all of it is zero.
+
+    For a peer with a single ring, where `infer_cache_line` has nothing to compare. `region` is the mapped
+    region of the ring as bytes (format "B"). Slaves fill all descriptors before they connect, except VPP in
+    zero-copy mode. With a line of 128 the bytes after the tail word, up to offset 256, are padding and zero;
+    with 64 the first descriptors are there. Never reads outside of `region`.
+    """
+    padding = region[ring.offset + 128 + 2 : ring.offset + 256]
+    if any(padding):
+        return 64
+    slots = 1 << min(max(ring.log2_ring_size, 0), MAX_LOG2_RING_SIZE)
+    start = ring.offset + ring_header_size(128)
+    return 128 if any(region[start : start + slots * DESCRIPTOR_SIZE]) else None

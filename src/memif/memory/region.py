@@ -1,0 +1,180 @@
+"""Shared memory by file descriptor: make some that peers can trust, and check theirs before trusting it.
+
+Why the checks matter: touching a mapped page that lies beyond the end of its file kills the process with
+SIGBUS, which no Python code can catch. A peer provokes that in two ways, by announcing more bytes than its
+file has, or by shrinking the file after it was mapped. The first is found by `fstat`. The second is excluded
+for good by the seal ``F_SEAL_SHRINK``, which nobody can take off again. Hence the order in `check_peer_fd`:
+seal first, then look at the size, so that the size can not change in between.
+
+What is left when memory stays unsealed (VPP's slaves where the seal can not be added, DPDK's zero-copy
+clients): a peer that truncates its file while connected kills this process. Accept such memory only from
+peers that are trusted not to do so, or set ``seal="require"``.
+
+What no seal covers: a peer can punch holes. In ordinary memory the kernel fills a hole with zeros at the next
+access. In hugepages, and in files on a tmpfs mount that is full, there may be no page to fill it with, and
+that is SIGBUS again. Whoever must withstand a hostile slave has to refuse hugepage memory: `mapping_size`
+differs from the announced size or `page_size` is above the system's.
+
+All functions may be called from any thread.
+"""
+
+import errno
+import fcntl
+import mmap
+import os
+import stat
+from typing import Final, Literal
+
+from memif.errors import ErrorCode, MemifError, MemifProtocolError, MemifValueError, from_os_error
+
+SealPolicy = Literal["add", "require"]
+
+#: Largest region, in bytes, that is accepted by default: mapping costs only address space, and DPDK announces
+#: all of its memory, so this is far above the 4 GiB that descriptors reach.
+DEFAULT_REGION_LIMIT: Final = 1 << 36
+#: Size of ordinary huge pages on x86-64 and on AArch64 with 4 KiB pages.
+HUGEPAGE_SIZE: Final = 2 << 20
+
+_MFD_HUGE_SHIFT = 26
+# Names longer than this make memfd_create fail with EINVAL.
+_MAX_NAME_BYTES = 249
+_WRITE_SEALS = fcntl.F_SEAL_WRITE | getattr(fcntl, "F_SEAL_FUTURE_WRITE", 0x10)
+_PEER_KIND: Final = "region fd is not shared memory (memfd, tmpfs or hugetlbfs)"
+
+
+def keep_off_standard_fds(fd: int) -> int:
+    """Return `fd`, or a duplicate of it numbered 3 or above when it is 0, 1 or 2 (`fd` is closed then).
+
+    A process started with stdin closed gets descriptor 0 for the next thing it opens. DPDK and libmemif send
+    only descriptors above 0 and silently leave out 0. The duplicate is close-on-exec.
+    """
+    if fd > 2:
+        return fd
+    try:
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)
+
+
+def create_memfd(
+    size: int, name: str = "memif", *, huge: bool = False, page_size: int = HUGEPAGE_SIZE
+) -> int:
+    """Return the descriptor of `size` bytes of new, zeroed memory without a path, sealed at this size.
+
+    Seals: the memory can neither shrink (peers' protection) nor grow (it is charged to this process), and no
+    further seals can be set, so that a peer can not make the memory read-only under its owner. `name` is
+    shown in ``/proc/<pid>/fd`` and maps. With `huge`, the memory consists of huge pages of `page_size` bytes
+    and `size` has to be a multiple of that; whether so many pages exist is not known before they are
+    reserved, see `memif.memory.allocator.HugepageAllocator`.
+
+    The descriptor is close-on-exec and never 0, 1 or 2; closing it is up to the caller. Raises
+    `MemifValueError` for a size that is not positive or not a multiple of the huge page, and the `MemifError`
+    of the failing system call.
+    """
+    if size <= 0 or (huge and size % page_size):
+        allowed = f"a positive multiple of {page_size}" if huge else "above 0"
+        raise MemifValueError.argument("size", size, allowed)
+    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+    if huge:
+        flags |= os.MFD_HUGETLB | (page_size.bit_length() - 1) << _MFD_HUGE_SHIFT
+    try:
+        fd = keep_off_standard_fds(os.memfd_create(_short_name(name), flags))
+    except OSError as error:
+        raise from_os_error(error, f"memfd_create of {size} bytes") from error
+    try:
+        os.ftruncate(fd, size)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    except OSError as error:
+        os.close(fd)
+        raise from_os_error(error, f"sizing shared memory to {size} bytes") from error
+    return fd
+
+
+def _short_name(name: str) -> str:
+    raw = os.fsencode(name).replace(b"\0", b"?")[:_MAX_NAME_BYTES]
+    return os.fsdecode(raw)
+
+
+def check_peer_fd(
+    fd: int, size: int, *, seal: SealPolicy = "add", limit: int = DEFAULT_REGION_LIMIT
+) -> bool:
+    """Check the memory that a peer sent for a region of `size` bytes; say whether it is sealed for good.
+
+    Call it before mapping. The descriptor has to be writable shared memory (memfd, file on tmpfs, hugetlbfs),
+    at least `size` bytes long, and `size` at most `limit`. A missing ``F_SEAL_SHRINK`` is added where the
+    peer allows it. Where it does not, "add" accepts the memory and returns False: the caller should warn,
+    because the peer can then end this process at any time (see this module's text). "require" refuses it.
+
+    Raises `MemifProtocolError`, with a `detail` of at most 95 bytes to send in DISCONNECT. `fd` stays open in
+    any case, its owner closes it. `MemifValueError` for an unknown `seal`.
+    """
+    if seal not in ("add", "require"):
+        raise MemifValueError.argument("seal", seal, "'add' or 'require'")
+    if not 0 < size <= limit:
+        raise MemifProtocolError(f"region size {size} not in 1..{limit}"[:95])
+    sealed = _seal(fd)
+    if seal == "require" and not sealed:
+        raise MemifProtocolError("region memory is not sealed against shrinking")
+    actual = os.fstat(fd).st_size
+    if actual < size:
+        raise MemifProtocolError(f"region size {size} announced, memory has {actual}"[:95])
+    return sealed
+
+
+def _seal(fd: int) -> bool:
+    """Make `fd` unshrinkable if possible; say whether it is. Raises if it is no writable shared memory."""
+    seals = _seals_of(fd)
+    if seals & fcntl.F_SEAL_SHRINK:
+        return True
+    if seals & fcntl.F_SEAL_SEAL:
+        return False
+    try:
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    except OSError:
+        # EPERM or EBUSY: a peer that set F_SEAL_SEAL just now. What counts is the state after all.
+        return bool(_seals_of(fd) & fcntl.F_SEAL_SHRINK)
+    return True
+
+
+def _seals_of(fd: int) -> int:
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise MemifProtocolError(_PEER_KIND)
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDWR:
+            raise MemifProtocolError("region fd is not open for reading and writing")
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError as error:
+        # EINVAL: a regular file of another file system. EBADF: closed, or opened with O_PATH.
+        raise _not_memory(error) from error
+    if seals & _WRITE_SEALS:
+        raise MemifProtocolError("region memory is sealed against writing")
+    return seals
+
+
+def _not_memory(error: OSError) -> MemifError:
+    if error.errno == errno.EBADF:
+        return MemifProtocolError("region fd can not be used", code=ErrorCode.BAD_FD)
+    return MemifProtocolError(_PEER_KIND)
+
+
+def page_size(fd: int) -> int:
+    """Return the page size of shared memory in bytes: the system's, or that of huge pages.
+
+    Ordinary memory may report a larger preferred block size when transparent huge pages are on; its size then
+    tells the two apart in most cases, and where it does not, the larger answer does no harm.
+    """
+    info = os.fstat(fd)
+    block = info.st_blksize
+    huge = block > mmap.PAGESIZE and block & (block - 1) == 0 and info.st_size % block == 0
+    return block if huge else mmap.PAGESIZE
+
+
+def mapping_size(fd: int, size: int) -> int:
+    """Return how many bytes to map, and later unmap, for a region of `size` bytes of `fd`.
+
+    That is `size` rounded up to `page_size`: huge pages can only be unmapped whole, and ``munmap`` fails for
+    any other length. Never more than the file has, once `check_peer_fd` has passed, except within its last
+    page.
+    """
+    unit = page_size(fd)
+    return -(-size // unit) * unit
