@@ -1,0 +1,152 @@
+"""Fixtures for every test: a socket path, a testpmd factory, and the check that nothing is left behind."""
+
+import contextlib
+import gc
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from peers.tap import KernelPort
+from peers.testpmd import Testpmd, poll_until
+
+_LEAK_GRACE = 1.0  # seconds: a thread that has just been told to end may take a moment
+_failed = pytest.StashKey[bool]()
+_peers = pytest.StashKey[list[Testpmd]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers of this suite."""
+    config.addinivalue_line("markers", "dpdk: needs dpdk-testpmd and root")
+    config.addinivalue_line("markers", "leaks: leaves something open on purpose; no leak check")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember failures (for the leak check) and show the peers' logs with them."""
+    report = yield
+    if report.failed:
+        item.stash[_failed] = True
+        logs = [
+            (f"testpmd {peer.settings.role} {peer.prefix}", peer.log) for peer in item.stash.get(_peers, [])
+        ]
+        report.sections += [section for section in logs if section[1]]
+    return report
+
+
+class Resources(NamedTuple):
+    """What a process can leak, each as a set of lines that name the thing."""
+
+    descriptors: set[str]
+    mappings: set[str]
+    threads: set[str]
+
+    @classmethod
+    def now(cls) -> "Resources":
+        """Take stock of this process."""
+        threads = {f"{thread.name} ({thread.ident})" for thread in threading.enumerate()}
+        return cls(set(_descriptors()), set(_mappings()), threads)
+
+    def beyond(self, before: "Resources") -> list[str]:
+        """Name what is here and was not there `before`."""
+        kinds = ("descriptor", "mapping", "thread")
+        pairs = zip(kinds, self, before, strict=True)
+        return [f"{kind} {line}" for kind, here, there in pairs for line in sorted(here - there)]
+
+
+def _descriptors() -> Iterator[str]:
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the directory's own descriptor is gone by now
+            yield f"{name} -> {os.readlink(f'/proc/self/fd/{name}')}"
+
+
+def _mappings() -> Iterator[str]:
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            if "/memfd:" in line or "anon_hugepage" in line:
+                yield line.strip()
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test after which more descriptors, memfd mappings or threads are there than before.
+
+    A failed test is left alone: its traceback keeps its locals, and with them all they own, alive.
+    """
+    gc.collect()
+    before = Resources.now()
+    yield
+    if request.node.stash.get(_failed, False) or request.node.get_closest_marker("leaks"):
+        return
+
+    def clean() -> bool:
+        gc.collect()
+        return not Resources.now().beyond(before)
+
+    if not poll_until(clean, _LEAK_GRACE, 0.02):
+        pytest.fail("leaked:\n  " + "\n  ".join(Resources.now().beyond(before)), pytrace=False)
+
+
+@pytest.fixture
+def socket_path() -> Iterator[str]:
+    """A path for a control socket in a directory of its own, far below the 107 bytes that AF_UNIX allows."""
+    folder = Path(tempfile.mkdtemp(prefix="memif", dir="/tmp"))
+    yield str(folder / "m.sock")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def testpmd(request: pytest.FixtureRequest, socket_path: str) -> Iterator[Callable[..., Testpmd]]:
+    """Factory: ``testpmd("server", forward="rxonly")`` returns a running `Testpmd` on `socket_path`.
+
+    All that were made end with the test, the last first; one that crashed fails it.
+    """
+    made: list[Testpmd] = request.node.stash.setdefault(_peers, [])
+
+    def make(role: str = "server", path: str = socket_path, **options: Any) -> Testpmd:
+        peer = Testpmd(path, role, **options)
+        made.append(peer)
+        return peer.open()
+
+    yield make
+    _stop_all(made)
+    errors = [error for peer in reversed(made) if (error := _quit(peer))]
+    if errors:
+        raise errors[0]
+
+
+def _stop_all(peers: list[Testpmd]) -> None:
+    """Let none forward while another goes away, for that can crash it."""
+    for peer in peers:
+        with contextlib.suppress(AssertionError):  # `_quit` tells of it
+            peer.stop()
+
+
+def _quit(peer: Testpmd) -> AssertionError | None:
+    try:
+        peer.quit()
+    except AssertionError as error:
+        return error
+    finally:
+        peer.discard()
+    return None
+
+
+@pytest.fixture
+def kernel_port(request: pytest.FixtureRequest, socket_path: str) -> Iterator[Callable[..., KernelPort]]:
+    """Factory: ``kernel_port("client", address="10.0.0.1/24")`` wires the kernel's stack to `socket_path`."""
+    peers: list[Testpmd] = request.node.stash.setdefault(_peers, [])
+    with contextlib.ExitStack() as stack:
+
+        def make(role: str = "client", path: str = socket_path, **options: Any) -> KernelPort:
+            port = KernelPort(path, role, **options)
+            peers.append(port.testpmd)
+            return stack.enter_context(port)
+
+        yield make
+        _stop_all(peers)

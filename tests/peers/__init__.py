@@ -1,0 +1,1 @@
+"""Real peers for the tests: DPDK's testpmd and, behind it, the kernel's network stack."""
