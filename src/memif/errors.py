@@ -1,11 +1,13 @@
 """Every error that this package raises, and the numbers that the C library gives to them.
 
-All errors share the root `MemifError`, so one ``except`` clause is enough for a caller that only wants to know
-"did memif fail?". Each subclass also inherits the built-in exception that a Python programmer would expect for such
-a failure, so code which knows nothing of memif (``except TimeoutError``) does the right thing as well.
+All errors share the root `MemifError`, so one ``except`` clause is enough for a caller that only wants to
+know "did memif fail?". Each subclass also inherits the built-in exception that a Python programmer would
+expect for such a failure, so code which knows nothing of memif (``except TimeoutError``) does the right
+thing as well.
 
-The numbers and messages are those of libmemif 2.0: programs ported from C compare against them, and users find them
-in the logs of other implementations. The spelling slips in a few of the messages are therefore kept.
+The numbers and messages are those of libmemif 2.0: programs ported from C compare against them, and users
+find them in the logs of other implementations. The spelling slips in a few of the messages are therefore
+kept.
 """
 
 import enum
@@ -16,8 +18,8 @@ from typing import Any, ClassVar, Self
 class ErrorCode(enum.IntEnum):
     """Result codes of libmemif 2.0, named as in C without the ``MEMIF_ERR_`` prefix.
 
-    0 to 38 are the C library's own. `CONNREFUSED` does not exist in 2.0; version 4.0 has it as number 2 and thereby
-    shifts all later ones, so here it takes the first free number instead and nothing moves.
+    0 to 38 are the C library's own. `CONNREFUSED` does not exist in 2.0; version 4.0 has it as number 2 and
+    thereby shifts all later ones, so here it takes the first free number instead and nothing moves.
     """
 
     SUCCESS = 0
@@ -110,7 +112,7 @@ _UNDEFINED = "undefined error"
 
 
 def error_text(code: int) -> str:
-    """Return the C library's message for `code`; "undefined error" for any number without one. Never raises."""
+    """Return the C library's message for `code`, "undefined error" for a number without one. Never raises."""
     return _TEXTS.get(code, _UNDEFINED)
 
 
@@ -155,7 +157,7 @@ class MemifValueError(MemifError, ValueError):
 
     @classmethod
     def argument(cls, name: str, value: object, allowed: str, *, code: ErrorCode | None = None) -> Self:
-        """Build the error for argument `name` which got `value`; `allowed` says in words what would be accepted."""
+        """Build the error for argument `name` which got `value`; `allowed` says what would be accepted."""
         return cls(f"argument {name}: got {value!r}, allowed: {allowed}", code=code)
 
 
@@ -166,7 +168,7 @@ class MemifQueueError(MemifError, IndexError):
 
 
 class MemifStateError(MemifError, RuntimeError):
-    """The object can not do this now: a burst used after its release, a queue used from a second thread."""
+    """The object can not do this now: a burst after its release, a queue in a second thread."""
 
     default_code = ErrorCode.INVAL_ARG
 
@@ -178,7 +180,7 @@ class MemifClosedError(MemifStateError):
 
 
 class MemifBufferError(MemifError, BufferError):
-    """No buffers: the ring is full (`ErrorCode.NOBUF_RING`), or more packets wait than fit (`ErrorCode.NOBUF`)."""
+    """The ring is full (`ErrorCode.NOBUF_RING`), or more packets wait than fit (`ErrorCode.NOBUF`)."""
 
     default_code = ErrorCode.NOBUF_RING
 
@@ -272,10 +274,10 @@ _BY_ERRNO: dict[int, tuple[type[MemifOSError], ErrorCode]] = {
 
 
 def from_os_error(error: OSError, what: str = "") -> MemifError:
-    """Translate an `OSError` of a system call into this package's error of the same meaning, for ``raise … from``.
+    """Translate an `OSError` of a system call into the error of this package that means the same.
 
-    `what` says what was tried ("connect to /run/vpp/memif.sock"). The number is kept in `errno` where the result is
-    a `MemifOSError`. An error which is already a `MemifError` comes back as it is.
+    `what` says what was tried ("connect to /run/vpp/memif.sock"). The number is kept in `errno` where the
+    result is a `MemifOSError`. An error which is already a `MemifError` comes back as it is.
     """
     if isinstance(error, MemifError):
         return error

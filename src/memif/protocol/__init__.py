@@ -1,0 +1,57 @@
+"""The memif 2.0 control protocol without any I/O: messages, and the handshake of both roles.
+
+`wire` turns messages to bytes and back, `SlaveHandshake` and `MasterHandshake` turn what arrives into what
+is to be done. The sockets around them live elsewhere.
+"""
+
+from memif.protocol.actions import (
+    Action,
+    Cause,
+    Close,
+    CloseFd,
+    CreateMemory,
+    MapMemory,
+    Negotiated,
+    RegionOffer,
+    RingOffer,
+    Selected,
+    Send,
+    Up,
+)
+from memif.protocol.handshake import Handshake, Role, State
+from memif.protocol.master import InterfaceInfo, Lookup, MasterConfig, MasterHandshake
+from memif.protocol.refusals import Refusal
+from memif.protocol.slave import SlaveConfig, SlaveHandshake
+from memif.protocol.wire import MESSAGE_SIZE, VERSION, Message, MessageType, Mode, decode, encode
+
+__all__ = [
+    "MESSAGE_SIZE",
+    "VERSION",
+    "Action",
+    "Cause",
+    "Close",
+    "CloseFd",
+    "CreateMemory",
+    "Handshake",
+    "InterfaceInfo",
+    "Lookup",
+    "MapMemory",
+    "MasterConfig",
+    "MasterHandshake",
+    "Message",
+    "MessageType",
+    "Mode",
+    "Negotiated",
+    "Refusal",
+    "RegionOffer",
+    "RingOffer",
+    "Role",
+    "Selected",
+    "Send",
+    "SlaveConfig",
+    "SlaveHandshake",
+    "State",
+    "Up",
+    "decode",
+    "encode",
+]

@@ -1,0 +1,201 @@
+"""The master's half of the handshake; see `memif.protocol.handshake` for the table that drives it."""
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from memif.errors import MemifRefusedError
+from memif.protocol.actions import Action, MapMemory, Negotiated, RegionOffer, RingOffer, Selected, Send, Up
+from memif.protocol.handshake import Handshake, Local, Role
+from memif.protocol.offers import check_offer
+from memif.protocol.refusals import (
+    INCORRECT_SECRET,
+    MODE_MISMATCH,
+    NO_REGION_FD,
+    NO_RING_FD,
+    PRIVATE_HEADER,
+    REGION_INDEX,
+    REGION_SIZE,
+    RING_INDEX,
+    RING_SIZE,
+    SECRET_REQUIRED,
+    TOO_MANY_REGIONS,
+    TOO_MANY_RINGS,
+    UNSUPPORTED_VERSION,
+    Refusal,
+    broken,
+)
+from memif.protocol.wire import (
+    MAX_LOG2,
+    MAX_REGION,
+    MAX_RING,
+    NAME_BYTES,
+    VERSION,
+    Ack,
+    AddRegion,
+    AddRing,
+    Connect,
+    Connected,
+    Hello,
+    Init,
+    Mode,
+    check_secret,
+    check_text,
+    check_uint,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MasterConfig:
+    """What a master allows to any client. Raises `MemifValueError` for a value outside of the protocol's limits.
+
+    `app_name` (at most 31 bytes) is shown to the peer's user. `max_regions` counts regions (1 to 256);
+    `max_region_bytes` bounds the sum of their sizes, 64 GiB unless told: zero-copy clients offer all of
+    their packet memory. `max_rings` counts the rings of one direction (1 to 256). `max_log2_ring_size` had
+    better stay at 14: a VPP slave announces its configured size even where it was told to use a smaller
+    one.
+    """
+
+    app_name: str = ""
+    max_regions: int = MAX_REGION + 1
+    max_region_bytes: int = 1 << 36
+    max_rings: int = MAX_RING + 1
+    max_log2_ring_size: int = MAX_LOG2
+
+    def __post_init__(self) -> None:
+        check_text("app_name", self.app_name, NAME_BYTES)
+        check_uint("max_regions", self.max_regions, MAX_REGION + 1, 1)
+        check_uint("max_region_bytes", self.max_region_bytes, (1 << 64) - 1, 1)
+        check_uint("max_rings", self.max_rings, MAX_RING + 1, 1)
+        check_uint("max_log2_ring_size", self.max_log2_ring_size, MAX_LOG2, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceInfo:
+    """The interface that a client asked for: its name, mode and secret, and its own limits on rings.
+
+    An empty `secret` admits everybody; it is not shown in ``repr()``. The limits count rings of one direction
+    (default: those of the `MasterConfig`).
+    """
+
+    if_name: str = ""
+    mode: Mode = Mode.ETHERNET
+    secret: bytes = field(default=b"", repr=False)
+    max_s2m_rings: int | None = None
+    max_m2s_rings: int | None = None
+
+    def __post_init__(self) -> None:
+        check_text("if_name", self.if_name, NAME_BYTES)
+        check_uint("mode", self.mode, Mode.PUNT_INJECT)
+        check_secret("secret", self.secret)
+        for name in ("max_s2m_rings", "max_m2s_rings"):
+            if getattr(self, name) is not None:
+                check_uint(name, getattr(self, name), MAX_RING + 1)
+
+
+#: Finds the interface for a client's INIT, or says why it may not have one (`memif.protocol.refusals` has the
+#: usual answers). It may also raise `MemifRefusedError`. Mode and secret are compared afterwards, not by it.
+Lookup = Callable[[Init], InterfaceInfo | Refusal]
+
+
+class MasterHandshake(Handshake):
+    """The listening side, one for each client. `now` and `timeout` are in seconds, for the whole handshake.
+
+    `Selected` tells which interface the client got. `MapMemory` asks the owner to map the memory that the
+    client offered; the owner answers with `accept` or `refuse`.
+    """
+
+    role: ClassVar[Role] = Role.MASTER
+
+    def __init__(self, config: MasterConfig, lookup: Lookup, now: float, timeout: float) -> None:
+        super().__init__(now, timeout)
+        self.config = config
+        self._lookup = lookup
+        self._interface = InterfaceInfo()
+        self._regions: list[RegionOffer] = []
+        self._rings: dict[bool, list[RingOffer]] = {True: [], False: []}
+
+    def accept(self) -> list[Action]:
+        """Say that the memory of `MapMemory` is mapped and sound. Raises `MemifStateError` without a request."""
+        return self._local(Local.ACCEPT)
+
+    def _on_start(self, message: None, fd: None) -> list[Action]:
+        config = self.config
+        top = config.max_rings - 1
+        return [Send(Hello(config.app_name, VERSION, VERSION, config.max_regions - 1, top, top,
+                           config.max_log2_ring_size))]
+
+    def _on_init(self, init: Init, fd: None) -> list[Action]:
+        # VPP hangs up on a wrong version without a word; a peer's user is better served by the reason.
+        if init.version != VERSION:
+            raise broken(UNSUPPORTED_VERSION)
+        self.peer_name = init.name
+        found = self._lookup(init)
+        refusal = found if isinstance(found, Refusal) else _forbidden(found, init)
+        if refusal is not None:
+            raise MemifRefusedError(code=refusal.code, reason=refusal.text)
+        assert isinstance(found, InterfaceInfo)
+        self._interface = found
+        return [Selected(init), Send(Ack())]
+
+    def _on_add_region(self, message: AddRegion, fd: int | None) -> list[Action]:
+        if fd is None:
+            raise broken(NO_REGION_FD)
+        if message.index != len(self._regions):
+            raise broken(REGION_INDEX)
+        if message.index >= self.config.max_regions:
+            raise broken(TOO_MANY_REGIONS)
+        total = sum(region.size for region in self._regions) + message.size
+        if not message.size or total > self.config.max_region_bytes:
+            raise broken(REGION_SIZE)
+        self._regions.append(RegionOffer(message.size, fd))
+        return [Send(Ack())]
+
+    def _on_add_ring(self, message: AddRing, fd: int | None) -> list[Action]:
+        self._check_ring(message, fd)
+        assert fd is not None
+        self._rings[message.s2m].append(RingOffer(
+            message.s2m, message.index, message.region, message.offset, message.log2_ring_size, fd))
+        return [Send(Ack())]
+
+    def _check_ring(self, message: AddRing, fd: int | None) -> None:
+        if fd is None:
+            raise broken(NO_RING_FD)
+        if message.private_hdr_size:
+            raise broken(PRIVATE_HEADER)
+        if message.index != len(self._rings[message.s2m]):
+            raise broken(RING_INDEX)
+        if message.index >= self._most_rings(message.s2m):
+            raise broken(TOO_MANY_RINGS)
+        if message.log2_ring_size > self.config.max_log2_ring_size:
+            raise broken(RING_SIZE)
+
+    def _most_rings(self, s2m: bool) -> int:
+        own = self._interface.max_s2m_rings if s2m else self._interface.max_m2s_rings
+        return self.config.max_rings if own is None else min(own, self.config.max_rings)
+
+    def _on_connect(self, message: Connect, fd: None) -> list[Action]:
+        s2m, m2s = self._rings[True], self._rings[False]
+        regions, rings = tuple(self._regions), (*s2m, *m2s)
+        check_offer(regions, rings)
+        self.peer_if_name = message.if_name
+        log2 = max(ring.log2_ring_size for ring in rings)
+        self.negotiated = Negotiated(len(s2m), len(m2s), log2, self.config.max_regions)
+        self._take([region.fd for region in regions] + [ring.fd for ring in rings])
+        return [MapMemory(regions, rings)]
+
+    def _on_accept(self, message: None, fd: None) -> list[Action]:
+        return [Send(Connected(self._interface.if_name)), Up()]
+
+
+def _forbidden(interface: InterfaceInfo, init: Init) -> Refusal | None:
+    """Compare what a client must know of the interface; None if all is right."""
+    if init.mode != interface.mode:
+        return MODE_MISMATCH
+    if not interface.secret:
+        return None
+    if not init.secret:
+        return SECRET_REQUIRED
+    # In constant time: how long the answer takes must not tell how much of a guess was right.
+    return None if hmac.compare_digest(init.secret, interface.secret) else INCORRECT_SECRET

@@ -1,0 +1,262 @@
+"""The eight control messages of memif 2.0 and their 128 bytes on the socket.
+
+Each message is one frozen dataclass. Building one checks that every field fits its place on the wire, and
+nothing more: whether a value makes sense at this moment (a version, a ring index) is for the handshake to
+judge, because a message from a peer must be representable before it can be refused.
+
+Every message travels as one datagram of `MESSAGE_SIZE` bytes: the type as a little-endian 16-bit number,
+the fields without padding, zeros up to the end. File descriptors go beside the bytes and are not part of a
+message.
+
+Text from a peer is not to be trusted. It ends at the first NUL or at the end of its field, and each byte or
+character that can not be printed (invalid UTF-8, terminal escapes, line breaks) is replaced by ``?``, so
+that it may be logged or shown as it is.
+"""
+
+import enum
+import struct
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+from memif.errors import ErrorCode, MemifProtocolError, MemifValueError
+
+#: Bytes in every datagram.
+MESSAGE_SIZE = 128
+#: Protocol version 2.0, as ``major << 8 | minor``.
+VERSION = 0x0200
+#: First word of each ring in shared memory.
+COOKIE = 0x03E31F20
+#: Highest region number that we announce; a limit in HELLO is the last allowed index, not a count.
+MAX_REGION = 255
+#: Highest ring number of one direction that we announce.
+MAX_RING = 255
+#: Largest log2 of the number of descriptors in a ring.
+MAX_LOG2 = 14
+#: Bytes of a name, of the secret and of the disconnect text which remain beside a closing NUL.
+NAME_BYTES, SECRET_BYTES, REASON_BYTES = 31, 23, 95
+
+
+class MessageType(enum.IntEnum):
+    """Number at the start of each message."""
+
+    ACK = 1
+    HELLO = 2
+    INIT = 3
+    ADD_REGION = 4
+    ADD_RING = 5
+    CONNECT = 6
+    CONNECTED = 7
+    DISCONNECT = 8
+
+
+class Mode(enum.IntEnum):
+    """What a packet starts with: an Ethernet header, an IP header, or the punt/inject format of VPP."""
+
+    ETHERNET = 0
+    IP = 1
+    PUNT_INJECT = 2
+
+
+def check_uint(name: str, value: int, maximum: int, minimum: int = 0) -> None:
+    """Raise `MemifValueError` unless `value` is an int from `minimum` to `maximum`."""
+    if not isinstance(value, int) or not minimum <= value <= maximum:
+        raise MemifValueError.argument(name, value, f"an integer from {minimum} to {maximum}")
+
+
+def check_text(name: str, value: str, maximum: int) -> None:
+    """Raise `MemifValueError` unless `value` is printable text of at most `maximum` bytes in UTF-8."""
+    if not isinstance(value, str) or not value.isprintable() or len(value.encode()) > maximum:
+        raise MemifValueError.argument(name, value, f"printable text of at most {maximum} bytes")
+
+
+def check_secret(name: str, value: bytes, maximum: int = SECRET_BYTES) -> None:
+    """Raise `MemifValueError` without the value, unless this has at most `maximum` bytes and no NUL."""
+    if not isinstance(value, bytes) or b"\0" in value or len(value) > maximum:
+        raise MemifValueError(f"argument {name}: allowed: at most {maximum} bytes, none of them zero")
+
+
+def clean_text(raw: bytes, maximum: int) -> str:
+    """Turn the bytes of a text field into printable text of at most `maximum` bytes, as told above."""
+    text = raw.partition(b"\0")[0][:maximum].decode("utf-8", "surrogateescape")
+    # One character takes at least one byte, so "?" never makes the text longer.
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def _fit(text: str, maximum: int) -> str:
+    """Cut `text` to `maximum` bytes without leaving half a character."""
+    raw = text.encode("utf-8", "replace")
+    return clean_text(raw[:maximum].decode("utf-8", "ignore").encode(), maximum)
+
+
+class _Wire:
+    """What all messages share: checking fields, and going from and to bytes, by the `LAYOUT` of each."""
+
+    __slots__ = ()
+
+    #: Number of the message.
+    TYPE: ClassVar[MessageType]
+    #: Field names in the order of the wire, each with its `struct` code.
+    LAYOUT: ClassVar[tuple[tuple[str, str], ...]]
+
+    def __post_init__(self) -> None:
+        for name, code in self.LAYOUT:
+            size, value = struct.calcsize(code), getattr(self, name)
+            if name == "secret":
+                # A peer may fill the field to the last byte; the names lose that byte, a secret must not.
+                check_secret(name, value, size)
+            elif code.endswith("s"):
+                check_text(name, value, size - 1)
+            elif name == "s2m":
+                check_uint(name, value, 1)
+            else:
+                check_uint(name, value, (1 << 8 * size) - 1)
+
+    def _pack(self) -> bytes:
+        values = [getattr(self, name) for name, _ in self.LAYOUT]
+        raw = [value.encode() if isinstance(value, str) else value for value in values]
+        return struct.pack("<H" + self._format(), self.TYPE, *raw).ljust(MESSAGE_SIZE, b"\0")
+
+    @classmethod
+    def _format(cls) -> str:
+        return "".join(code for _, code in cls.LAYOUT)
+
+    @classmethod
+    def _unpack(cls, data: bytes) -> Self:
+        values = struct.unpack_from("<" + cls._format(), data, 2)
+        return cls(**{name: _from_wire(name, raw) for (name, _), raw in zip(cls.LAYOUT, values, strict=True)})
+
+
+def _from_wire(name: str, raw: Any) -> Any:
+    if name == "s2m":
+        return bool(raw & 1)  # the other bits of this flags word are not assigned
+    if name == "secret":
+        return raw.partition(b"\0")[0]
+    return clean_text(raw, len(raw) - 1) if isinstance(raw, bytes) else raw
+
+
+@dataclass(frozen=True, slots=True)
+class Ack(_Wire):
+    """Master's consent to one INIT, ADD_REGION or ADD_RING."""
+
+    TYPE: ClassVar[MessageType] = MessageType.ACK
+    LAYOUT: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hello(_Wire):
+    """Master's greeting: program name, versions it speaks, and limits, each the highest allowed index."""
+
+    TYPE: ClassVar[MessageType] = MessageType.HELLO
+    LAYOUT: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("name", "32s"), ("min_version", "H"), ("max_version", "H"), ("max_region", "H"),
+        ("max_m2s_ring", "H"), ("max_s2m_ring", "H"), ("max_log2_ring_size", "B"),
+    )
+    name: str = ""
+    min_version: int = VERSION
+    max_version: int = VERSION
+    max_region: int = MAX_REGION
+    max_m2s_ring: int = MAX_RING
+    max_s2m_ring: int = MAX_RING
+    max_log2_ring_size: int = MAX_LOG2
+
+
+@dataclass(frozen=True, slots=True)
+class Init(_Wire):
+    """Slave's request for interface `id`; `name` is its program's. The secret stays out of ``repr()``."""
+
+    TYPE: ClassVar[MessageType] = MessageType.INIT
+    LAYOUT: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("version", "H"), ("id", "I"), ("mode", "B"), ("secret", "24s"), ("name", "32s"),
+    )
+    id: int
+    mode: int = Mode.ETHERNET
+    secret: bytes = field(default=b"", repr=False)
+    name: str = ""
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class AddRegion(_Wire):
+    """Slave's memory region number `index` of `size` bytes; its memory descriptor goes along."""
+
+    TYPE: ClassVar[MessageType] = MessageType.ADD_REGION
+    LAYOUT: ClassVar[tuple[tuple[str, str], ...]] = (("index", "H"), ("size", "Q"))
+    index: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddRing(_Wire):
+    """Slave's ring: direction, number in that direction, place in a region; its eventfd goes along."""
+
+    TYPE: ClassVar[MessageType] = MessageType.ADD_RING
+    LAYOUT: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("s2m", "H"), ("index", "H"), ("region", "H"), ("offset", "I"),
+        ("log2_ring_size", "B"), ("private_hdr_size", "H"),
+    )
+    s2m: bool
+    index: int
+    region: int
+    offset: int
+    log2_ring_size: int
+    private_hdr_size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Connect(_Wire):
+    """Slave has offered everything; `if_name` is its interface's name."""
+
+    TYPE: ClassVar[MessageType] = MessageType.CONNECT
+    LAYOUT: ClassVar[tuple[tuple[str, str], ...]] = (("if_name", "32s"),)
+    if_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected(_Wire):
+    """Master has mapped everything and the link is up; `if_name` is its interface's name."""
+
+    TYPE: ClassVar[MessageType] = MessageType.CONNECTED
+    LAYOUT: ClassVar[tuple[tuple[str, str], ...]] = (("if_name", "32s"),)
+    if_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect(_Wire):
+    """Either side's goodbye. Only `reason` is of use: implementations fill `code` each in its own way."""
+
+    TYPE: ClassVar[MessageType] = MessageType.DISCONNECT
+    LAYOUT: ClassVar[tuple[tuple[str, str], ...]] = (("code", "I"), ("reason", "96s"))
+    code: int = 0
+    reason: str = ""
+
+    @classmethod
+    def because(cls, reason: str, code: int = 0) -> Self:
+        """Build the message from any text: what can not be printed is replaced, what is too long is cut."""
+        return cls(code=code, reason=_fit(reason, REASON_BYTES))
+
+
+Message = Ack | Hello | Init | AddRegion | AddRing | Connect | Connected | Disconnect
+
+_CLASSES: dict[int, type[Message]] = {
+    kind.TYPE: kind for kind in (Ack, Hello, Init, AddRegion, AddRing, Connect, Connected, Disconnect)
+}
+
+
+def encode(message: Message) -> bytes:
+    """Return the `MESSAGE_SIZE` bytes of `message`. Never fails: messages are checked when they are built."""
+    return message._pack()
+
+
+def decode(data: bytes) -> Message:
+    """Read one datagram.
+
+    Raises `MemifProtocolError` for a wrong length (code `ErrorCode.MFMSG`) or an unknown type
+    (`ErrorCode.UNKNOWN_MSG`); everything else of the right length is some message.
+    """
+    if len(data) != MESSAGE_SIZE:
+        raise MemifProtocolError(f"malformed message received ({len(data)} bytes)", code=ErrorCode.MFMSG)
+    number = int.from_bytes(data[:2], "little")
+    kind = _CLASSES.get(number)
+    if kind is None:
+        raise MemifProtocolError(f"unknown message type (0x{number:x})", code=ErrorCode.UNKNOWN_MSG)
+    return kind._unpack(data)
