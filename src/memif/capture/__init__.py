@@ -1,0 +1,54 @@
+"""Captures: pcapng writing, pcapng and pcap reading, one-line packet texts, decoding of control messages.
+
+The names are loaded on first use, so importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .decode import ControlRecord as ControlRecord
+    from .decode import describe as describe
+    from .decode import parse_dump as parse_dump
+    from .errors import CaptureFormatError as CaptureFormatError
+    from .errors import CaptureOSError as CaptureOSError
+    from .errors import CapturePipeClosedError as CapturePipeClosedError
+    from .errors import CaptureTruncatedError as CaptureTruncatedError
+    from .packet import Direction as Direction
+    from .packet import Interface as Interface
+    from .packet import InterfaceStatistics as InterfaceStatistics
+    from .packet import LinkType as LinkType
+    from .packet import Packet as Packet
+    from .pcapng import PcapngWriter as PcapngWriter
+    from .reader import CaptureReader as CaptureReader
+    from .rotate import RotatingWriter as RotatingWriter
+    from .text import packet_line as packet_line
+    from .text import summary as summary
+
+_HOMES = {
+    "CaptureFormatError": "errors",
+    "CaptureOSError": "errors",
+    "CapturePipeClosedError": "errors",
+    "CaptureReader": "reader",
+    "CaptureTruncatedError": "errors",
+    "ControlRecord": "decode",
+    "Direction": "packet",
+    "Interface": "packet",
+    "InterfaceStatistics": "packet",
+    "LinkType": "packet",
+    "Packet": "packet",
+    "PcapngWriter": "pcapng",
+    "RotatingWriter": "rotate",
+    "describe": "decode",
+    "packet_line": "text",
+    "parse_dump": "decode",
+    "summary": "text",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -1,0 +1,245 @@
+"""Writing pcapng files: `PcapngWriter` for one file or pipe.
+
+The order in the file: section header, interface descriptions, packets, and at close one block of counters for
+each interface. Everything is little-endian and times are in nanoseconds.
+"""
+
+import platform
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from memif.errors import MemifClosedError, MemifValueError
+
+from . import blocks
+from .encode import Times, encode_list, encode_matrix, plain
+from .output import BlockOutput, Target
+from .packet import MAX_SNAPLEN, Direction, LinkType
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # typing only: nothing to install
+
+
+@dataclass(slots=True)
+class _Interface:
+    """An interface of this writer, and what is counted for it."""
+
+    description: bytes
+    snaplen: int
+    start_ns: int
+    #: Packets given to the writer, whether or not the disk took them.
+    written: int = 0
+    received: int | None = None
+    dropped: int = 0
+
+    def statistics(self, index: int) -> bytes:
+        seen = self.written + self.dropped if self.received is None else self.received
+        return blocks.interface_statistics(index, self.start_ns, time.time_ns(), seen, self.dropped)
+
+
+class PcapngWriter:
+    """Writes a pcapng file, readable by Wireshark at any moment of the capture.
+
+    `target` is a path, "-" for standard output, an open descriptor or a binary file object; only a path is
+    closed at the end. `snaplen` is the longest piece kept of each packet, bytes, unless an interface has its
+    own. `comment`, `hardware`, `os_name` (default: this system) and `application` go into the file's header.
+
+    Every call writes at once, without a buffer: hand over whole bursts. When the disk is full,
+    `CaptureOSError` is raised and the file keeps the whole packets written until then; when the reader of a
+    pipe goes away, `CapturePipeClosedError` is raised and `broken` becomes True. One thread at a time.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        snaplen: int = MAX_SNAPLEN,
+        application: str = "memif",
+        comment: str = "",
+        hardware: str = "",
+        os_name: str | None = None,
+    ) -> None:
+        if not 0 < snaplen < 1 << 32:
+            raise MemifValueError.argument("snaplen", snaplen, "1..2**32-1")
+        self.snaplen = snaplen
+        self._interfaces: list[_Interface] = []
+        self._failed = self._closed = False
+        os_name = f"{platform.system()} {platform.release()}" if os_name is None else os_name
+        self._header = blocks.section_header(hardware, os_name, application, comment)
+        self._open(target)
+
+    def _open(self, target: Target) -> None:
+        self._start(BlockOutput(target), self._header)
+
+    def _start(self, output: BlockOutput, header: bytes) -> None:
+        """Write to `output` from now on, beginning with `header`."""
+        self._output = output
+        try:
+            self._put(header)
+        except BaseException:
+            output.close()
+            raise
+
+    @property
+    def broken(self) -> bool:
+        """True after the reader of the pipe has gone; nothing more can be written."""
+        return self._output.broken
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        return self._output.size
+
+    def add_interface(
+        self,
+        name: str = "",
+        *,
+        linktype: int = LinkType.ETHERNET,
+        description: str = "",
+        snaplen: int | None = None,
+    ) -> int:
+        """Declare where packets come from and return its number, 0 for the first. Possible at any time."""
+        if not 0 <= linktype <= 0xFFFF:
+            raise MemifValueError.argument("linktype", linktype, "0..65535")
+        snaplen = self.snaplen if snaplen is None else snaplen
+        if not 0 < snaplen < 1 << 32:
+            raise MemifValueError.argument("snaplen", snaplen, "1..2**32-1")
+        block = blocks.interface_description(linktype, snaplen, name, description)
+        self._emit(block)
+        self._interfaces.append(_Interface(block, snaplen, time.time_ns()))
+        return len(self._interfaces) - 1
+
+    def _interface(self, index: int) -> _Interface:
+        if not self._interfaces and index == 0:
+            self.add_interface()
+        if not 0 <= index < len(self._interfaces):
+            raise MemifValueError.argument("interface", index, "a number that add_interface() returned")
+        return self._interfaces[index]
+
+    def write_packet(
+        self,
+        data: "Buffer",
+        timestamp_ns: int | None = None,
+        *,
+        interface: int = 0,
+        direction: Direction = "unknown",
+        original_length: int | None = None,
+        comment: str = "",
+    ) -> None:
+        """Write one packet; `timestamp_ns` since 1970, None for now; `original_length` defaults to that of
+        `data`."""
+        state = self._interface(interface)
+        view = plain(data)
+        kept = view[: state.snaplen]
+        ns = time.time_ns() if timestamp_ns is None else timestamp_ns
+        original = len(view) if original_length is None else original_length
+        if not 0 <= ns < 1 << 64 or not 0 <= original < 1 << 32 or direction not in blocks.DIRECTION_FLAGS:
+            raise MemifValueError(f"bad timestamp ({ns}), length ({original}) or direction ({direction!r})")
+        tail, total = blocks.packet_tail(len(kept), direction, comment)
+        high, low = blocks.split_time(ns)
+        head = blocks.EPB_HEADER.pack(blocks.EPB, total, interface, high, low, len(kept), original)
+        state.written += 1
+        self._emit(b"".join((head, kept, tail)))
+
+    def write_packets(
+        self,
+        packets: "Iterable[Buffer] | tuple[Any, Any]",
+        timestamps_ns: Times | None = None,
+        interface: int = 0,
+        direction: Direction = "unknown",
+    ) -> int:
+        """Write a burst by one system call and return the number of packets.
+
+        `packets` are bytes-like objects, or a pair (matrix, lengths) as `write_array` takes them.
+        `timestamps_ns` is one time for all, one for each, or None for now.
+        """
+        if isinstance(packets, tuple) and len(packets) == 2 and getattr(packets[0], "ndim", 0) == 2:
+            return self.write_array(packets[0], packets[1], timestamps_ns, interface, direction)
+        state = self._interface(interface)
+        burst = packets if isinstance(packets, (list, tuple)) else list(packets)
+        times = self._times(timestamps_ns, direction)
+        data = encode_list(burst, times, interface, direction, state.snaplen)
+        state.written += len(burst)
+        self._emit(data)
+        return len(burst)
+
+    def write_array(
+        self,
+        matrix: Any,
+        lengths: Any,
+        timestamps_ns: Times | None = None,
+        interface: int = 0,
+        direction: Direction = "unknown",
+    ) -> int:
+        """Write the rows of `matrix`, a numpy uint8 array (n, width), as packets; return n.
+
+        `lengths`, (n,), are the packets' lengths on the wire; where one exceeds the width the row is a packet
+        cut short, as from `Burst.gather`.
+        """
+        state = self._interface(interface)
+        times = self._times(timestamps_ns, direction)
+        data = encode_matrix(matrix, lengths, times, interface, direction, state.snaplen)
+        state.written += len(matrix)
+        self._emit(data)
+        return len(matrix)
+
+    def _times(self, timestamps_ns: Times | None, direction: Direction) -> Times:
+        if direction not in blocks.DIRECTION_FLAGS:
+            raise MemifValueError.argument("direction", direction, '"in", "out" or "unknown"')
+        return time.time_ns() if timestamps_ns is None else timestamps_ns
+
+    def set_statistics(self, interface: int = 0, *, received: int | None = None, dropped: int = 0) -> None:
+        """Set the counters that are written at close: packets seen (default: written + dropped), and packets
+        that should be in the file and are not."""
+        state = self._interface(interface)
+        state.received, state.dropped = received, dropped
+
+    def _emit(self, data: bytes) -> None:
+        """Write whole blocks, where a subclass may choose another file first."""
+        if self._closed:
+            raise MemifClosedError("the capture is closed")
+        self._put(data)
+
+    def _put(self, data: bytes) -> None:
+        try:
+            self._output.write(data)
+        except OSError:
+            self._failed = True
+            raise
+
+    def _finish(self) -> None:
+        """Write the counters and close the output, whatever happens."""
+        try:
+            if not self.broken:
+                self._put(b"".join(state.statistics(i) for i, state in enumerate(self._interfaces)))
+        finally:
+            self._output.close()
+
+    def flush(self) -> None:
+        """Have the file on disk, not only in the system's memory (fsync); does nothing for pipes."""
+        self._output.sync()
+
+    def close(self) -> None:
+        """Write the counters and close. Raises `CaptureOSError` if that fails and no error was raised before;
+        can be called again."""
+        if self._closed:
+            return
+        failed = self._failed
+        try:
+            self._finish()
+        except OSError:
+            if not failed:
+                raise
+        finally:
+            self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._failed = self._failed or kind is not None
+        self.close()

@@ -1,0 +1,103 @@
+"""Ring-buffer captures: a new file by size or age, and only the newest files kept, as dumpcap's option -b
+does."""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from memif.errors import MemifValueError
+
+from .blocks import STATISTICS_SIZE, first_block_length, whole_blocks
+from .output import BlockOutput, Target
+from .packet import MAX_SNAPLEN
+from .pcapng import PcapngWriter
+
+
+class RotatingWriter(PcapngWriter):
+    """A `PcapngWriter` that starts a new file when the current one is full or old.
+
+    `path` ``dir/name.pcapng`` gives ``dir/name_00001_20260131120000.pcapng`` and so on (local time).
+    `max_bytes`: no file grows beyond this, unless its headers and a single packet do. `max_seconds`: age at
+    which the next packet starts a new file. `files`: how many are kept, 0 for all; older ones of this capture
+    are deleted. Each file is complete in itself: it declares all interfaces and ends with the counters so
+    far. `paths` are the files kept, oldest first. Other arguments: see `PcapngWriter`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        max_bytes: int = 0,
+        max_seconds: float = 0.0,
+        files: int = 0,
+        snaplen: int = MAX_SNAPLEN,
+        application: str = "memif",
+        comment: str = "",
+        hardware: str = "",
+        os_name: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        for name, value in (("max_bytes", max_bytes), ("max_seconds", max_seconds), ("files", files)):
+            if value < 0:
+                raise MemifValueError.argument(name, value, "0 (no limit) or more")
+        if not max_bytes and not max_seconds:
+            raise MemifValueError("a rotating capture needs max_bytes or max_seconds")
+        self.max_bytes, self.max_seconds, self.files = max_bytes, max_seconds, files
+        self.paths: deque[Path] = deque()
+        self._base, self._clock, self._count = Path(path), clock, 0
+        super().__init__(
+            path,
+            snaplen=snaplen,
+            application=application,
+            comment=comment,
+            hardware=hardware,
+            os_name=os_name,
+        )
+
+    def _open(self, target: Target) -> None:
+        self._count += 1
+        stamp = time.strftime("%Y%m%d%H%M%S")
+        path = self._base.with_name(f"{self._base.stem}_{self._count:05d}_{stamp}{self._base.suffix}")
+        output = BlockOutput(path)
+        self.paths.append(path)
+        self._started = self._clock()
+        self._start(output, self._header + b"".join(state.description for state in self._interfaces))
+        self._empty_size = self.size
+        while self.files and len(self.paths) > self.files:
+            with suppress(OSError):  # someone else may have removed it
+                self.paths.popleft().unlink()
+
+    def rotate(self) -> None:
+        """Finish this file and start the next one now."""
+        self._finish()
+        self._open(self._base)
+
+    def _emit(self, data: bytes) -> None:
+        """Write `data`, whole blocks, spread over as many files as the limits ask for."""
+        rest = memoryview(data)
+        if self._is_old():
+            self.rotate()
+        while self.max_bytes and len(rest) > self._room():
+            fits = whole_blocks(rest, self._room())
+            if (
+                not fits and self.size == self._empty_size
+            ):  # not even one packet: exceed the limit, do not loop
+                fits = whole_blocks(rest, first_block_length(rest))
+            if fits:
+                super()._emit(bytes(rest[:fits]))
+                rest = rest[fits:]
+            if not rest:
+                return
+            self.rotate()
+        super()._emit(bytes(rest))
+
+    def _is_old(self) -> bool:
+        age = self._clock() - self._started
+        return 0 < self.max_seconds <= age and self.size > self._empty_size
+
+    def _room(self) -> int:
+        """Return the bytes left for packets in this file, its counters at the end set aside."""
+        return self.max_bytes - self.size - STATISTICS_SIZE * len(self._interfaces)

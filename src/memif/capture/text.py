@@ -1,0 +1,181 @@
+"""One line of text for a packet, in the manner of tcpdump's short form: for live views and logs.
+
+Knows Ethernet with VLAN tags, ARP, IPv4, IPv6, ICMP, ICMPv6, UDP and TCP. Never raises, whatever the bytes
+are: what can not be read is shown as cut ("[|udp]") or by its number.
+"""
+
+import struct
+import time
+from ipaddress import IPv6Address
+from typing import Final
+
+from .packet import Direction, LinkType
+
+_ETHERTYPES: Final = {0x0800: "IPv4", 0x0806: "ARP", 0x86DD: "IPv6", 0x8847: "MPLS", 0x88CC: "LLDP"}
+_VLAN_TAGS: Final = (0x8100, 0x88A8)
+_PROTOCOLS: Final = {
+    2: "igmp",
+    4: "ipip",
+    41: "ipv6",
+    47: "gre",
+    50: "esp",
+    51: "ah",
+    89: "ospf",
+    132: "sctp",
+}
+_ICMP: Final = {0: "echo reply", 3: "unreachable", 5: "redirect", 8: "echo request", 11: "time exceeded"}
+_ICMP6: Final = {
+    1: "unreachable",
+    2: "packet too big",
+    3: "time exceeded",
+    128: "echo request",
+    129: "echo reply",
+    133: "router solicitation",
+    134: "router advertisement",
+    135: "neighbor solicitation",
+    136: "neighbor advertisement",
+}
+_IP6_EXTENSIONS: Final = (0, 43, 60)
+_TCP_FLAGS: Final = ((0x02, "S"), (0x01, "F"), (0x04, "R"), (0x08, "P"), (0x10, "."), (0x20, "U"))
+_ARROWS: Final = {"in": "<", "out": ">", "unknown": "-"}
+
+
+def packet_line(
+    timestamp_ns: int,
+    data: "bytes | bytearray | memoryview",
+    *,
+    direction: Direction = "unknown",
+    linktype: int = LinkType.ETHERNET,
+    length: int | None = None,
+) -> str:
+    """Return local time with microseconds, direction ("<" received, ">" sent), length in bytes, and
+    `summary`.
+
+    `length` is that on the wire where it differs from ``len(data)``. Never raises on any bytes or integers.
+    """
+    seconds, ns = divmod(timestamp_ns, 1_000_000_000)
+    try:
+        clock = time.strftime("%H:%M:%S", time.localtime(seconds))
+    except (OverflowError, ValueError, OSError):  # a year the C library can not express
+        clock = str(seconds)
+    size = len(data) if length is None else length
+    return f"{clock}.{ns // 1000:06d} {_ARROWS.get(direction, '-')} {size:5d} {summary(data, linktype)}"
+
+
+def summary(data: "bytes | bytearray | memoryview", linktype: int = LinkType.ETHERNET) -> str:
+    """Return what the packet is, on one line without control characters; never raises on any bytes."""
+    packet = bytes(data)
+    try:
+        if linktype == LinkType.ETHERNET:
+            return _ethernet(packet)
+        if linktype in (LinkType.RAW, LinkType.IPV4, LinkType.IPV6):
+            return _ip(packet)
+    except (struct.error, IndexError, ValueError):
+        return f"[|packet] {packet[:16].hex(' ')}".rstrip()
+    return f"linktype {linktype}: {packet[:16].hex(' ')}"
+
+
+def _mac(raw: bytes) -> str:
+    return raw.hex(":")
+
+
+def _ip4(raw: bytes) -> str:
+    return ".".join(map(str, raw))
+
+
+def _ethernet(packet: bytes) -> str:
+    if len(packet) < 14:
+        return f"[|ether] {packet.hex(' ')}".rstrip()
+    kind, at, tags = int.from_bytes(packet[12:14], "big"), 14, ""
+    while kind in _VLAN_TAGS and len(packet) >= at + 4 and len(tags) < 40:
+        tag, kind = struct.unpack_from(">HH", packet, at)
+        tags += f"vlan {tag & 0xFFF}, "
+        at += 4
+    if kind == 0x0800 or kind == 0x86DD:
+        return tags + _ip(packet[at:])
+    if kind == 0x0806:
+        return tags + _arp(packet[at:])
+    name = _ETHERTYPES.get(kind) or (f"802.3 length {kind}" if kind < 0x600 else f"ethertype 0x{kind:04x}")
+    return f"{tags}{_mac(packet[6:12])} > {_mac(packet[:6])}, {name}"
+
+
+def _arp(data: bytes) -> str:
+    if len(data) < 28:
+        return "[|arp]"
+    hardware, protocol, hardware_len, protocol_len, operation = struct.unpack_from(">HHBBH", data)
+    if (hardware, protocol, hardware_len, protocol_len) != (1, 0x0800, 6, 4):
+        return f"ARP, hardware {hardware}, protocol 0x{protocol:04x}, operation {operation}"
+    sender, target = _ip4(data[14:18]), _ip4(data[24:28])
+    if operation == 1:
+        return f"ARP, request who-has {target} tell {sender}"
+    if operation == 2:
+        return f"ARP, reply {sender} is-at {_mac(data[8:14])}"
+    return f"ARP, operation {operation}, {sender} > {target}"
+
+
+def _ip(data: bytes) -> str:
+    version = data[0] >> 4 if data else 0
+    if version == 4:
+        return _ipv4(data)
+    if version == 6:
+        return _ipv6(data)
+    return f"[|ip] {data[:16].hex(' ')}".rstrip()
+
+
+def _ipv4(data: bytes) -> str:
+    header = (data[0] & 15) * 4
+    if len(data) < 20 or header < 20:
+        return "[|ip]"
+    total, fragment = int.from_bytes(data[2:4], "big"), int.from_bytes(data[6:8], "big")
+    source, target, protocol = _ip4(data[12:16]), _ip4(data[16:20]), data[9]
+    if fragment & 0x1FFF:
+        name = _PROTOCOLS.get(protocol, f"proto {protocol}")
+        return f"IP {source} > {target}: {name}, fragment at {(fragment & 0x1FFF) * 8}"
+    # Ethernet pads short frames: only what the header counts belongs to the packet.
+    payload = data[header:total] if total >= header else data[header:]
+    return "IP " + _transport(source, target, protocol, payload, max(total - header, len(payload)))
+
+
+def _ipv6(data: bytes) -> str:
+    if len(data) < 40:
+        return "[|ip6]"
+    length, protocol = int.from_bytes(data[4:6], "big"), data[6]
+    source, target = str(IPv6Address(data[8:24])), str(IPv6Address(data[24:40]))
+    payload = data[40 : 40 + length]
+    while protocol in _IP6_EXTENSIONS and len(payload) >= 8:
+        skip = (payload[1] + 1) * 8
+        protocol, payload, length = payload[0], payload[skip:], length - skip
+    if protocol == 44:
+        return f"IP6 {source} > {target}: fragment, length {length}"
+    return "IP6 " + _transport(source, target, protocol, payload, length)
+
+
+def _transport(source: str, target: str, protocol: int, data: bytes, length: int) -> str:
+    if protocol in (6, 17):
+        name, least = ("tcp", 20) if protocol == 6 else ("udp", 8)
+        if len(data) < least:
+            return f"{source} > {target}: [|{name}]"
+        ports = struct.unpack_from(">HH", data)
+        detail = _tcp(data, length) if protocol == 6 else f"UDP, length {length - 8}"
+        return f"{source}.{ports[0]} > {target}.{ports[1]}: {detail}"
+    if protocol in (1, 58):
+        return f"{source} > {target}: {_icmp(data, protocol == 58, length)}"
+    return f"{source} > {target}: {_PROTOCOLS.get(protocol, f'proto {protocol}')}, length {length}"
+
+
+def _tcp(data: bytes, length: int) -> str:
+    sequence, ack, offset, bits = struct.unpack_from(">IIBB", data, 4)
+    flags = "".join(letter for bit, letter in _TCP_FLAGS if bits & bit) or "none"
+    acked = f", ack {ack}" if bits & 0x10 else ""
+    return f"Flags [{flags}], seq {sequence}{acked}, length {length - (offset >> 4) * 4}"
+
+
+def _icmp(data: bytes, six: bool, length: int) -> str:
+    name = "ICMP6" if six else "ICMP"
+    if len(data) < 8:
+        return f"[|{name.lower()}]"
+    kind, code, _sum, ident, sequence = struct.unpack_from(">BBHHH", data)
+    text = (_ICMP6 if six else _ICMP).get(kind, f"type {kind}")
+    if text.startswith("echo"):
+        return f"{name} {text}, id {ident}, seq {sequence}, length {length}"
+    return f"{name} {text}{f', code {code}' if code else ''}, length {length}"
