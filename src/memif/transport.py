@@ -1,0 +1,171 @@
+"""The control socket of one connection: connecting it, and moving messages with their file descriptors.
+
+Nothing here blocks. A memif message is one datagram of a ``SOCK_SEQPACKET`` socket, with at most one
+descriptor beside it; what a peer sends in excess of that arrives here too, so that it can be closed.
+
+The functions have no state. One socket must not be read by two threads at once, nor written.
+"""
+
+import errno
+import os
+import socket
+import stat
+import struct
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from memif.access import describe_denial
+from memif.address import Address
+from memif.errors import (
+    ErrorCode,
+    MemifConnectionError,
+    MemifError,
+    MemifFileNotFoundError,
+    MemifOSError,
+    MemifPermissionError,
+    MemifRefusedError,
+    MemifValueError,
+    from_os_error,
+)
+from memif.memory.region import keep_off_standard_fds
+
+#: Bytes of each message.
+MESSAGE_SIZE: Final = 128
+
+# Room for the credentials that come unasked once a listener has SO_PASSCRED set, and for more descriptors
+# than any honest peer sends. What does not fit is closed by the kernel and reported by MSG_CTRUNC.
+_ANCILLARY_SIZE = 256
+_FD_SIZE = struct.calcsize("i")
+SocketT = TypeVar("SocketT", bound=socket.socket)
+_CREDENTIALS = struct.Struct("iII")
+
+
+def new_socket(kind: type[SocketT]) -> SocketT:
+    """Return an unconnected, non-blocking, close-on-exec socket of class `kind`, or raise the `MemifError`."""
+    try:
+        return kind(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+    except OSError as error:
+        raise from_os_error(error, "control socket") from error
+
+
+def connect_socket(address: Address) -> socket.socket:
+    """Return a non-blocking, close-on-exec socket that is connected to the listener at `address`.
+
+    Raises without waiting:
+
+    - `MemifFileNotFoundError`: no such path.
+    - `MemifPermissionError`: the text says who owns the socket and who we are.
+    - `MemifRefusedError`: nobody listens there, or not with memif's kind of socket.
+    - `MemifConnectionError` with `ErrorCode.AGAIN`: the listener is too busy, worth another try later.
+    - `MemifOSError` for anything else, for example a file that is not a socket.
+    """
+    sock = new_socket(socket.socket)
+    try:
+        sock.connect(address.sockaddr)
+    except OSError as error:
+        sock.close()
+        raise _explain(error, address) from error
+    return sock
+
+
+def recv_message(sock: socket.socket) -> tuple[bytes, list[int], bool]:
+    """Return one datagram, the descriptors that came with it, and whether the kernel cut off any of the two.
+
+    The caller owns the descriptors, which are close-on-exec and never 0, 1 or 2. At most 129 bytes are
+    returned: a datagram of another length than `MESSAGE_SIZE` is not a memif message, and b"" means that the
+    peer is gone. When something was cut off, descriptors may be missing, and those that did arrive still have
+    to be closed.
+
+    Raises `BlockingIOError` if nothing has arrived, `OSError` if the socket can not be read.
+    """
+    try:
+        data, ancillary, flags, _ = _receive(sock)
+    except ConnectionResetError:
+        # The peer closed without having read all that we sent. This error is reported once and ahead of what
+        # the peer sent last, which may be the message that says why it left.
+        data, ancillary, flags, _ = _receive(sock)
+    return data, _descriptors(ancillary), bool(flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC))
+
+
+def _receive(sock: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]], int, object]:
+    return sock.recvmsg(MESSAGE_SIZE + 1, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+
+
+def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
+    fds: list[int] = []
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            count = len(data) // _FD_SIZE
+            fds += struct.unpack_from(f"{count}i", data)
+    return [keep_off_standard_fds(fd) for fd in fds]
+
+
+def send_message(sock: socket.socket, data: bytes, fd: int | None = None) -> None:
+    """Send `data` as one datagram, with descriptor `fd` beside it if given. `fd` stays open and the caller's.
+
+    Raises `BlockingIOError` when the peer's queue is full, `BrokenPipeError` or `ConnectionResetError` when
+    the peer is gone, another `OSError` otherwise, and `MemifValueError` for descriptor 0, which DPDK and
+    libmemif take for "no descriptor".
+    """
+    ancillary = []
+    if fd is not None:
+        if fd <= 0:
+            raise MemifValueError.argument("fd", fd, "above 0")
+        ancillary.append((socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", fd)))
+    sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCredentials:
+    """Who is at the other end, as the kernel saw it when the connection was made."""
+
+    #: Process that called ``connect`` or ``listen``; 0 if it can not be seen from our PID namespace.
+    pid: int
+    #: Its effective user and group.
+    uid: int
+    gid: int
+
+
+def peer_credentials(sock: socket.socket) -> PeerCredentials:
+    """Return who is at the other end of a connected socket; raises `MemifOSError` for any other socket."""
+    try:
+        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    except OSError as error:
+        raise from_os_error(error, "credentials of the peer") from error
+    return PeerCredentials(*_CREDENTIALS.unpack(raw))
+
+
+def _explain(error: OSError, address: Address) -> MemifError:
+    """Turn what ``connect`` said into an error that tells the user what to do."""
+    number = error.errno
+    if number == errno.EAGAIN:
+        return MemifConnectionError(f"{address}: too many clients wait to be accepted", code=ErrorCode.AGAIN)
+    if number == errno.EPROTOTYPE:
+        return MemifRefusedError(f"{address} is no memif socket, it is not of type SOCK_SEQPACKET")
+    if number == errno.ECONNREFUSED:
+        return _explain_refused(address)
+    if number == errno.ENOENT:
+        return MemifFileNotFoundError(f"{address}: {_missing(address)}", errno=number)
+    if number in (errno.EACCES, errno.EPERM):
+        return MemifPermissionError(f"{address}: {describe_denial(address.display)}", errno=number)
+    return from_os_error(error, f"connect to {address}")
+
+
+def _explain_refused(address: Address) -> MemifError:
+    if address.kind == "abstract":
+        return MemifRefusedError(f"nobody listens on {address} in this network namespace")
+    try:
+        is_socket = stat.S_ISSOCK(os.stat(address.sockaddr).st_mode)
+    except OSError:
+        is_socket = True
+    if not is_socket:
+        return MemifOSError(f"{address}", code=ErrorCode.FILE_NOT_SOCK, errno=errno.ENOTSOCK)
+    return MemifRefusedError(f"nobody listens on {address}, it is left over from a program that has ended")
+
+
+def _missing(address: Address) -> str:
+    folder = os.path.dirname(os.path.abspath(address.display))
+    if not os.path.isdir(folder):
+        return f"there is no directory {folder}"
+    return ("start the listening side (master) first; for a DPDK server without socket-abstract=no "
+            f"the name is @{address.display}")
