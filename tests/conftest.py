@@ -24,6 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers of this suite."""
     config.addinivalue_line("markers", "dpdk: needs dpdk-testpmd and root")
     config.addinivalue_line("markers", "leaks: leaves something open on purpose; no leak check")
+    config.addinivalue_line("markers", "nosanitizer: cannot run with the sanitizers loaded (make sanitize)")
 
 
 @pytest.hookimpl(wrapper=True)

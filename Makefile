@@ -1,0 +1,118 @@
+# memif for Python. `make` alone lists the targets.
+#
+# Everything lives in .venv; the stamps in .stamps make a second run quick. The package is built once, as a wheel,
+# and every target uses that wheel installed, never the source tree.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BENCH  ?=
+PYTEST ?=
+
+PY     := $(VENV)/bin/python
+PIP    := $(PY) -m pip --disable-pip-version-check --quiet
+S      := .stamps
+WHEEL   = $(wildcard $(S)/dist/memif-*.whl)
+
+SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE $(shell find src -type f ! -path '*/__pycache__/*')
+STUBS    = $(subst /,.,$(patsubst src/%.pyi,%,$(wildcard src/memif/ring/*.pyi)))
+
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help setup demo test check bench docs wheel sanitize clean
+
+help:
+	@echo "make demo      two processes exchange packets over shared memory, in half a minute"
+	@echo "make test      all tests; those against DPDK need root and the packages named in CONTRIBUTING.md"
+	@echo "               PYTEST='-k name' passes options on"
+	@echo "make check     ruff, mypy, stubtest, cython-lint"
+	@echo "make bench     the benchmarks; BENCH='...' passes options on"
+	@echo "make docs      the documentation, into docs/_build/html, warnings are errors"
+	@echo "make wheel     sdist and wheel, into dist/, checked"
+	@echo "make sanitize  tests of the compiled part with the address and undefined-behaviour sanitizers"
+	@echo "make setup     only $(VENV), with all that test and check need"
+	@echo "make clean     remove all that make made"
+	@echo "PYTHON=...     the interpreter to use, 3.11 or later (now: $(PYTHON))"
+
+setup: $(S)/extra-test $(S)/extra-check
+
+demo: $(S)/extra-cli
+	$(PY) examples/demo.py
+
+test: $(S)/extra-test
+	$(PY) -m pytest $(PYTEST)
+
+check: $(S)/extra-test $(S)/extra-check
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy --strict src/memif
+	$(PY) -m mypy.stubtest --mypy-config-file pyproject.toml $(STUBS)
+	$(VENV)/bin/cython-lint src
+
+bench: $(S)/extra-bench
+	$(PY) benchmarks/run.py $(BENCH)
+
+docs: $(S)/extra-cli $(S)/extra-docs
+	$(PY) -m sphinx --fail-on-warning --keep-going -q -b html docs docs/_build/html
+	$(PY) -m sphinx --fail-on-warning --keep-going -q -b doctest docs docs/_build/doctest
+
+# The wheel has to import without any extra, in an environment with nothing else in it.
+wheel: $(S)/package
+	$(PIP) install "build>=1.2" "abi3audit>=0.0.19"
+	rm -rf dist $(S)/clean-venv
+	$(PY) -m build --sdist --outdir dist .
+	cp $(WHEEL) dist/
+	$(VENV)/bin/abi3audit --strict --summary dist/memif-*.whl
+	$(PY) -m venv $(S)/clean-venv
+	$(S)/clean-venv/bin/python -m pip --disable-pip-version-check --quiet install --no-index dist/memif-*.whl
+	cd / && $(abspath $(S))/clean-venv/bin/python -c "import memif; print('memif', memif.__version__, 'imports')"
+
+# The interpreter itself is not instrumented, so the sanitizer's library has to be loaded ahead of it, and what the
+# interpreter never frees is not a leak of ours.
+SANITIZED = $(S)/sanitize
+sanitize: $(S)/sanitized
+	PYTHONPATH=$(SANITIZED) LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0:handle_segv=0 PYTHONMALLOC=malloc \
+	$(PY) -m pytest -m "not dpdk and not nosanitizer" -p no:cacheprovider $(PYTEST)
+
+clean:
+	rm -rf $(VENV) $(S) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests benchmarks examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# -- how it is made
+
+# What a bare Debian lacks, all of it in one message.
+$(S)/tools:
+	@mkdir -p $(S)
+	@command -v $(PYTHON) >/dev/null || { echo "No $(PYTHON): apt-get install python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "memif needs Python 3.11 or later, $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=/path/to/python3.11"; exit 1; }
+	@need=; \
+	$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || need="$$need python3-venv"; \
+	command -v cc >/dev/null || need="$$need gcc libc6-dev"; \
+	$(PYTHON) -c 'import os, sysconfig as s; os.stat(s.get_path("include") + "/Python.h")' 2>/dev/null \
+	  || need="$$need python3-dev"; \
+	if [ -n "$$need" ]; then echo "Missing here. As root: apt-get update && apt-get install -y$$need"; exit 1; fi
+	@touch $@
+
+$(S)/venv: | $(S)/tools
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(S)/wheel: $(SOURCES) | $(S)/venv
+	rm -rf $(S)/dist
+	$(PIP) wheel --no-deps --wheel-dir $(S)/dist .
+	@touch $@
+
+$(S)/package: $(S)/wheel
+	$(PIP) install --no-deps --force-reinstall $(S)/dist/memif-*.whl
+	@touch $@
+
+# One stamp for each extra of pyproject.toml.
+$(S)/extra-%: pyproject.toml $(S)/package
+	$(PIP) install "$(WHEEL)[$*]"
+	@touch $@
+
+$(S)/sanitized: $(S)/wheel
+	rm -rf $(SANITIZED)
+	$(PIP) install --no-deps --target $(SANITIZED) -C cmake.define.MEMIF_SANITIZE=ON -C build-dir=build/sanitize .
+	@touch $@
