@@ -48,7 +48,7 @@ def encode_list(
 
 
 def plain(packet: "Buffer") -> memoryview:
-    """Return the bytes of any bytes-like object in their logical order; copies only what is not contiguous."""
+    """Return the bytes of any bytes-like object in logical order; copies only what is not contiguous."""
     try:
         view = memoryview(packet)
     except TypeError:
