@@ -220,7 +220,7 @@ class MemifFileNotFoundError(MemifOSError, FileNotFoundError):
 class MemifTimeoutError(MemifError, TimeoutError):
     """The time given for an operation has passed, most often: the link did not come up."""
 
-    # AGAIN would be the C library's nearest number, but its message speaks of files and sockets and helps nobody.
+    # AGAIN would be the C library's nearest number, but its message speaks of files and sockets.
     default_code = ErrorCode.DISCONNECTED
 
 

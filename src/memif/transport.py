@@ -41,7 +41,7 @@ _CREDENTIALS = struct.Struct("iII")
 
 
 def new_socket(kind: type[SocketT]) -> SocketT:
-    """Return an unconnected, non-blocking, close-on-exec socket of class `kind`, or raise the `MemifError`."""
+    """Return an unconnected, non-blocking, close-on-exec socket of class `kind`; raises a `MemifError`."""
     try:
         return kind(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     except OSError as error:

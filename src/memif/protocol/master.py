@@ -48,7 +48,7 @@ from memif.protocol.wire import (
 
 @dataclass(frozen=True, slots=True)
 class MasterConfig:
-    """What a master allows to any client. Raises `MemifValueError` for a value outside of the protocol's limits.
+    """What a master allows to any client. Raises `MemifValueError` for what the protocol has no room for.
 
     `app_name` (at most 31 bytes) is shown to the peer's user. `max_regions` counts regions (1 to 256);
     `max_region_bytes` bounds the sum of their sizes, 64 GiB unless told: zero-copy clients offer all of
@@ -117,7 +117,7 @@ class MasterHandshake(Handshake):
         self._rings: dict[bool, list[RingOffer]] = {True: [], False: []}
 
     def accept(self) -> list[Action]:
-        """Say that the memory of `MapMemory` is mapped and sound. Raises `MemifStateError` without a request."""
+        """The memory of `MapMemory` is mapped and sound. Raises `MemifStateError` if none was asked for."""
         return self._local(Local.ACCEPT)
 
     def _on_start(self, message: None, fd: None) -> list[Action]:

@@ -1,0 +1,227 @@
+"""Internet checksums (RFC 1071, RFC 1624) over a whole burst.
+
+The checksum is the complement of the one's complement sum of 16-bit words. That sum does not depend on byte
+order: words are added as the machine holds them, and one swap at the end gives the number on the wire. Rows
+end at different, also odd, offsets; bytes outside the range of a row are masked to zero, which adds
+nothing.
+"""
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .classify import Bools, Ints, Layers
+from .headers import UDP, Matrix, Protocol, gather
+
+Words = NDArray[np.uint16]
+_WIDEST = 131072  # bytes a row, so that a sum of 16-bit words fits in 32 bits
+_CHECKSUM_AT = {Protocol.ICMP: 2, Protocol.ICMPV6: 2, Protocol.UDP: 6, Protocol.TCP: 16}
+_SWAP = sys.byteorder == "little"
+
+
+def internet_checksum(matrix: Matrix, start: Any, stop: Any) -> Words:
+    """The checksum of bytes ``start`` to ``stop`` of each row, as a number: uint16 (n,).
+
+    ``start`` and ``stop`` are offsets in bytes, one for all rows or an array of shape (n,). An odd count is
+    padded with zero. Over a range that includes a right checksum the result is 0. Raises ValueError when a
+    range leaves the matrix or rows are wider than 131072 bytes.
+    """
+    return ~_swap(fold(raw_sum(matrix, start, stop)))
+
+
+def raw_sum(matrix: Matrix, start: Any, stop: Any) -> NDArray[np.uint32]:
+    """The sum behind `internet_checksum`: uint32 (n,), in machine order, not folded; sums may be added, then folded."""
+    if np.ndim(start) == 0 and np.ndim(stop) == 0 and (stop - start) % 2 == 0:
+        return _sum_words(_range(matrix, start, stop))
+    starts = np.broadcast_to(np.asarray(start, np.int32), len(matrix))
+    stops = np.broadcast_to(np.asarray(stop, np.int32), len(matrix))
+    if len(matrix) == 0:
+        return np.zeros(0, np.uint32)
+    first = int(starts.min()) & ~1
+    part = _range(matrix, first, int(stops.max()))
+    columns = np.arange(first, first + part.shape[1] + part.shape[1] % 2, dtype=np.int32)
+    keep = (columns >= starts[:, None]) & (columns < stops[:, None])
+    masked = np.zeros(keep.shape, np.uint8)
+    np.multiply(part, keep[:, : part.shape[1]], out=masked[:, : part.shape[1]])
+    total = _sum_words(masked)
+    # A row that begins at an odd byte has its words shifted by one byte, which swaps the bytes of the sum.
+    return np.where(starts & 1, fold(total).byteswap(), total) if (starts & 1).any() else total
+
+
+def fold(total: NDArray[np.uint32]) -> Words:
+    """Adds the carries of a sum back into 16 bits."""
+    total = (total & 0xFFFF) + (total >> 16)
+    return (total + (total >> 16)).astype(np.uint16)
+
+
+def is_ones(total: NDArray[np.uint32]) -> Bools:
+    """Whether sums that include the checksum fold to all ones, so that the checksum is right."""
+    right: Bools = (total % 0xFFFF == 0) & (total != 0)
+    return right
+
+
+def update(old_checksum: Any, old: Any, new: Any) -> Words:
+    """The checksum after one 16-bit word changed from ``old`` to ``new`` (RFC 1624, equation 3).
+
+    Arguments are numbers or arrays of them that broadcast, all in the same byte order, whichever it is. The
+    result is an array of uint16 of at least one dimension. A checksum that was wrong stays wrong, so that
+    corruption is not hidden.
+    """
+    change: Any
+    if isinstance(old, int) and isinstance(new, int):
+        change = (old ^ 0xFFFF) + new
+        change = (change & 0xFFFF) + (change >> 16)
+    else:
+        change = fold(_u32(old ^ 0xFFFF) + _u32(new))
+    total = (np.atleast_1d(old_checksum) ^ 0xFFFF).astype(np.uint16) + change
+    carry = total < change
+    total += carry  # a sum below its part has wrapped: add the carry
+    return ~total
+
+
+def ipv4_checksum(matrix: Matrix, layers: Layers) -> Words:
+    """The header checksum that each IPv4 packet, options included, should carry; 0 for other rows."""
+    value = np.zeros(len(matrix), np.uint16)
+    rows = layers.ipv4.nonzero()[0]
+    present = _get(matrix, rows, layers.l3_offset[rows] + 10)
+    value[rows] = ~_swap(_without(_header_sum(matrix, layers, rows), present))
+    return value
+
+
+def verify_ipv4(matrix: Matrix, layers: Layers) -> Bools:
+    """True where a packet is valid IPv4 and its header checksum is right."""
+    good = layers.ipv4.copy()
+    rows = None if good.all() else good.nonzero()[0]
+    good[slice(None) if rows is None else rows] = is_ones(_header_sum(matrix, layers, rows))
+    return good
+
+
+def fill_ipv4(matrix: Matrix, layers: Layers) -> None:
+    """Writes the right header checksum into each valid IPv4 packet."""
+    rows = layers.ipv4.nonzero()[0]
+    _put(matrix, rows, layers.l3_offset[rows] + 10, ipv4_checksum(matrix, layers)[rows])
+
+
+def l4_checksum(matrix: Matrix, layers: Layers) -> Words:
+    """The checksum that each ICMP, ICMPv6, UDP or TCP packet should carry, pseudo header included.
+
+    Computed for the rows of `l4_computable`, 0 for others. A UDP checksum of 0 is given as 0xFFFF (RFC 768).
+    """
+    value = np.zeros(len(matrix), np.uint16)
+    rows, at, total = _l4_sums(matrix, layers)
+    computed = ~_swap(_without(total, _get(matrix, rows, at)))
+    computed[(computed == 0) & (layers.protocol[rows] == int(Protocol.UDP))] = 0xFFFF
+    value[rows] = computed
+    return value
+
+
+def verify_l4(matrix: Matrix, layers: Layers) -> Bools:
+    """True where the ICMP, ICMPv6, UDP or TCP checksum could be computed (`l4_computable`) and is right.
+
+    UDP over IPv4 with a checksum of 0 has none and counts as right; over IPv6 it is wrong (RFC 8200).
+    """
+    good = np.zeros(len(matrix), np.bool_)
+    rows, at, total = _l4_sums(matrix, layers)
+    absent = (layers.protocol[rows] == int(Protocol.UDP)) & (_get(matrix, rows, at) == 0)
+    good[rows] = np.where(absent, layers.ipv4[rows], is_ones(total))
+    return good
+
+
+def fill_l4(matrix: Matrix, layers: Layers) -> None:
+    """Writes the right ICMP, ICMPv6, UDP or TCP checksum into each packet of `l4_computable`."""
+    rows = l4_computable(matrix, layers).nonzero()[0]
+    _put(matrix, rows, _checksum_offset(layers, rows), l4_checksum(matrix, layers)[rows])
+
+
+def l4_computable(matrix: Matrix, layers: Layers) -> Bools:
+    """True where a layer 4 checksum can be computed: all of an unfragmented packet is in the matrix.
+
+    A UDP packet must also state a length of at least 8 and at most what IP carries.
+    """
+    known = (layers.icmp | layers.icmp6 | layers.udp | layers.tcp) & layers.whole & ~layers.is_fragment
+    rows = (known & layers.udp).nonzero()[0]
+    stated = gather(matrix, UDP, layers.l4_offset, rows)["length"]
+    known[rows] = (stated >= 8) & (stated <= layers.l4_length[rows])
+    return known
+
+
+def _l4_sums(matrix: Matrix, layers: Layers) -> tuple[NDArray[np.intp], Ints, NDArray[np.uint32]]:
+    """Row numbers, offsets of the checksum fields, and sums including pseudo header and present checksum."""
+    rows = l4_computable(matrix, layers).nonzero()[0]
+    start, length = layers.l4_offset[rows], layers.l4_length[rows].copy()
+    udp = layers.udp[rows]
+    length[udp] = gather(matrix, UDP, layers.l4_offset, rows[udp])["length"]
+    total = raw_sum(matrix[rows], start, start + length)
+    return rows, _checksum_offset(layers, rows), total + _pseudo_sum(matrix, layers, rows, length)
+
+
+def _pseudo_sum(matrix: Matrix, layers: Layers, rows: NDArray[np.intp], length: Ints) -> NDArray[np.uint32]:
+    """Addresses, protocol and length; nothing for ICMP over IPv4, which has no pseudo header."""
+    v6 = layers.ipv6[rows]
+    offset = layers.l3_offset[rows]
+    # Both addresses lie side by side: 8 bytes at 12 in IPv4, 32 bytes at 8 in IPv6. The fixed header is
+    # shorter in IPv4, so the window of a row may reach past it; the bounds cut it.
+    first = offset + np.where(v6, 8, 12)
+    total = raw_sum(matrix[rows], first, first + np.where(v6, 32, 8))
+    number = layers.protocol[rows].astype(np.uint32) + length.astype(np.uint32)
+    total += _swap(fold(number))
+    return np.where(layers.icmp[rows], np.uint32(0), total)
+
+
+def _checksum_offset(layers: Layers, rows: NDArray[np.intp]) -> Ints:
+    table = np.zeros(256, np.int32)
+    for protocol, at in _CHECKSUM_AT.items():
+        table[protocol] = at
+    return layers.l4_offset[rows] + table[layers.protocol[rows]]
+
+
+def _header_sum(matrix: Matrix, layers: Layers, rows: NDArray[np.intp] | None) -> NDArray[np.uint32]:
+    """Sums of IPv4 headers; ``rows`` None stands for all rows."""
+    some: Any = slice(None) if rows is None else rows
+    start, size = layers.l3_offset[some], layers.l3_header_length[some]
+    if layers.uniform is not None and not layers.has_options[some].any():
+        return raw_sum(matrix[some], layers.uniform, layers.uniform + 20)
+    return raw_sum(matrix[some], start, start + size)
+
+
+def _range(matrix: Matrix, start: int, stop: int) -> Matrix:
+    if start < 0 or stop > matrix.shape[1] or stop - start > _WIDEST:
+        raise ValueError(
+            f"bytes {start}..{stop} are outside rows of {matrix.shape[1]} bytes, or more than a sum can hold"
+        )
+    return matrix[:, start:stop]
+
+
+def _sum_words(block: Matrix) -> NDArray[np.uint32]:
+    words = block.view(np.uint16)
+    total: NDArray[np.uint32]
+    if words.shape[1] <= 64:  # adding whole columns is faster than short rows
+        total = np.add.reduce(words.T.astype(np.uint32, order="C"), axis=0)
+    else:
+        total = np.add.reduce(words, axis=1, dtype=np.uint32)
+    return total
+
+
+def _without(total: NDArray[np.uint32], field: Words) -> Words:
+    """The sum less one word, given as a number, that it includes; exact, as layers begin at even bytes."""
+    return fold(total - _swap(field))
+
+
+def _get(matrix: Matrix, rows: NDArray[np.intp], at: Ints) -> Words:
+    value: Words = (matrix[rows, at].astype(np.uint16) << np.uint16(8)) | matrix[rows, at + 1]
+    return value
+
+
+def _put(matrix: Matrix, rows: NDArray[np.intp], at: Ints, value: Words) -> None:
+    matrix[rows, at], matrix[rows, at + 1] = value >> 8, value & 0xFF
+
+
+def _swap(words: Words) -> Words:
+    """Between machine order and the order on the wire."""
+    return words.byteswap() if _SWAP else words
+
+
+def _u32(value: Any) -> NDArray[np.uint32]:
+    return np.asarray(value).astype(np.uint32)

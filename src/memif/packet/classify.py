@@ -1,0 +1,352 @@
+"""Where the layers of each packet begin, and which of them can be trusted.
+
+The link header decides the offset of layer 3 (no, one or two VLAN tags); layer 3 is then checked once, for
+all later readers: a mask such as ``layers.udp`` is set only where the header named lies within the packet,
+within the length that the IP header states, and within the matrix, so a `gather` of those rows cannot fail.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .headers import ARP, IPV4, IPV6, EtherType, Matrix, Protocol
+
+Mode = Literal["ethernet", "ip"]
+"""What a packet begins with: an Ethernet header, or IPv4 or IPv6 at once (memif's IP mode)."""
+
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int32]
+
+_OTHER, _TAG, _ARP, _IPV4, _IPV6 = range(5)
+_U16 = np.dtype(">u2")
+_ETHERNET_SIZE, _TAG_SIZE, _MOST_TAGS = 14, 4, 2
+_FARTHEST = _ETHERNET_SIZE + _MOST_TAGS * _TAG_SIZE + IPV6.itemsize  # end of the last header read by offset
+_MOST_EXTENSIONS = 8  # bounds the walk over IPv6 extension headers
+_ICMP_SIZE, _UDP_SIZE, _TCP_SIZE = 8, 8, 20
+
+# One lookup in a table replaces several comparisons of a 16-bit column.
+_KIND = np.zeros(65536, np.uint8)
+_KIND[[EtherType.VLAN, EtherType.QINQ, EtherType.QINQ_OLD]] = _TAG
+_KIND[EtherType.ARP], _KIND[EtherType.IPV4], _KIND[EtherType.IPV6] = _ARP, _IPV4, _IPV6
+_BY_VERSION = np.zeros(16, np.uint16)
+_BY_VERSION[4], _BY_VERSION[6] = EtherType.IPV4, EtherType.IPV6
+_EXTENSION = np.zeros(256, np.bool_)
+_EXTENSION[
+    [
+        Protocol.HOP_BY_HOP,
+        Protocol.ROUTING,
+        Protocol.FRAGMENT,
+        Protocol.AUTHENTICATION,
+        Protocol.DESTINATION,
+        Protocol.MOBILITY,
+    ]
+] = True
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """The layers of n packets; each array has shape (n,). Offsets and lengths are int32 bytes.
+
+    Fields are meaningful where ``valid`` is set. ``valid`` means: the link header is complete; for ARP,
+    that it is IPv4 over Ethernet and complete; for IPv4 and IPv6, that version and header length are right,
+    the length stated by the header is not above the packet's, and all headers are visible in the matrix. A
+    frame of another EtherType is valid when its link header is complete.
+    """
+
+    width: int
+    """Bytes of each packet that the matrix holds."""
+    l3_offset: Ints
+    """Start of layer 3: 0 in IP mode; 14, 18 or 22 behind Ethernet and its VLAN tags."""
+    ethertype: NDArray[np.uint16]
+    """EtherType behind the tags; in IP mode that of the IP version, 0 for neither."""
+    l3_header_length: Ints
+    """IPv4 header with options, IPv6 header with extension headers, 28 for ARP, else 0."""
+    l3_length: Ints
+    """Header and payload as the IP header states it: without padding. 28 for ARP, else the rest."""
+    protocol: NDArray[np.uint8]
+    """IPv4's protocol, or the next header after the last IPv6 extension header; 0 when not IP."""
+    is_fragment: Bools
+    """Part of a fragmented packet, the first part included."""
+    has_options: Bools
+    """IPv4 options or IPv6 extension headers are present."""
+    starts_l4: Bools
+    """IP, and not a fragment other than the first: the payload begins with the layer 4 header."""
+    valid: Bools
+    """See above."""
+    uniform: int | None
+    """The offset of layer 3 when it is known to be the same in all rows, else None."""
+
+    @cached_property
+    def l4_offset(self) -> Ints:
+        """Start of layer 4: behind the IP header, its options and extension headers."""
+        return self.l3_offset + self.l3_header_length
+
+    @cached_property
+    def l4_length(self) -> Ints:
+        """Bytes of layer 4, header included."""
+        return self.l3_length - self.l3_header_length
+
+    @cached_property
+    def whole(self) -> Bools:
+        """The matrix holds all of layer 3, so that checksums over the payload can be computed."""
+        return self.valid & (self.l3_offset + self.l3_length <= self.width)
+
+    @cached_property
+    def arp(self) -> Bools:
+        """Valid ARP."""
+        return self._has(EtherType.ARP)
+
+    @cached_property
+    def ipv4(self) -> Bools:
+        """Valid IPv4."""
+        return self._has(EtherType.IPV4)
+
+    @cached_property
+    def ipv6(self) -> Bools:
+        """Valid IPv6."""
+        return self._has(EtherType.IPV6)
+
+    @cached_property
+    def icmp(self) -> Bools:
+        """IPv4 with at least 8 bytes of ICMP."""
+        return self.ipv4 & self._carries(Protocol.ICMP, _ICMP_SIZE)
+
+    @cached_property
+    def icmp6(self) -> Bools:
+        """IPv6 with at least 8 bytes of ICMPv6."""
+        return self.ipv6 & self._carries(Protocol.ICMPV6, _ICMP_SIZE)
+
+    @cached_property
+    def udp(self) -> Bools:
+        """IPv4 or IPv6 with a UDP header."""
+        return (self.ipv4 | self.ipv6) & self._carries(Protocol.UDP, _UDP_SIZE)
+
+    @cached_property
+    def tcp(self) -> Bools:
+        """IPv4 or IPv6 with a TCP header of at least 20 bytes."""
+        return (self.ipv4 | self.ipv6) & self._carries(Protocol.TCP, _TCP_SIZE)
+
+    def _has(self, ethertype: int) -> Bools:
+        mask: Bools = self.valid & (self.ethertype == int(ethertype))
+        return mask
+
+    def _carries(self, protocol: int, size: int) -> Bools:
+        inside: Bools = (self.l4_length >= size) & (self.l4_offset <= self.width - size)
+        inside &= self.starts_l4 & (self.protocol == int(protocol))
+        return inside
+
+    def by_offset(self, mask: Bools) -> Iterator[tuple[int, NDArray[np.intp] | None]]:
+        """Splits the rows of ``mask`` into groups with the same layer 3 offset: at most three.
+
+        Yields the offset and the row numbers, or None in their place for "all rows", so that the caller can
+        then work on views of the matrix itself.
+        """
+        rows = mask.nonzero()[0]
+        if self.uniform is not None:
+            if len(rows):
+                yield self.uniform, None if len(rows) == len(mask) else rows
+            return
+        offsets = self.l3_offset[rows]
+        for offset in np.unique(offsets):
+            yield int(offset), rows[offsets == offset]
+
+
+def classify(matrix: Matrix, lengths: NDArray[Any], mode: Mode = "ethernet") -> Layers:
+    """Finds the layers of a burst.
+
+    ``matrix``: uint8 (n, width), the head of each packet, only read. ``lengths``: (n,) true packet lengths
+    in bytes. ``mode``: "ethernet" or "ip". A width of 64 reaches every header of untagged traffic without
+    IP options save for TCP over IPv6; 128 suits tags and options. Bytes past a packet's length are never
+    believed. Raises TypeError for a matrix other than uint8, and ValueError for shapes that do not match or
+    an unknown mode.
+    """
+    check(matrix, lengths)
+    if mode not in ("ethernet", "ip"):
+        raise ValueError(f"mode must be 'ethernet' or 'ip', not {mode!r}")
+    width = matrix.shape[1]
+    head = matrix if width >= _FARTHEST else np.pad(matrix, ((0, 0), (0, _FARTHEST - width)))
+    return _Classifier(head, width, lengths.astype(np.int32), mode).run()
+
+
+def check(matrix: Matrix, lengths: NDArray[Any]) -> None:
+    """Raises TypeError or ValueError unless the two arrays describe one burst."""
+    if matrix.dtype != np.uint8:
+        raise TypeError(f"matrix must be uint8, not {matrix.dtype}")
+    if matrix.ndim != 2 or lengths.shape != matrix.shape[:1]:
+        raise ValueError(f"shapes {matrix.shape} and {lengths.shape} are not (n, width) and (n,)")
+
+
+@lru_cache(maxsize=256)
+def _constant(count: int, value: int, dtype: type[np.generic]) -> NDArray[Any]:
+    """A read-only column with the same value in all rows, shared by all bursts of this size."""
+    column = np.full(count, value, dtype)
+    column.flags.writeable = False
+    return column
+
+
+class _Classifier:
+    """The work of `classify`: the link layer, then layer 3 for each group of rows of one kind at one offset.
+
+    Columns start as shared constants. A group of all rows (the usual case) replaces a column; a smaller group
+    writes into a copy of it. Thus a burst of one kind costs no more than the fields it must read.
+    """
+
+    def __init__(self, head: Matrix, width: int, lengths: Ints, mode: Mode) -> None:
+        self.head, self.width, self.lengths, self.count = head, width, lengths, len(head)
+        self.header = self.stated = self.constant(0, np.int32)
+        self.protocol = self.constant(0, np.uint8)
+        self.fragment = self.options = self.starts = self.valid = self.constant(False, np.bool_)
+        self.tags: NDArray[np.uint8] = self.constant(0, np.uint8)
+        self.start = 0 if mode == "ip" else _ETHERNET_SIZE
+
+    def run(self) -> Layers:
+        self.ethertype = self.by_version() if self.start == 0 else self.behind_tags()
+        group = _KIND[self.ethertype] | self.tags << 4
+        present = np.bincount(group).nonzero()[0].tolist()
+        for key in present:
+            kind, offset = key & 15, self.start + (key >> 4) * _TAG_SIZE
+            if len(present) == 1:
+                self.layer3(kind, offset, slice(None))
+            else:
+                self.layer3(kind, offset, (group == key).nonzero()[0])
+        first, last = (present[0] >> 4, present[-1] >> 4) if present else (0, 0)
+        return self.result(self.start + first * _TAG_SIZE if first == last else None)
+
+    def result(self, uniform: int | None) -> Layers:
+        varied = self.start + self.tags.astype(np.int32) * _TAG_SIZE if uniform is None else None
+        return Layers(
+            width=self.width,
+            l3_offset=self.constant(uniform or 0, np.int32) if varied is None else varied,
+            ethertype=self.ethertype,
+            l3_header_length=self.header,
+            l3_length=self.stated,
+            protocol=self.protocol,
+            is_fragment=self.fragment,
+            has_options=self.options,
+            starts_l4=self.starts,
+            valid=self.valid,
+            uniform=uniform,
+        )
+
+    def constant(self, value: int, dtype: type[np.generic]) -> NDArray[Any]:
+        return _constant(self.count, value, dtype)
+
+    def put(self, name: str, rows: Any, value: Any) -> None:
+        """Sets some rows of a column to a number or an array."""
+        column = getattr(self, name)
+        if isinstance(rows, slice):
+            same = not isinstance(value, np.ndarray)
+            setattr(self, name, self.constant(int(value), column.dtype.type) if same else value)
+            return
+        if not column.flags.writeable:
+            column = column.copy()
+            setattr(self, name, column)
+        column[rows] = value
+
+    def by_version(self) -> NDArray[np.uint16]:
+        """IP mode: the version decides; a packet of neither version is not valid."""
+        ethertype: NDArray[np.uint16] = _BY_VERSION[self.head[:, 0] >> 4]
+        return ethertype
+
+    def behind_tags(self) -> NDArray[np.uint16]:
+        """The EtherType of each frame behind its tags, which are counted."""
+        ethertype = _u16(self.head, 12).astype(np.uint16)
+        tagged = _KIND[ethertype] == _TAG
+        if tagged.any():
+            self.tags = tagged.astype(np.uint8)
+            self.behind_more(ethertype, tagged.nonzero()[0])
+        return ethertype
+
+    def behind_more(self, ethertype: NDArray[np.uint16], rows: NDArray[np.intp]) -> None:
+        for at in (_ETHERNET_SIZE + 2, _ETHERNET_SIZE + _TAG_SIZE + 2):
+            ethertype[rows] = _u16(self.head, at)[rows]
+            rows = rows[_KIND[ethertype[rows]] == _TAG]
+            if at == _ETHERNET_SIZE + 2:
+                self.tags[rows] += 1
+
+    def layer3(self, kind: int, offset: int, rows: Any) -> None:
+        step = {_ARP: self.arp, _IPV4: self.ipv4, _IPV6: self.ipv6}.get(kind, self.other)
+        step(self.head[rows], offset, rows, self.lengths[rows] - offset)
+
+    def ipv4(self, block: Matrix, offset: int, rows: Any, room: Ints) -> None:
+        """``room``: bytes of the packets from layer 3 on."""
+        first, total = block[:, offset], _u16(block, offset + 2).astype(np.int32)
+        good = total <= room
+        header: Any = IPV4.itemsize
+        if (first == 0x45).all():
+            good &= (total >= header) & (offset + header <= self.width)
+        else:
+            header = (first & 15).astype(np.int32) << 2
+            good &= (first >= 0x45) & (first < 0x50)  # version 4 and at least 5 words
+            good &= (total >= header) & (offset + header <= self.width)
+            self.put("options", rows, header > IPV4.itemsize)
+        self.put("valid", rows, good)
+        self.put("header", rows, header)
+        self.put("stated", rows, total)
+        self.put("protocol", rows, block[:, offset + 9].copy())
+        fragment = _u16(block, offset + 6) & 0x3FFF  # "more follow" and the offset
+        self.put("fragment", rows, fragment != 0 if fragment.any() else False)
+        self.put("starts", rows, fragment & 0x1FFF == 0 if fragment.any() else True)
+
+    def ipv6(self, block: Matrix, offset: int, rows: Any, room: Ints) -> None:
+        header, following = IPV6.itemsize, block[:, offset + 6].copy()
+        total = _u16(block, offset + 4).astype(np.int32) + header
+        good = (total <= room) & (block[:, offset] >> 4 == 6) & (offset + header <= self.width)
+        self.put("valid", rows, good)
+        self.put("header", rows, header)
+        self.put("stated", rows, total)
+        self.put("protocol", rows, following)
+        self.put("starts", rows, True)
+        extended = good & _EXTENSION[following]
+        if extended.any():
+            for name in ("valid", "header", "protocol", "starts", "fragment", "options"):
+                setattr(self, name, getattr(self, name).copy())
+            self.skip_extensions(offset, np.arange(self.count)[rows][extended])
+
+    def skip_extensions(self, offset: int, rows: NDArray[np.intp]) -> None:
+        """Walks the extension headers of the rows that have some, all rows one header at a time."""
+        self.options[rows] = True
+        for _ in range(_MOST_EXTENSIONS):
+            start = offset + self.header[rows]
+            end = np.minimum(offset + self.stated[rows], self.width)
+            seen = start + 8 <= end  # each extension header has at least 8 bytes
+            self.valid[rows[~seen]] = False
+            self.step_over(rows[seen], start[seen], end[seen])
+            rows = rows[_EXTENSION[self.protocol[rows]] & self.starts[rows] & self.valid[rows]]
+            if len(rows) == 0:
+                return
+
+    def step_over(self, rows: NDArray[np.intp], start: Ints, end: Ints) -> None:
+        kind, words = self.protocol[rows], self.head[rows, start + 1].astype(np.int32)
+        part = kind == int(Protocol.FRAGMENT)
+        size = np.where(kind == int(Protocol.AUTHENTICATION), (words + 2) * 4, (words + 1) * 8)
+        size[part] = 8
+        low = self.head[rows, start + 3]
+        later = part & ((self.head[rows, start + 2] != 0) | (low >= 8))  # a fragment offset other than 0
+        # An "atomic" fragment (offset 0, none follow) is a whole packet, RFC 6946.
+        self.fragment[rows] |= part & (later | ((low & 1) != 0))
+        self.starts[rows] &= ~later
+        self.valid[rows] &= start + size <= end
+        self.header[rows] += size
+        self.protocol[rows] = self.head[rows, start]
+
+    def arp(self, block: Matrix, offset: int, rows: Any, room: Ints) -> None:
+        size = ARP.itemsize
+        expected = np.array([0, 1, 8, 0, 6, 4], np.uint8)  # Ethernet, IPv4 and the sizes of their addresses
+        good = (block[:, offset : offset + 6] == expected).all(axis=1)
+        self.put("valid", rows, good & (room >= size) & (offset + size <= self.width))
+        self.put("header", rows, size)
+        self.put("stated", rows, size)
+
+    def other(self, block: Matrix, offset: int, rows: Any, room: Ints) -> None:
+        self.put("valid", rows, (room >= 0) & (self.start > 0) & (offset <= self.width))
+        self.put("stated", rows, room)
+
+
+def _u16(block: Matrix, at: int) -> NDArray[Any]:
+    """The big-endian 16-bit numbers at one offset."""
+    return block[:, at : at + 2].view(_U16)[:, 0]

@@ -1,0 +1,176 @@
+"""Header layouts as numpy structured dtypes, and three ways to reach them in a matrix of packets.
+
+All multi-byte fields are big-endian, as on the wire; numpy converts on access, so ``udp["dport"] == 53``
+and ``ip["ttl"] -= 1`` mean what they say. Addresses longer than four bytes are arrays of uint8; an IPv4
+address is one 32-bit number (``int(ipaddress.IPv4Address("192.0.2.1"))``).
+"""
+
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.uint8]
+"""A burst as rows of bytes: uint8, shape (n, width)."""
+
+ETHERNET = np.dtype([("dst", "u1", 6), ("src", "u1", 6), ("ethertype", ">u2")])
+"""Ethernet II, 14 bytes. With VLAN tags ``ethertype`` is the identifier of the outer tag."""
+
+VLAN = np.dtype([("tci", ">u2"), ("ethertype", ">u2")])
+"""An 802.1Q or 802.1ad tag behind its identifier, 4 bytes: priority (3 bits), drop eligible (1), id (12)."""
+
+ARP = np.dtype(
+    [
+        ("hardware", ">u2"),
+        ("protocol", ">u2"),
+        ("hardware_size", "u1"),
+        ("protocol_size", "u1"),
+        ("operation", ">u2"),
+        ("sender_mac", "u1", 6),
+        ("sender_ip", ">u4"),
+        ("target_mac", "u1", 6),
+        ("target_ip", ">u4"),
+    ]
+)
+"""ARP for IPv4 over Ethernet (RFC 826), 28 bytes. Operation 1 asks, 2 answers."""
+
+IPV4 = np.dtype(
+    [
+        ("version_ihl", "u1"),
+        ("tos", "u1"),
+        ("total_length", ">u2"),
+        ("identification", ">u2"),
+        ("fragment", ">u2"),
+        ("ttl", "u1"),
+        ("protocol", "u1"),
+        ("checksum", ">u2"),
+        ("src", ">u4"),
+        ("dst", ">u4"),
+    ]
+)
+"""IPv4 without options (RFC 791), 20 bytes. ``fragment`` is 3 bits of flags, then the offset in 8 bytes."""
+
+IPV6 = np.dtype(
+    [
+        ("version_class_flow", ">u4"),
+        ("payload_length", ">u2"),
+        ("next_header", "u1"),
+        ("hop_limit", "u1"),
+        ("src", "u1", 16),
+        ("dst", "u1", 16),
+    ]
+)
+"""IPv6 fixed header (RFC 8200), 40 bytes."""
+
+ICMP = np.dtype(
+    [("type", "u1"), ("code", "u1"), ("checksum", ">u2"), ("identifier", ">u2"), ("sequence", ">u2")]
+)
+"""ICMP and ICMPv6 echo (RFC 792, RFC 4443), 8 bytes. The first three fields are common to all messages."""
+
+NEIGHBOUR = np.dtype(
+    [("type", "u1"), ("code", "u1"), ("checksum", ">u2"), ("flags", ">u4"), ("target", "u1", 16)]
+)
+"""ICMPv6 neighbour solicitation (135) and advertisement (136), RFC 4861, 24 bytes; options follow."""
+
+LINK_OPTION = np.dtype([("type", "u1"), ("length", "u1"), ("mac", "u1", 6)])
+"""Link-layer address option of neighbour discovery, 8 bytes: type 1 source, 2 target; length is 1."""
+
+UDP = np.dtype([("sport", ">u2"), ("dport", ">u2"), ("length", ">u2"), ("checksum", ">u2")])
+"""UDP (RFC 768), 8 bytes."""
+
+TCP = np.dtype(
+    [
+        ("sport", ">u2"),
+        ("dport", ">u2"),
+        ("sequence", ">u4"),
+        ("acknowledgement", ">u4"),
+        ("data_offset", "u1"),
+        ("flags", "u1"),
+        ("window", ">u2"),
+        ("checksum", ">u2"),
+        ("urgent", ">u2"),
+    ]
+)
+"""TCP without options (RFC 9293), 20 bytes. The upper 4 bits of ``data_offset`` count 4-byte words."""
+
+
+class EtherType(IntEnum):
+    """Values of an Ethernet header's type field that this package knows."""
+
+    IPV4 = 0x0800
+    ARP = 0x0806
+    VLAN = 0x8100
+    IPV6 = 0x86DD
+    QINQ = 0x88A8
+    QINQ_OLD = 0x9100
+
+
+class Protocol(IntEnum):
+    """Values of IPv4's protocol and IPv6's next header field that this package knows."""
+
+    HOP_BY_HOP = 0
+    ICMP = 1
+    TCP = 6
+    UDP = 17
+    ROUTING = 43
+    FRAGMENT = 44
+    AUTHENTICATION = 51
+    ICMPV6 = 58
+    DESTINATION = 60
+    MOBILITY = 135
+
+
+def view(matrix: Matrix, dtype: np.dtype[Any], offset: int) -> NDArray[Any]:
+    """The header at ``offset`` (bytes) of every row as a structured array of shape (n,), without a copy.
+
+    Assigning to a field writes into ``matrix``. Raises ValueError when the header does not fit in the width,
+    and TypeError or ValueError when ``matrix`` is not uint8 with contiguous rows.
+    """
+    end = offset + dtype.itemsize
+    if offset < 0 or end > matrix.shape[1]:
+        raise ValueError(f"header at bytes {offset}..{end} is outside rows of {matrix.shape[1]} bytes")
+    if matrix.dtype != np.uint8:
+        raise TypeError(f"matrix must be uint8, not {matrix.dtype}")
+    return matrix[:, offset:end].view(dtype)[:, 0]
+
+
+def gather(
+    matrix: Matrix, dtype: np.dtype[Any], offsets: NDArray[Any], rows: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """Copies the header at a different offset of each row into a structured array of shape (m,).
+
+    ``offsets`` are bytes, one per row. ``rows`` (row numbers or a mask of shape (n,)) restricts the work to
+    some rows, and ``offsets`` still has shape (n,). `scatter` writes the result back. Raises ValueError when
+    a header lies outside its row.
+    """
+    index = _cells(matrix, dtype, offsets, rows)
+    copied: NDArray[Any] = matrix[index].view(dtype)[:, 0]
+    return copied
+
+
+def scatter(
+    matrix: Matrix, records: NDArray[Any], offsets: NDArray[Any], rows: NDArray[Any] | None = None
+) -> None:
+    """Writes ``records``, as `gather` made them from the same offsets and rows, back into ``matrix``.
+
+    Raises ValueError when a header lies outside its row or the number of records differs from that of rows.
+    """
+    index = _cells(matrix, records.dtype, offsets, rows)
+    raw = np.ascontiguousarray(records).view(np.uint8)
+    matrix[index] = raw.reshape(len(records), records.dtype.itemsize)
+
+
+def _cells(
+    matrix: Matrix, dtype: np.dtype[Any], offsets: NDArray[Any], rows: NDArray[Any] | None
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Row and column numbers of each byte of the headers."""
+    numbers = np.arange(len(matrix))
+    if rows is not None:
+        numbers, offsets = numbers[rows], offsets[rows]
+    if len(offsets) != len(numbers):
+        raise ValueError(f"{len(offsets)} offsets for {len(numbers)} rows")
+    if len(offsets) and (offsets.min() < 0 or int(offsets.max()) + dtype.itemsize > matrix.shape[1]):
+        raise ValueError(f"a header of {dtype.itemsize} bytes is outside rows of {matrix.shape[1]} bytes")
+    columns = offsets.astype(np.intp)[:, None] + np.arange(dtype.itemsize)
+    return numbers[:, None], columns

@@ -1,0 +1,130 @@
+# cython: language_level=3
+"""Region: shared memory, mapped, and owned by whoever looks at it.
+
+Every view of packet memory (memoryview, numpy array) is exported by a Region through the buffer protocol, so the mapping
+stays in place until the last view is gone, whatever happens to the connection.
+
+After ``fork`` the child must not touch rings that its parent drives. A handler that runs in the child replaces each mapping
+made here by private zero pages: a view kept by the child stays readable and can corrupt nothing.
+"""
+from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
+                             PyObject_GetBuffer)
+from libc.stdint cimport uint8_t, uint64_t
+from libc.stdlib cimport free, malloc
+from posix.mman cimport (MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap,
+                         munmap)
+
+cdef extern from "pthread.h" nogil:
+    int pthread_atfork(void (*prepare)() noexcept nogil, void (*parent)() noexcept nogil,
+                       void (*child)() noexcept nogil)
+
+cdef extern from "Python.h":
+    object PyErr_SetFromErrno(object kind)
+
+cdef Mapping *live = NULL       # every mapping made here; changed under the interpreter lock only
+cdef unsigned int forks = 0     # how many forks lie between the first process and this one
+
+
+cdef unsigned int fork_count() noexcept nogil:
+    return forks
+
+
+cdef void in_child() noexcept nogil:
+    """Runs in the forked child: cut it off from all shared memory of its parent."""
+    global forks
+    forks += 1
+    cdef Mapping *m = live
+    while m != NULL:
+        mmap(m.base, m.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
+        m = m.next
+
+
+cdef Mapping *remember(void *base, uint64_t size) noexcept:
+    global live
+    cdef Mapping *m = <Mapping *>malloc(sizeof(Mapping))
+    if m != NULL:
+        m.base = base
+        m.size = size
+        m.previous = NULL
+        m.next = live
+        if live != NULL:
+            live.previous = m
+        live = m
+    return m
+
+
+cdef void forget(Mapping *m) noexcept:
+    global live
+    if m.previous != NULL:
+        m.previous.next = m.next
+    else:
+        live = m.next
+    if m.next != NULL:
+        m.next.previous = m.previous
+    free(m)
+
+
+cdef class Region:
+    """One region of memif memory.
+
+    Region(fd, size, writable=True) maps ``size`` bytes of ``fd`` from offset 0, shared; the descriptor itself is not kept.
+    Region.wrap(buffer) takes memory that the caller has mapped (any writable object with the buffer protocol).
+
+    Exports its bytes through the buffer protocol: ``memoryview(region)``. Raises OSError when the mapping fails.
+    """
+
+    def __cinit__(self):
+        self.base = NULL
+        self.mapping = NULL
+        self.held = False
+
+    def __init__(self, int fd, uint64_t size, bint writable=True):
+        if self.base != NULL:
+            raise RuntimeError("a Region is set up only once")
+        if size == 0 or size > (<uint64_t>1 << 46):
+            raise ValueError(f"size: got {size}, allowed: 1 to 2**46")
+        cdef void *base = mmap(NULL, size, PROT_READ | PROT_WRITE if writable else PROT_READ, MAP_SHARED, fd, 0)
+        if base == MAP_FAILED:
+            PyErr_SetFromErrno(OSError)
+        self.mapping = remember(base, size)
+        if self.mapping == NULL:
+            munmap(base, size)
+            raise MemoryError()
+        self.base = <uint8_t *>base
+        self.size = size
+        self.writable = writable
+
+    @staticmethod
+    def wrap(buffer) -> Region:
+        """A Region over memory that ``buffer`` owns; it is kept alive, and contiguous writable bytes are required."""
+        cdef Region self = Region.__new__(Region)
+        PyObject_GetBuffer(buffer, &self.buffer, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+        self.held = True
+        if self.buffer.len == 0:
+            raise ValueError("buffer: got no bytes, allowed: writable memory of at least one byte")
+        self.base = <uint8_t *>self.buffer.buf
+        self.size = self.buffer.len
+        self.writable = True
+        return self
+
+    def __dealloc__(self):
+        if self.mapping != NULL:
+            munmap(self.mapping.base, self.mapping.size)
+            forget(self.mapping)
+        if self.held:
+            PyBuffer_Release(&self.buffer)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.base, self.size, not self.writable, flags)
+
+    def __len__(self):
+        return self.size
+
+    def __repr__(self):
+        return f"<Region {self.size} bytes>"
+
+    def __reduce__(self):
+        raise TypeError("a Region is memory shared with a peer and cannot be pickled or copied")
+
+
+pthread_atfork(NULL, NULL, in_child)
