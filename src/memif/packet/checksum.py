@@ -16,7 +16,7 @@ from .classify import Bools, Ints, Layers
 from .headers import UDP, Matrix, Protocol, gather
 
 Words = NDArray[np.uint16]
-_WIDEST = 131072  # bytes a row, so that a sum of 16-bit words fits in 32 bits
+Sums = NDArray[np.uint64]
 _CHECKSUM_AT = {Protocol.ICMP: 2, Protocol.ICMPV6: 2, Protocol.UDP: 6, Protocol.TCP: 16}
 _SWAP = sys.byteorder == "little"
 
@@ -26,22 +26,22 @@ def internet_checksum(matrix: Matrix, start: Any, stop: Any) -> Words:
 
     ``start`` and ``stop`` are offsets in bytes, one for all rows or an array of shape (n,). An odd count is
     padded with zero. Over a range that includes a right checksum the result is 0. Raises ValueError when a
-    range leaves the matrix or rows are wider than 131072 bytes.
+    range leaves the matrix.
     """
     return ~_swap(fold(raw_sum(matrix, start, stop)))
 
 
-def raw_sum(matrix: Matrix, start: Any, stop: Any) -> NDArray[np.uint32]:
-    """The sum behind `internet_checksum`: uint32 (n,), in machine order, not folded; sums may be added, then folded."""
-    if np.ndim(start) == 0 and np.ndim(stop) == 0 and (stop - start) % 2 == 0:
+def raw_sum(matrix: Matrix, start: Any, stop: Any) -> Sums:
+    """The sum behind `internet_checksum`: uint64 (n,), in machine order, to be folded; sums may be added."""
+    if isinstance(start, int) and isinstance(stop, int) and (stop - start) % 2 == 0:
         return _sum_words(_range(matrix, start, stop))
     starts = np.broadcast_to(np.asarray(start, np.int32), len(matrix))
     stops = np.broadcast_to(np.asarray(stop, np.int32), len(matrix))
     if len(matrix) == 0:
-        return np.zeros(0, np.uint32)
+        return np.zeros(0, np.uint64)
     first = int(starts.min()) & ~1
     part = _range(matrix, first, int(stops.max()))
-    columns = np.arange(first, first + part.shape[1] + part.shape[1] % 2, dtype=np.int32)
+    columns = np.arange(first, first + part.shape[1] + -part.shape[1] % 4, dtype=np.int32)
     keep = (columns >= starts[:, None]) & (columns < stops[:, None])
     masked = np.zeros(keep.shape, np.uint8)
     np.multiply(part, keep[:, : part.shape[1]], out=masked[:, : part.shape[1]])
@@ -50,13 +50,14 @@ def raw_sum(matrix: Matrix, start: Any, stop: Any) -> NDArray[np.uint32]:
     return np.where(starts & 1, fold(total).byteswap(), total) if (starts & 1).any() else total
 
 
-def fold(total: NDArray[np.uint32]) -> Words:
+def fold(total: Sums) -> Words:
     """Adds the carries of a sum back into 16 bits."""
-    total = (total & 0xFFFF) + (total >> 16)
-    return (total + (total >> 16)).astype(np.uint16)
+    folded = total % 0xFFFF  # as 65536 leaves the remainder 1, this adds all carries
+    folded[(folded == 0) & (total != 0)] = 0xFFFF
+    return folded.astype(np.uint16)
 
 
-def is_ones(total: NDArray[np.uint32]) -> Bools:
+def is_ones(total: Sums) -> Bools:
     """Whether sums that include the checksum fold to all ones, so that the checksum is right."""
     right: Bools = (total % 0xFFFF == 0) & (total != 0)
     return right
@@ -70,11 +71,12 @@ def update(old_checksum: Any, old: Any, new: Any) -> Words:
     corruption is not hidden.
     """
     change: Any
+    total: Words
     if isinstance(old, int) and isinstance(new, int):
         change = (old ^ 0xFFFF) + new
         change = (change & 0xFFFF) + (change >> 16)
     else:
-        change = fold(_u32(old ^ 0xFFFF) + _u32(new))
+        change = fold(np.atleast_1d(_u64(old ^ 0xFFFF) + _u64(new)))
     total = (np.atleast_1d(old_checksum) ^ 0xFFFF).astype(np.uint16) + change
     carry = total < change
     total += carry  # a sum below its part has wrapped: add the carry
@@ -147,7 +149,7 @@ def l4_computable(matrix: Matrix, layers: Layers) -> Bools:
     return known
 
 
-def _l4_sums(matrix: Matrix, layers: Layers) -> tuple[NDArray[np.intp], Ints, NDArray[np.uint32]]:
+def _l4_sums(matrix: Matrix, layers: Layers) -> tuple[NDArray[np.intp], Ints, Sums]:
     """Row numbers, offsets of the checksum fields, and sums including pseudo header and present checksum."""
     rows = l4_computable(matrix, layers).nonzero()[0]
     start, length = layers.l4_offset[rows], layers.l4_length[rows].copy()
@@ -157,7 +159,7 @@ def _l4_sums(matrix: Matrix, layers: Layers) -> tuple[NDArray[np.intp], Ints, ND
     return rows, _checksum_offset(layers, rows), total + _pseudo_sum(matrix, layers, rows, length)
 
 
-def _pseudo_sum(matrix: Matrix, layers: Layers, rows: NDArray[np.intp], length: Ints) -> NDArray[np.uint32]:
+def _pseudo_sum(matrix: Matrix, layers: Layers, rows: NDArray[np.intp], length: Ints) -> Sums:
     """Addresses, protocol and length; nothing for ICMP over IPv4, which has no pseudo header."""
     v6 = layers.ipv6[rows]
     offset = layers.l3_offset[rows]
@@ -165,9 +167,9 @@ def _pseudo_sum(matrix: Matrix, layers: Layers, rows: NDArray[np.intp], length: 
     # shorter in IPv4, so the window of a row may reach past it; the bounds cut it.
     first = offset + np.where(v6, 8, 12)
     total = raw_sum(matrix[rows], first, first + np.where(v6, 32, 8))
-    number = layers.protocol[rows].astype(np.uint32) + length.astype(np.uint32)
+    number = layers.protocol[rows].astype(np.uint64) + length.astype(np.uint64)
     total += _swap(fold(number))
-    return np.where(layers.icmp[rows], np.uint32(0), total)
+    return np.where(layers.icmp[rows], np.uint64(0), total)
 
 
 def _checksum_offset(layers: Layers, rows: NDArray[np.intp]) -> Ints:
@@ -177,7 +179,7 @@ def _checksum_offset(layers: Layers, rows: NDArray[np.intp]) -> Ints:
     return layers.l4_offset[rows] + table[layers.protocol[rows]]
 
 
-def _header_sum(matrix: Matrix, layers: Layers, rows: NDArray[np.intp] | None) -> NDArray[np.uint32]:
+def _header_sum(matrix: Matrix, layers: Layers, rows: NDArray[np.intp] | None) -> Sums:
     """Sums of IPv4 headers; ``rows`` None stands for all rows."""
     some: Any = slice(None) if rows is None else rows
     start, size = layers.l3_offset[some], layers.l3_header_length[some]
@@ -187,24 +189,23 @@ def _header_sum(matrix: Matrix, layers: Layers, rows: NDArray[np.intp] | None) -
 
 
 def _range(matrix: Matrix, start: int, stop: int) -> Matrix:
-    if start < 0 or stop > matrix.shape[1] or stop - start > _WIDEST:
-        raise ValueError(
-            f"bytes {start}..{stop} are outside rows of {matrix.shape[1]} bytes, or more than a sum can hold"
-        )
+    if start < 0 or stop > matrix.shape[1]:
+        raise ValueError(f"bytes {start}..{stop} are outside rows of {matrix.shape[1]} bytes")
     return matrix[:, start:stop]
 
 
-def _sum_words(block: Matrix) -> NDArray[np.uint32]:
-    words = block.view(np.uint16)
-    total: NDArray[np.uint32]
+def _sum_words(block: Matrix) -> Sums:
+    # Words of 32 bits add up to the same: each is two of 16 with a carry to come.
+    words: NDArray[Any] = block.view(np.uint16 if block.shape[1] % 4 else np.uint32)
+    total: Sums
     if words.shape[1] <= 64:  # adding whole columns is faster than short rows
-        total = np.add.reduce(words.T.astype(np.uint32, order="C"), axis=0)
+        total = np.add.reduce(words.T.astype(np.uint64, order="C"), axis=0)
     else:
-        total = np.add.reduce(words, axis=1, dtype=np.uint32)
+        total = np.add.reduce(words, axis=1, dtype=np.uint64)
     return total
 
 
-def _without(total: NDArray[np.uint32], field: Words) -> Words:
+def _without(total: Sums, field: Words) -> Words:
     """The sum less one word, given as a number, that it includes; exact, as layers begin at even bytes."""
     return fold(total - _swap(field))
 
@@ -223,5 +224,5 @@ def _swap(words: Words) -> Words:
     return words.byteswap() if _SWAP else words
 
 
-def _u32(value: Any) -> NDArray[np.uint32]:
-    return np.asarray(value).astype(np.uint32)
+def _u64(value: Any) -> Sums:
+    return np.asarray(value).astype(np.uint64)

@@ -5,10 +5,10 @@ all later readers: a mask such as ``layers.udp`` is set only where the header na
 within the length that the IP header states, and within the matrix, so a `gather` of those rows cannot fail.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,9 +181,9 @@ def check(matrix: Matrix, lengths: NDArray[Any]) -> None:
 
 
 @lru_cache(maxsize=256)
-def _constant(count: int, value: int, dtype: type[np.generic]) -> NDArray[Any]:
+def _constant(count: int, value: int, dtype: Hashable) -> NDArray[Any]:
     """A read-only column with the same value in all rows, shared by all bursts of this size."""
-    column = np.full(count, value, dtype)
+    column: NDArray[Any] = np.full(count, value, cast(Any, dtype))
     column.flags.writeable = False
     return column
 
@@ -232,7 +232,7 @@ class _Classifier:
             uniform=uniform,
         )
 
-    def constant(self, value: int, dtype: type[np.generic]) -> NDArray[Any]:
+    def constant(self, value: int, dtype: Hashable) -> NDArray[Any]:
         return _constant(self.count, value, dtype)
 
     def put(self, name: str, rows: Any, value: Any) -> None:
@@ -240,7 +240,7 @@ class _Classifier:
         column = getattr(self, name)
         if isinstance(rows, slice):
             same = not isinstance(value, np.ndarray)
-            setattr(self, name, self.constant(int(value), column.dtype.type) if same else value)
+            setattr(self, name, self.constant(int(value), column.dtype) if same else value)
             return
         if not column.flags.writeable:
             column = column.copy()
@@ -289,8 +289,9 @@ class _Classifier:
         self.put("stated", rows, total)
         self.put("protocol", rows, block[:, offset + 9].copy())
         fragment = _u16(block, offset + 6) & 0x3FFF  # "more follow" and the offset
-        self.put("fragment", rows, fragment != 0 if fragment.any() else False)
-        self.put("starts", rows, fragment & 0x1FFF == 0 if fragment.any() else True)
+        split = fragment.any()
+        self.put("fragment", rows, fragment != 0 if split else False)
+        self.put("starts", rows, fragment & 0x1FFF == 0 if split else True)
 
     def ipv6(self, block: Matrix, offset: int, rows: Any, room: Ints) -> None:
         header, following = IPV6.itemsize, block[:, offset + 6].copy()

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from . import neighbour, rewrite
 from .checksum import is_ones, raw_sum
-from .classify import Bools, Mode, classify
+from .classify import Bools, Mode, check, classify
+from .fastpath import PlainEcho
 from .groups import Burst, Group
 from .headers import ARP, IPV4, IPV6, Matrix, view
 from .rewrite import Addresses, word
@@ -61,6 +62,8 @@ class Responder:
         self._own = Addresses.parse(ipv4, ipv6, mac)
         self._mode: Mode = mode
         self._verify = verify
+        four = self._own.ipv4
+        self._plain = None if four is None or verify else PlainEcho(four, mode)
         self.counters: dict[str, int] = dict.fromkeys(_COUNTERS, 0)
         """Rows seen since the start.
 
@@ -84,9 +87,14 @@ class Responder:
         """
         if not matrix.flags.writeable or (matrix.size and matrix.strides[1] != 1):
             raise ValueError("matrix must be writable and have contiguous rows")
-        layers = classify(matrix, lengths, self._mode)
         if new_lengths is not None:
             new_lengths[:] = lengths
+        check(matrix, lengths)
+        if self._plain is not None and self._plain.fills(matrix, lengths):
+            rewrite.echo_reply(matrix, self._plain.offset, self._own)
+            self.counters["echo"] += len(matrix)
+            return np.ones(len(matrix), np.bool_)
+        layers = classify(matrix, lengths, self._mode)
         burst = Burst(matrix, lengths, layers, new_lengths, np.zeros(len(matrix), np.bool_))
         handled = 0
         for kind, handle in (("ipv4", self._ipv4), ("arp", self._arp), ("ipv6", self._ipv6)):
