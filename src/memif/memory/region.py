@@ -25,7 +25,7 @@ import os
 import stat
 from typing import Final, Literal
 
-from memif.errors import ErrorCode, MemifError, MemifProtocolError, MemifValueError, from_os_error
+from memif.errors import ErrorCode, MemifProtocolError, MemifValueError, from_os_error
 
 SealPolicy = Literal["add", "require"]
 
@@ -39,7 +39,7 @@ _MFD_HUGE_SHIFT = 26
 # Names longer than this make memfd_create fail with EINVAL.
 _MAX_NAME_BYTES = 249
 _WRITE_SEALS = fcntl.F_SEAL_WRITE | getattr(fcntl, "F_SEAL_FUTURE_WRITE", 0x10)
-_PEER_KIND: Final = "region fd is not shared memory (memfd, tmpfs or hugetlbfs)"
+_NOT_MEMORY: Final = "region fd is not shared memory (memfd, tmpfs or hugetlbfs)"
 
 
 def keep_off_standard_fds(fd: int) -> int:
@@ -71,8 +71,8 @@ def create_memfd(
     `MemifValueError` for a size that is not positive or not a multiple of the huge page, and the `MemifError`
     of the failing system call.
     """
-    if size <= 0 or (huge and size % page_size):
-        allowed = f"a positive multiple of {page_size}" if huge else "above 0"
+    if not 0 < size < 1 << 63 or (huge and size % page_size):
+        allowed = f"a positive multiple of {page_size}" if huge else "1 to 2**63 - 1"
         raise MemifValueError.argument("size", size, allowed)
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     if huge:
@@ -138,23 +138,20 @@ def _seal(fd: int) -> bool:
 
 def _seals_of(fd: int) -> int:
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise MemifProtocolError(_PEER_KIND)
-        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDWR:
-            raise MemifProtocolError("region fd is not open for reading and writing")
+        regular = stat.S_ISREG(os.fstat(fd).st_mode)
+        access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError as error:
-        # EINVAL: a regular file of another file system. EBADF: closed, or opened with O_PATH.
-        raise _not_memory(error) from error
+        # EINVAL: a file system without seals, a device, a pipe. EBADF: closed, or opened with O_PATH.
+        code = ErrorCode.BAD_FD if error.errno == errno.EBADF else ErrorCode.MFMSG
+        raise MemifProtocolError(_NOT_MEMORY, code=code) from error
+    if not regular:
+        raise MemifProtocolError(_NOT_MEMORY)
+    if access != os.O_RDWR:
+        raise MemifProtocolError("region fd is not open for reading and writing")
     if seals & _WRITE_SEALS:
         raise MemifProtocolError("region memory is sealed against writing")
     return seals
-
-
-def _not_memory(error: OSError) -> MemifError:
-    if error.errno == errno.EBADF:
-        return MemifProtocolError("region fd can not be used", code=ErrorCode.BAD_FD)
-    return MemifProtocolError(_PEER_KIND)
 
 
 def page_size(fd: int) -> int:

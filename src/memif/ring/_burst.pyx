@@ -186,6 +186,8 @@ cdef class Burst:
             self.close()
 
     cdef int check(self) except -1:
+        if ndarray is None:
+            load_numpy()
         if self.c == NULL:
             if self.store is None and self.ring is None and self is not EMPTY:
                 raise MemifStateError("this burst was released: its packets belong to the peer again")
