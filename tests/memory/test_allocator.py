@@ -3,6 +3,7 @@
 import logging
 import mmap
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -118,9 +119,7 @@ def test_nothing_leaks_when_pages_are_missing() -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_other_failures_are_not_called_a_lack_of_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    import resource
-
+def test_other_failures_are_not_called_a_lack_of_pages() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(os.listdir("/proc/self/fd"))
     dummies = [os.open("/dev/null", os.O_RDONLY) for _ in range(3)]

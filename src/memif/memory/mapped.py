@@ -1,0 +1,188 @@
+"""The memory of one connection, mapped, with its rings: made by a slave, or taken over from one by a master."""
+
+import fcntl
+import logging
+import os
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from memif.errors import ErrorCode, MemifOSError, MemifProtocolError, from_os_error
+from memif.memory.allocator import Allocator, allocator_map, allocator_page_size
+from memif.memory.layout import MemoryLayout, check_rings, infer_cache_line, plan_layout, probe_cache_line
+from memif.memory.region import SealPolicy, check_peer_fd, keep_off_standard_fds, mapping_size
+from memif.protocol import CreateMemory, MapMemory, RegionOffer, RingOffer
+from memif.ring import Region, RxRing, TxRing
+
+_log = logging.getLogger("memif.memory")
+_COOKIE = 0x03E31F20
+
+
+@dataclass(slots=True)
+class Mapped:
+    """Regions and rings of one connection. Rings are in order of their index; `fds` are those of the regions."""
+
+    regions: tuple[Region, ...]
+    rx: list[RxRing] = field(default_factory=list)
+    tx: list[TxRing] = field(default_factory=list)
+    fds: list[int] = field(default_factory=list)
+    external: bool = False
+    allocator: Allocator | None = None
+
+    def close(self) -> None:
+        """Let go of the descriptors. The memory itself stays mapped until nobody looks at it any more."""
+        fds, self.fds = self.fds, []
+        for fd in fds:
+            if self.allocator is None:
+                os.close(fd)
+            elif allocator_map(self.allocator) is None:
+                self.allocator.free(fd, None)
+            # else: freed with the last view, see _map_own
+
+
+def create(
+    wanted: CreateMemory, *, buffer_size: int, kind: str, cache_line: int, headroom: int, allocator: Allocator
+) -> tuple[Mapped, list[RegionOffer], list[RingOffer]]:
+    """Slave: make and map the memory for the numbers that were agreed on, and initialise all rings.
+
+    The offers name descriptors that stay ours (the regions' in `Mapped.fds`, the event fds in the rings). Raises
+    `MemifError` when the memory can not be had; nothing is left behind then.
+    """
+    plan = plan_layout(
+        wanted.s2m_rings, wanted.m2s_rings, wanted.log2_ring_size, buffer_size,
+        kind="split" if kind == "split" else "single", cache_line=cache_line,
+        page_size=allocator_page_size(allocator),
+    )
+    regions, fds = _allocate(plan, allocator)
+    mapped = Mapped(regions, fds=fds, allocator=allocator, external=allocator_map(allocator) is not None)
+    try:
+        rings = [_own_ring(mapped, plan, number, headroom) for number in range(len(plan.rings))]
+    except BaseException:
+        mapped.close()
+        raise
+    offers = [RegionOffer(size, fd) for size, fd in zip(plan.region_sizes, fds, strict=True)]
+    return mapped, offers, rings
+
+
+def _allocate(plan: MemoryLayout, allocator: Allocator) -> tuple[tuple[Region, ...], list[int]]:
+    regions: list[Region] = []
+    fds: list[int] = []
+    try:
+        for size in plan.region_sizes:
+            fd = allocator.allocate(size)
+            regions.append(_map_own(fd, size, allocator))
+            fds.append(fd)
+    except BaseException as error:
+        if allocator_map(allocator) is None:
+            for fd in fds:
+                allocator.free(fd, None)
+        if isinstance(error, OSError) and not isinstance(error, MemifOSError):
+            raise from_os_error(error, "mapping shared memory") from error
+        raise
+    return tuple(regions), fds
+
+
+def _map_own(fd: int, size: int, allocator: Allocator) -> Region:
+    bring = allocator_map(allocator)
+    buffer = None
+    try:
+        if bring is None:
+            return Region(fd, size)
+        buffer = bring(fd, size)
+        region = Region.wrap(buffer)
+        if len(region) < size:
+            raise MemifOSError(f"allocator.map gave {len(region)} bytes, {size} are needed")
+    except BaseException:
+        allocator.free(fd, buffer)
+        raise
+    # The user's memory goes back when the last view of it is gone, which may be long after the disconnect.
+    weakref.finalize(region, allocator.free, fd, buffer)
+    return region
+
+
+def _own_ring(mapped: Mapped, plan: MemoryLayout, number: int, headroom: int) -> RingOffer:
+    place = plan.rings[number]
+    first = plan.slot_offset(number, 0)
+    buffers = range(first, first + plan.ring_size * plan.buffer_stride, plan.buffer_stride)
+    event_fd = keep_off_standard_fds(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+    try:
+        description = (plan.buffer_region, plan.buffer_size, buffers)
+        if place.s2m:
+            tx = TxRing(mapped.regions, place.region, place.offset, place.log2_ring_size, slave=True,
+                        buffers=description, cache_line=plan.cache_line, event_fd=event_fd)
+            mapped.tx.append(tx)
+            tx.initialise()
+        else:
+            rx = RxRing(mapped.regions, place.region, place.offset, place.log2_ring_size, slave=True,
+                        buffers=description, cache_line=plan.cache_line, event_fd=event_fd, headroom=headroom)
+            mapped.rx.append(rx)
+            rx.initialise()
+    except BaseException:
+        os.close(event_fd)
+        raise
+    return RingOffer(place.s2m, place.index, place.region, place.offset, place.log2_ring_size, event_fd)
+
+
+def adopt(
+    wanted: MapMemory, *, seal: SealPolicy, limit: int, cache_line: int | None, name: str
+) -> Mapped:
+    """Master: check and map what a slave offers. Takes all descriptors of `wanted`, also when it raises.
+
+    Raises `MemifProtocolError` with a text for DISCONNECT when the memory can not be trusted or is no memory, and
+    another `MemifError` when this system can not map it.
+    """
+    left = [ring.fd for ring in wanted.rings]
+    mapped = Mapped((), fds=[region.fd for region in wanted.regions])
+    try:
+        mapped.regions = tuple(_map_peers(region, seal, limit, name) for region in wanted.regions)
+        line = _find_cache_line(wanted, mapped.regions, cache_line)
+        check_rings([region.size for region in wanted.regions], wanted.rings, line)
+        for ring in wanted.rings:
+            _check_event_fd(ring.fd)
+            kind = RxRing if ring.s2m else TxRing
+            made = kind(mapped.regions, ring.region, ring.offset, ring.log2_ring_size, slave=False,
+                        cache_line=line, event_fd=ring.fd)
+            left.remove(ring.fd)
+            (mapped.rx if ring.s2m else mapped.tx).append(made)  # type: ignore[arg-type]
+            if made.cookie != _COOKIE:
+                # VPP's words, where "tx" is what the slave sends on.
+                text = f"wrong cookie on {'tx' if ring.s2m else 'rx'} ring {ring.index}"
+                raise MemifProtocolError(text, code=ErrorCode.COOKIE)
+    except BaseException as error:
+        mapped.close()
+        for fd in left:
+            os.close(fd)
+        if isinstance(error, OSError) and not isinstance(error, MemifOSError):
+            raise from_os_error(error, "mapping the peer's memory") from error
+        raise
+    return mapped
+
+
+def _map_peers(region: RegionOffer, seal: SealPolicy, limit: int, name: str) -> Region:
+    if not check_peer_fd(region.fd, region.size, seal=seal, limit=limit):
+        _log.warning("%s: the peer's memory is not sealed; if it shrinks it, this process dies of SIGBUS "
+                     "(seal=\"require\" refuses such peers)", name)
+    return Region(region.fd, mapping_size(region.fd, region.size))
+
+
+def _find_cache_line(wanted: MapMemory, regions: Sequence[Region], told: int | None) -> int:
+    if told is not None:
+        return told
+    found = infer_cache_line(wanted.rings, [region.size for region in wanted.regions])
+    if found is None:
+        ring = wanted.rings[0]
+        with memoryview(regions[ring.region]) as memory:
+            found = probe_cache_line(memory, ring)
+    return found or 64
+
+
+def _check_event_fd(fd: int) -> None:
+    """An interrupt fd must be an eventfd: a write to anything else could block or do worse."""
+    try:
+        kind = os.readlink(f"/proc/self/fd/{fd}")
+        # The peer shares this flag and could clear it again; what that can do is on the security page.
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
+    except OSError as error:
+        raise MemifProtocolError("ring interrupt fd can not be used", code=ErrorCode.BAD_FD) from error
+    if kind != "anon_inode:[eventfd]":
+        raise MemifProtocolError("ring interrupt fd is not an eventfd", code=ErrorCode.NO_INTFD)
