@@ -1,6 +1,7 @@
 """The 128-byte messages: golden bytes counted by hand, round trips, hostile input."""
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -149,7 +150,7 @@ def test_unassigned_flags_of_a_ring_are_ignored() -> None:
         lambda: Disconnect(0, "ö" * 48),
     ],
 )
-def test_a_message_can_not_be_built_wrong(build: type[Message]) -> None:
+def test_a_message_can_not_be_built_wrong(build: Callable[[], Message]) -> None:
     with pytest.raises(MemifValueError):
         build()
 

@@ -1,6 +1,5 @@
 """The master's half of the handshake; see `memif.protocol.handshake` for the table that drives it."""
 
-import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -197,5 +196,7 @@ def _forbidden(interface: InterfaceInfo, init: Init) -> Refusal | None:
         return None
     if not init.secret:
         return SECRET_REQUIRED
+    import hmac  # brings hashlib along, which most programs never need
+
     # In constant time: how long the answer takes must not tell how much of a guess was right.
     return None if hmac.compare_digest(init.secret, interface.secret) else INCORRECT_SECRET
