@@ -107,9 +107,12 @@ class PcapngWriter:
         if not 0 < snaplen < 1 << 32:
             raise MemifValueError.argument("snaplen", snaplen, "1..2**32-1")
         block = blocks.interface_description(linktype, snaplen, name, description)
-        self._emit(block)
+        self._declare(block)
         self._interfaces.append(_Interface(block, snaplen, time.time_ns()))
         return len(self._interfaces) - 1
+
+    def _declare(self, block: bytes) -> None:
+        self._emit(block)
 
     def _interface(self, index: int) -> _Interface:
         if not self._interfaces and index == 0:

@@ -20,8 +20,8 @@ class RotatingWriter(PcapngWriter):
     """A `PcapngWriter` that starts a new file when the current one is full or old.
 
     `path` ``dir/name.pcapng`` gives ``dir/name_00001_20260131120000.pcapng`` and so on (local time).
-    `max_bytes`: no file grows beyond this, unless its headers and a single packet do. `max_seconds`: age at
-    which the next packet starts a new file. `files`: how many are kept, 0 for all; older ones of this capture
+    `max_bytes`: no file grows beyond this, unless its headers and a single packet do. `max_seconds`: time
+    since its first packet after which the next one starts a new file. `files`: how many are kept, 0 for all; older ones of this capture
     are deleted. Each file is complete in itself: it declares all interfaces and ends with the counters so
     far. `paths` are the files kept, oldest first. Other arguments: see `PcapngWriter`.
     """
@@ -47,7 +47,8 @@ class RotatingWriter(PcapngWriter):
             raise MemifValueError("a rotating capture needs max_bytes or max_seconds")
         self.max_bytes, self.max_seconds, self.files = max_bytes, max_seconds, files
         self.paths: deque[Path] = deque()
-        self._base, self._clock, self._count = Path(path), clock, 0
+        self._base, self._count = Path(path), 0
+        self._clock, self._started = clock, clock()
         super().__init__(
             path,
             snaplen=snaplen,
@@ -63,7 +64,6 @@ class RotatingWriter(PcapngWriter):
         path = self._base.with_name(f"{self._base.stem}_{self._count:05d}_{stamp}{self._base.suffix}")
         output = BlockOutput(path)
         self.paths.append(path)
-        self._started = self._clock()
         self._start(output, self._header + b"".join(state.description for state in self._interfaces))
         self._empty_size = self.size
         while self.files and len(self.paths) > self.files:
@@ -94,9 +94,16 @@ class RotatingWriter(PcapngWriter):
             self.rotate()
         super()._emit(bytes(rest))
 
+    def _declare(self, block: bytes) -> None:
+        super()._declare(block)
+        if self.size - len(block) == self._empty_size:  # a file with declarations alone is still an empty one
+            self._empty_size = self.size
+
     def _is_old(self) -> bool:
-        age = self._clock() - self._started
-        return 0 < self.max_seconds <= age and self.size > self._empty_size
+        now = self._clock()
+        if self.size == self._empty_size:
+            self._started = now
+        return 0 < self.max_seconds <= now - self._started
 
     def _room(self) -> int:
         """Return the bytes left for packets in this file, its counters at the end set aside."""
