@@ -21,9 +21,10 @@ class RotatingWriter(PcapngWriter):
 
     `path` ``dir/name.pcapng`` gives ``dir/name_00001_20260131120000.pcapng`` and so on (local time).
     `max_bytes`: no file grows beyond this, unless its headers and a single packet do. `max_seconds`: time
-    since its first packet after which the next one starts a new file. `files`: how many are kept, 0 for all; older ones of this capture
-    are deleted. Each file is complete in itself: it declares all interfaces and ends with the counters so
-    far. `paths` are the files kept, oldest first. Other arguments: see `PcapngWriter`.
+    since its first packet after which the next one starts a new file. `files`: how many are kept, 0 for all;
+    older ones of this capture are deleted. Each file is complete in itself: it declares all interfaces and
+    ends with the counters so far. `paths` are the files kept, oldest first. Other arguments: see
+    `PcapngWriter`.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class RotatingWriter(PcapngWriter):
         self.max_bytes, self.max_seconds, self.files = max_bytes, max_seconds, files
         self.paths: deque[Path] = deque()
         self._base, self._count = Path(path), 0
-        self._clock, self._started = clock, clock()
+        self._clock = clock
         super().__init__(
             path,
             snaplen=snaplen,
@@ -64,6 +65,7 @@ class RotatingWriter(PcapngWriter):
         path = self._base.with_name(f"{self._base.stem}_{self._count:05d}_{stamp}{self._base.suffix}")
         output = BlockOutput(path)
         self.paths.append(path)
+        self._started = self._clock()
         self._start(output, self._header + b"".join(state.description for state in self._interfaces))
         self._empty_size = self.size
         while self.files and len(self.paths) > self.files:
