@@ -17,7 +17,8 @@ from .headers import UDP, Matrix, Protocol, gather
 
 Words = NDArray[np.uint16]
 Sums = NDArray[np.uint64]
-_CHECKSUM_AT = {Protocol.ICMP: 2, Protocol.ICMPV6: 2, Protocol.UDP: 6, Protocol.TCP: 16}
+_CHECKSUM_AT = np.zeros(256, np.int32)  # by protocol, from the start of layer 4
+_CHECKSUM_AT[[Protocol.ICMP, Protocol.ICMPV6, Protocol.UDP, Protocol.TCP]] = 2, 2, 6, 16
 _SWAP = sys.byteorder == "little"
 
 
@@ -87,16 +88,16 @@ def ipv4_checksum(matrix: Matrix, layers: Layers) -> Words:
     """The header checksum that each IPv4 packet, options included, should carry; 0 for other rows."""
     value = np.zeros(len(matrix), np.uint16)
     rows = layers.ipv4.nonzero()[0]
-    present = _get(matrix, rows, layers.l3_offset[rows] + 10)
-    value[rows] = ~_swap(_without(_header_sum(matrix, layers, rows), present))
+    blank = _without(matrix, rows, layers.l3_offset[rows] + 10)
+    value[rows] = ~_swap(fold(_header_sum(blank, layers, rows)))
     return value
 
 
 def verify_ipv4(matrix: Matrix, layers: Layers) -> Bools:
     """True where a packet is valid IPv4 and its header checksum is right."""
     good = layers.ipv4.copy()
-    rows = None if good.all() else good.nonzero()[0]
-    good[slice(None) if rows is None else rows] = is_ones(_header_sum(matrix, layers, rows))
+    rows: Any = slice(None) if good.all() else good.nonzero()[0]
+    good[rows] = is_ones(_header_sum(matrix[rows], layers, rows))
     return good
 
 
@@ -110,10 +111,12 @@ def l4_checksum(matrix: Matrix, layers: Layers) -> Words:
     """The checksum that each ICMP, ICMPv6, UDP or TCP packet should carry, pseudo header included.
 
     Computed for the rows of `l4_computable`, 0 for others. A UDP checksum of 0 is given as 0xFFFF (RFC 768).
+    The destination is the one in the IPv6 header, also where a routing header names a later one.
     """
     value = np.zeros(len(matrix), np.uint16)
-    rows, at, total = _l4_sums(matrix, layers)
-    computed = ~_swap(_without(total, _get(matrix, rows, at)))
+    rows = l4_computable(matrix, layers).nonzero()[0]
+    blank = _without(matrix, rows, _checksum_offset(layers, rows))
+    computed = ~_swap(fold(_l4_sum(blank, layers, rows)))
     computed[(computed == 0) & (layers.protocol[rows] == int(Protocol.UDP))] = 0xFFFF
     value[rows] = computed
     return value
@@ -125,9 +128,10 @@ def verify_l4(matrix: Matrix, layers: Layers) -> Bools:
     UDP over IPv4 with a checksum of 0 has none and counts as right; over IPv6 it is wrong (RFC 8200).
     """
     good = np.zeros(len(matrix), np.bool_)
-    rows, at, total = _l4_sums(matrix, layers)
-    absent = (layers.protocol[rows] == int(Protocol.UDP)) & (_get(matrix, rows, at) == 0)
-    good[rows] = np.where(absent, layers.ipv4[rows], is_ones(total))
+    rows = l4_computable(matrix, layers).nonzero()[0]
+    block, at = matrix[rows], _checksum_offset(layers, rows)
+    absent = layers.udp[rows] & (_get(block, at) == 0)
+    good[rows] = np.where(absent, layers.ipv4[rows], is_ones(_l4_sum(block, layers, rows)))
     return good
 
 
@@ -149,43 +153,42 @@ def l4_computable(matrix: Matrix, layers: Layers) -> Bools:
     return known
 
 
-def _l4_sums(matrix: Matrix, layers: Layers) -> tuple[NDArray[np.intp], Ints, Sums]:
-    """Row numbers, offsets of the checksum fields, and sums including pseudo header and present checksum."""
-    rows = l4_computable(matrix, layers).nonzero()[0]
+def _l4_sum(block: Matrix, layers: Layers, rows: NDArray[np.intp]) -> Sums:
+    """Sums over pseudo header and layer 4 of the rows of ``layers`` that ``block`` is a copy of."""
     start, length = layers.l4_offset[rows], layers.l4_length[rows].copy()
-    udp = layers.udp[rows]
-    length[udp] = gather(matrix, UDP, layers.l4_offset, rows[udp])["length"]
-    total = raw_sum(matrix[rows], start, start + length)
-    return rows, _checksum_offset(layers, rows), total + _pseudo_sum(matrix, layers, rows, length)
+    udp = layers.udp[rows].nonzero()[0]
+    length[udp] = gather(block, UDP, start, udp)["length"]
+    return raw_sum(block, start, start + length) + _pseudo_sum(block, layers, rows, length)
 
 
-def _pseudo_sum(matrix: Matrix, layers: Layers, rows: NDArray[np.intp], length: Ints) -> Sums:
+def _pseudo_sum(block: Matrix, layers: Layers, rows: NDArray[np.intp], length: Ints) -> Sums:
     """Addresses, protocol and length; nothing for ICMP over IPv4, which has no pseudo header."""
     v6 = layers.ipv6[rows]
-    offset = layers.l3_offset[rows]
-    # Both addresses lie side by side: 8 bytes at 12 in IPv4, 32 bytes at 8 in IPv6. The fixed header is
-    # shorter in IPv4, so the window of a row may reach past it; the bounds cut it.
-    first = offset + np.where(v6, 8, 12)
-    total = raw_sum(matrix[rows], first, first + np.where(v6, 32, 8))
+    # Both addresses lie side by side: 8 bytes at 12 in IPv4, 32 bytes at 8 in IPv6.
+    first = layers.l3_offset[rows] + np.where(v6, 8, 12)
+    total = raw_sum(block, first, first + np.where(v6, 32, 8))
     number = layers.protocol[rows].astype(np.uint64) + length.astype(np.uint64)
-    total += _swap(fold(number))
-    return np.where(layers.icmp[rows], np.uint64(0), total)
+    return np.where(layers.icmp[rows], np.uint64(0), total + _swap(fold(number)))
 
 
 def _checksum_offset(layers: Layers, rows: NDArray[np.intp]) -> Ints:
-    table = np.zeros(256, np.int32)
-    for protocol, at in _CHECKSUM_AT.items():
-        table[protocol] = at
-    return layers.l4_offset[rows] + table[layers.protocol[rows]]
+    return layers.l4_offset[rows] + _CHECKSUM_AT[layers.protocol[rows]]
 
 
-def _header_sum(matrix: Matrix, layers: Layers, rows: NDArray[np.intp] | None) -> Sums:
-    """Sums of IPv4 headers; ``rows`` None stands for all rows."""
-    some: Any = slice(None) if rows is None else rows
-    start, size = layers.l3_offset[some], layers.l3_header_length[some]
-    if layers.uniform is not None and not layers.has_options[some].any():
-        return raw_sum(matrix[some], layers.uniform, layers.uniform + 20)
-    return raw_sum(matrix[some], start, start + size)
+def _header_sum(block: Matrix, layers: Layers, rows: Any) -> Sums:
+    """Sums over the IPv4 headers of the rows of ``layers`` that ``block`` holds."""
+    if layers.uniform is not None and not layers.has_options[rows].any():
+        return raw_sum(block, layers.uniform, layers.uniform + 20)
+    start = layers.l3_offset[rows]
+    return raw_sum(block, start, start + layers.l3_header_length[rows])
+
+
+def _without(matrix: Matrix, rows: NDArray[np.intp], at: Ints) -> Matrix:
+    """A copy of some rows with the checksum field at ``at`` of each set to 0."""
+    block = matrix[rows]
+    every = np.arange(len(rows))
+    block[every, at] = block[every, at + 1] = 0
+    return block
 
 
 def _range(matrix: Matrix, start: int, stop: int) -> Matrix:
@@ -205,13 +208,9 @@ def _sum_words(block: Matrix) -> Sums:
     return total
 
 
-def _without(total: Sums, field: Words) -> Words:
-    """The sum less one word, given as a number, that it includes; exact, as layers begin at even bytes."""
-    return fold(total - _swap(field))
-
-
-def _get(matrix: Matrix, rows: NDArray[np.intp], at: Ints) -> Words:
-    value: Words = (matrix[rows, at].astype(np.uint16) << np.uint16(8)) | matrix[rows, at + 1]
+def _get(block: Matrix, at: Ints) -> Words:
+    every = np.arange(len(block))
+    value: Words = (block[every, at].astype(np.uint16) << np.uint16(8)) | block[every, at + 1]
     return value
 
 
