@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from memif.errors import ErrorCode, MemifOSError, MemifProtocolError, from_os_error
+from memif.errors import ErrorCode, MemifError, MemifOSError, MemifProtocolError, from_os_error
 from memif.memory.allocator import Allocator, allocator_map, allocator_page_size
 from memif.memory.layout import MemoryLayout, check_rings, infer_cache_line, plan_layout, probe_cache_line
 from memif.memory.region import SealPolicy, check_peer_fd, keep_off_standard_fds, mapping_size
@@ -76,7 +76,7 @@ def _allocate(plan: MemoryLayout, allocator: Allocator) -> tuple[tuple[Region, .
         if allocator_map(allocator) is None:
             for fd in fds:
                 allocator.free(fd, None)
-        if isinstance(error, OSError) and not isinstance(error, MemifOSError):
+        if isinstance(error, OSError) and not isinstance(error, MemifError):
             raise from_os_error(error, "mapping shared memory") from error
         raise
     return tuple(regions), fds
@@ -152,7 +152,7 @@ def adopt(
         mapped.close()
         for fd in left:
             os.close(fd)
-        if isinstance(error, OSError) and not isinstance(error, MemifOSError):
+        if isinstance(error, OSError) and not isinstance(error, MemifError):
             raise from_os_error(error, "mapping the peer's memory") from error
         raise
     return mapped
@@ -179,10 +179,11 @@ def _find_cache_line(wanted: MapMemory, regions: Sequence[Region], told: int | N
 def _check_event_fd(fd: int) -> None:
     """An interrupt fd must be an eventfd: a write to anything else could block or do worse."""
     try:
-        kind = os.readlink(f"/proc/self/fd/{fd}")
+        if os.readlink(f"/proc/self/fd/{fd}") != "anon_inode:[eventfd]":
+            raise MemifProtocolError("ring interrupt fd is not an eventfd", code=ErrorCode.NO_INTFD)
         # The peer shares this flag and could clear it again; what that can do is on the security page.
         fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
+    except MemifError:
+        raise
     except OSError as error:
         raise MemifProtocolError("ring interrupt fd can not be used", code=ErrorCode.BAD_FD) from error
-    if kind != "anon_inode:[eventfd]":
-        raise MemifProtocolError("ring interrupt fd is not an eventfd", code=ErrorCode.NO_INTFD)

@@ -92,7 +92,8 @@ cdef class Queue:
         return self.counters.as_dict()
 
     def attach(self, Ring ring not None) -> None:
-        """The link is up: from now on calls work on `ring`."""
+        """The link is up: from now on calls work on `ring`, and it counts here."""
+        ring.stats = self.counters
         self.any_ring = ring
 
     def detach(self) -> None:

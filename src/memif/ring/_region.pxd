@@ -11,6 +11,7 @@ cdef class Region:
     cdef readonly uint64_t size
     cdef readonly bint writable
     cdef Mapping *mapping      # set where this object made the mapping
+    cdef object __weakref__
     cdef Py_buffer buffer      # held where the memory is somebody else's
     cdef bint held
 

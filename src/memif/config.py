@@ -1,0 +1,166 @@
+"""What a user asks of an interface and of a socket, checked once, before anything is opened."""
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, cast
+
+from memif.errors import MemifValueError
+from memif.memory.allocator import Allocator, MemfdAllocator
+from memif.memory.region import DEFAULT_REGION_LIMIT, SealPolicy
+from memif.protocol import Mode, Role
+
+RoleName = Literal["slave", "master", "client", "server"]
+ModeName = Literal["ethernet", "ip", "punt/inject"]
+RxMode = Literal["interrupt", "polling", "adaptive"]
+
+#: DPDK says client and server where everyone else says slave and master.
+ROLES: Final = {"slave": Role.SLAVE, "client": Role.SLAVE, "master": Role.MASTER, "server": Role.MASTER}
+MODES: Final = {"ethernet": Mode.ETHERNET, "ip": Mode.IP, "punt/inject": Mode.PUNT_INJECT}
+RX_MODES: Final = ("interrupt", "polling", "adaptive")
+#: Queues of one direction; more do not fit into the protocol of all peers.
+MAX_QUEUES: Final = 255
+
+# Peers on AArch64 are usually built for lines of 128 bytes.
+DEFAULT_CACHE_LINE: Final = 128 if platform.machine() == "aarch64" else 64
+
+
+def choose(name: str, value: object, allowed: dict[str, Any]) -> Any:
+    """Look a word up; the error for any other names all of them."""
+    if isinstance(value, str) and value in allowed:
+        return allowed[value]
+    raise MemifValueError.argument(name, value, "one of " + ", ".join(map(repr, allowed)))
+
+
+def whole(name: str, value: object, low: int, high: int) -> int:
+    """Return `value` if it is an integer between the bounds."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise MemifValueError.argument(name, value, f"a whole number from {low} to {high}")
+    number = int(cast(int, value).__index__())
+    if not low <= number <= high:
+        raise MemifValueError.argument(name, value, f"{low} to {high}")
+    return number
+
+
+def seconds(name: str, value: object, *, none: bool = True) -> float | None:
+    """Return a time in seconds, from 0 on; None where that is allowed."""
+    if value is None and none:
+        return None
+    try:
+        number = float(cast(float, value))
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < 1e9:
+        raise MemifValueError.argument(name, value, f"{'None or ' if none else ''}seconds, 0 to 1e9")
+    return number
+
+
+def log2_of(name: str, size: object) -> int:
+    """Return the binary logarithm of a ring size."""
+    number = whole(name, size, 2, 1 << 14)
+    if number & (number - 1):
+        raise MemifValueError.argument(name, size, "a power of two from 2 to 16384")
+    return number.bit_length() - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterfaceConfig:
+    """One interface. Every argument of `Socket.interface` stands here with its default; see there."""
+
+    id: int = 0
+    role: Role = Role.SLAVE
+    mode: Mode = Mode.ETHERNET
+    name: str = ""
+    secret: bytes = field(default=b"", repr=False)
+    rx_queues: int | None = None
+    tx_queues: int | None = None
+    log2_ring_size: int = 10
+    buffer_size: int = 2048
+    headroom: int = 0
+    rx_mode: RxMode = "interrupt"
+    layout: Literal["single", "split"] = "single"
+    cache_line: int | None = None
+    allocator: Allocator = field(default_factory=MemfdAllocator)
+    seal: SealPolicy = "add"
+    max_region_bytes: int = DEFAULT_REGION_LIMIT
+    reconnect: float | None = 2.0
+    on_connect: Callable[..., object] | None = None
+    on_disconnect: Callable[..., object] | None = None
+    on_interrupt: Callable[..., object] | None = None
+    authorize: Callable[..., object] | None = None
+
+    @classmethod
+    def make(
+        cls, *, id: int = 0, role: str = "slave", mode: str = "ethernet", name: str | None = None,
+        secret: bytes | str | None = None, rx_queues: int | None = None, tx_queues: int | None = None,
+        ring_size: int = 1024, buffer_size: int = 2048, headroom: int = 0, rx_mode: str = "interrupt",
+        layout: str = "single", cache_line: int | None = None, allocator: Allocator | None = None,
+        seal: str = "add", max_region_bytes: int = DEFAULT_REGION_LIMIT, reconnect: float | None = 2.0,
+        on_connect: Callable[..., object] | None = None, on_disconnect: Callable[..., object] | None = None,
+        on_interrupt: Callable[..., object] | None = None, authorize: Callable[..., object] | None = None,
+    ) -> "InterfaceConfig":
+        """Check what a user wrote; raises `MemifValueError` that names the argument."""
+        number = whole("id", id, 0, 0xFFFFFFFF)
+        size = whole("buffer_size", buffer_size, 64, 0xFFFF)
+        return cls(
+            id=number,
+            role=choose("role", role, ROLES),
+            mode=choose("mode", mode, MODES),
+            name=check_name("name", f"memif{number}" if name is None else name, 31),
+            secret=check_secret(secret),
+            rx_queues=None if rx_queues is None else whole("rx_queues", rx_queues, 0, MAX_QUEUES),
+            tx_queues=None if tx_queues is None else whole("tx_queues", tx_queues, 0, MAX_QUEUES),
+            log2_ring_size=log2_of("ring_size", ring_size),
+            buffer_size=size,
+            headroom=whole("headroom", headroom, 0, size - 1),
+            rx_mode=choose("rx_mode", rx_mode, dict(zip(RX_MODES, RX_MODES, strict=True))),
+            layout=choose("layout", layout, {"single": "single", "split": "split"}),
+            cache_line=None if cache_line is None else choose_line(cache_line),
+            allocator=check_allocator(allocator),
+            seal=choose("seal", seal, {"add": "add", "require": "require"}),
+            max_region_bytes=whole("max_region_bytes", max_region_bytes, 1, 1 << 46),
+            reconnect=seconds("reconnect", reconnect),
+            on_connect=check_callback("on_connect", on_connect),
+            on_disconnect=check_callback("on_disconnect", on_disconnect),
+            on_interrupt=check_callback("on_interrupt", on_interrupt),
+            authorize=check_callback("authorize", authorize),
+        )
+
+
+def check_name(name: str, value: object, limit: int) -> str:
+    """Return a text that fits into a field of the protocol."""
+    if not isinstance(value, str) or len(os.fsencode(value)) > limit or "\0" in value:
+        raise MemifValueError.argument(name, value, f"text of at most {limit} bytes")
+    return value
+
+
+def check_secret(value: object) -> bytes:
+    """Return a secret as bytes; it never appears in an error."""
+    raw = b"" if value is None else value.encode() if isinstance(value, str) else value
+    if not isinstance(raw, bytes) or len(raw) > 23 or b"\0" in raw:
+        raise MemifValueError.argument("secret", "(hidden)", "at most 23 bytes without a NUL, as bytes or str")
+    return raw
+
+
+def choose_line(value: object) -> int:
+    """Return a cache line size."""
+    if value not in (64, 128):
+        raise MemifValueError.argument("cache_line", value, "64 or 128")
+    return cast(int, value)
+
+
+def check_allocator(value: object) -> Allocator:
+    """Return the object that brings the memory."""
+    if value is None:
+        return MemfdAllocator()
+    if not isinstance(value, Allocator):
+        raise MemifValueError.argument("allocator", value, "an object with allocate(size) and free(fd, buffer)")
+    return value
+
+
+def check_callback(name: str, value: Callable[..., object] | None) -> Callable[..., object] | None:
+    """Return a callback, or None."""
+    if value is not None and not callable(value):
+        raise MemifValueError.argument(name, value, "None or something to call")
+    return value

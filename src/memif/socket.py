@@ -1,0 +1,495 @@
+"""Socket: one control socket with all its interfaces, and the one place that waits for events."""
+
+import logging
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from memif import transport
+from memif.address import Address, SocketName, parse_address
+from memif.config import InterfaceConfig, check_name, seconds, whole
+from memif.connection import Connection
+from memif.errors import ErrorCode, MemifClosedError, MemifStateError, MemifValueError
+from memif.interface import Interface, Peer
+from memif.listener import Listener, listen_socket
+from memif.memory.mapped import Mapped
+from memif.protocol import (
+    Close,
+    CreateMemory,
+    InterfaceInfo,
+    MapMemory,
+    MasterConfig,
+    MasterHandshake,
+    Refusal,
+    RegionOffer,
+    RingOffer,
+    Role,
+    SlaveConfig,
+    SlaveHandshake,
+)
+from memif.protocol.refusals import ALREADY_CONNECTED, IS_SLAVE, UNKNOWN_ID
+from memif.protocol.wire import Init
+from memif.timer import Timer
+
+_log = logging.getLogger("memif.socket")
+_NOT_AUTHORIZED = Refusal("not authorized", ErrorCode.ACCES)
+DEFAULT_APP_NAME = "memif for Python"
+
+
+class Socket:
+    """A control socket: listens for clients while it has master interfaces, connects for each of its slaves.
+
+    path            "/run/vpp/memif.sock" (default), "@abstract", "abstract:name", a path object
+    app_name        what peers are told this program is called (at most 31 bytes)
+    mode, owner     of the socket file, for masters: 0o600 unless told otherwise (None: the umask decides), and
+                    (user id, group id); they hold before the first client can connect
+    handshake_timeout   seconds that a client or server may take to come up before it is dropped
+    max_pending     clients that may be in their handshake at once; more are turned away
+
+    All work is done by `poll` and by the calls on interfaces and queues, in the calling thread. Any thread may call any
+    method. Context manager: leaving the block closes the socket and its interfaces.
+    """
+
+    def __init__(
+        self, path: SocketName | None = None, *, app_name: str = DEFAULT_APP_NAME, mode: int | None = 0o600,
+        owner: tuple[int, int] | None = None, handshake_timeout: float = 5.0, max_pending: int = 64,
+    ) -> None:
+        self._closed = True
+        self.address: Address = parse_address(path)
+        self.app_name = check_name("app_name", app_name, 31)
+        self.pid = os.getpid()
+        self._mode = None if mode is None else whole("mode", mode, 0, 0o777)
+        self._owner = owner
+        self._handshake_timeout = seconds("handshake_timeout", handshake_timeout, none=False) or 0.0
+        self._max_pending = whole("max_pending", max_pending, 1, 4096)
+        self._lock = threading.RLock()
+        self._epoll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._timer = Timer()
+        self._listener: Listener | None = None
+        self._connections: dict[int, Connection] = {}
+        self._interfaces: dict[tuple[Role, int], Interface] = {}
+        self._watched: dict[int, tuple[Interface, int]] = {}
+        self._calls: deque[Callable[[], object]] = deque()
+        self._cancelled = False
+        self._pollers = 0
+        self._closed = False
+        #: Clients accepted, and turned away because too many others had not finished their handshake.
+        self.stats = {"accepted": 0, "turned_away": 0}
+        self._epoll.register(self._wake, select.EPOLLIN)
+        self._epoll.register(self._timer.fd, select.EPOLLIN)
+
+    # -- what a user calls
+
+    @property
+    def interfaces(self) -> tuple[Interface, ...]:
+        """The interfaces that are open on this socket."""
+        return tuple(self._interfaces.values())
+
+    def interface(self, **options: Any) -> Interface:
+        """Open an interface on this socket. Returns at once; the link comes up later, see `Interface.wait_up`.
+
+        id              0 to 2**32 - 1, the number that both ends must agree on (0)
+        role            "slave" (or "client"; connects, owns the memory; default), "master" (or "server"; listens)
+        mode            "ethernet", "ip", "punt/inject": both ends must agree ("ethernet")
+        name            at most 31 bytes, shown to the peer ("memif<id>")
+        secret          at most 23 bytes or text; a master with a secret refuses clients without it (none)
+        rx_queues, tx_queues    slave: how many to offer, 0 to 255 (1); master: the most to accept (no limit)
+        ring_size       slave: slots of each ring, a power of two, 2 to 16384 (1024)
+        buffer_size     slave: bytes of each buffer, 64 to 65535 (2048; DPDK needs at least its mbuf size)
+        headroom        slave: bytes to leave free in front of received packets, see `Burst.prepend` (0)
+        rx_mode         "interrupt" (default), "polling", "adaptive": how the receive queues start, see `RxQueue`
+        layout          slave: "single" region for rings and buffers (default, every peer takes it), or "split"
+        cache_line      64 or 128, of the peer's machine (slave: this machine's usual one; master: found out)
+        allocator       slave: brings the memory, see `memif.memory.allocator` (ordinary memory)
+        seal            master: "add" (default) accepts memory that can not be sealed, with a warning; "require" does not
+        max_region_bytes    master: the largest memory region to accept (64 GiB)
+        reconnect       slave: seconds between attempts to connect; None leaves it to `Interface.connect` (2.0)
+        on_connect, on_disconnect   called with the interface
+        on_interrupt    called with the interface and the queue id when packets wait on a receive queue
+        authorize       master: called with a client's `Peer` before it is accepted; false refuses it
+
+        Raises `MemifValueError` for a bad argument; for a master what `memif.listen` raises.
+        """
+        config = InterfaceConfig.make(**options)
+        return self._add(config, owns_socket=False)
+
+    def _add(self, config: InterfaceConfig, *, owns_socket: bool) -> Interface:
+        with self.locked():
+            self._check_open()
+            key = (config.role, config.id)
+            if key in self._interfaces:
+                raise MemifValueError.argument("id", config.id, f"one that no {config.role.value} on this socket has")
+            if config.role is Role.MASTER and self._listener is None:
+                self._listener = listen_socket(self.address, mode=self._mode, owner=self._owner)
+                self._epoll.register(self._listener.fileno(), select.EPOLLIN)
+            interface = Interface(self, config, owns_socket=owns_socket)
+            self._interfaces[key] = interface
+            if config.role is Role.SLAVE:
+                interface.start()
+            return interface
+
+    def fileno(self) -> int:
+        """One descriptor for select, epoll or an event loop: when it is readable, call ``poll(0)``."""
+        return self._epoll.fileno()
+
+    def poll(self, timeout: float | None = None) -> bool:
+        """Handle what is pending, after waiting for it for `timeout` seconds at most (0: not at all, None: for ever).
+
+        -> True when something was handled, False when the time passed or `cancel_poll` was called. Callbacks run in
+        here, and their exceptions come out of here.
+        """
+        limit = seconds("timeout", timeout)
+        deadline = None if limit is None else time.monotonic() + limit
+        self._check_open()
+        self._pollers += 1
+        try:
+            while True:
+                if self._handle(poller=True):
+                    return True
+                if self._cancelled or self._closed:
+                    self._cancelled = False
+                    return False
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._epoll.poll(left, 1)
+        finally:
+            self._pollers -= 1
+            self._release_descriptors()
+
+    def cancel_poll(self) -> None:
+        """End a `poll` that waits, or the next one. For any thread and for signal handlers."""
+        self._cancelled = True
+        if not self._closed:
+            os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """Close all interfaces and the socket. A second call does nothing."""
+        if self._closed:
+            return
+        if self.pid != os.getpid():
+            self._abandon()
+            return
+        with self.locked():
+            for interface in self.interfaces:
+                interface.close()
+            for connection in list(self._connections.values()):
+                connection.disconnect("closed")
+            self._close_listener()
+            self._closed = True
+            os.eventfd_write(self._wake, 1)
+        self._release_descriptors()
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self._interfaces)} interfaces"
+        return f"<Socket {self.address}, {state}>"
+
+    # -- for interfaces
+
+    def locked(self) -> "_Locked":
+        """Context: nobody else changes connections; callbacks that became due run after it."""
+        return _Locked(self)
+
+    def serve(self) -> None:
+        """Handle what is pending, for a queue operation: without waiting, and leaving `on_interrupt` aside."""
+        if not self._closed and self.pid == os.getpid():
+            self._handle(poller=False)
+
+    def later(self, call: Callable[[], object]) -> None:
+        """Run `call` when the lock is free again."""
+        self._calls.append(call)
+
+    def open_connection(self, interface: Interface) -> Connection:
+        """Connect for a slave; raises what `memif.transport.connect_socket` raises."""
+        config = interface.config
+        shake = SlaveHandshake(
+            SlaveConfig(config.id, config.mode, config.secret, self.app_name, config.name,
+                        s2m_rings=1 if config.tx_queues is None else config.tx_queues,
+                        m2s_rings=1 if config.rx_queues is None else config.rx_queues,
+                        log2_ring_size=config.log2_ring_size),
+            time.monotonic(), self._handshake_timeout)
+        connection = Connection(transport.connect_socket(self.address), shake, interface, config.name)
+        self._register(connection)
+        return connection
+
+    def remove(self, interface: Interface) -> None:
+        """The interface is closed."""
+        self._interfaces.pop((interface.config.role, interface.id), None)
+        if not any(role is Role.MASTER for role, _ in self._interfaces):
+            self._close_listener()
+
+    def watch(self, fd: int, interface: Interface, qid: int) -> None:
+        """Call the interface's on_interrupt whenever `fd`, of its receive queue `qid`, is readable."""
+        self._watched[fd] = (interface, qid)
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """The queue of `fd` has lost its ring."""
+        if self._watched.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    # -- host of clients that have not chosen an interface yet
+
+    def make_memory(self, wanted: CreateMemory) -> tuple[Mapped, list[RegionOffer], list[RingOffer]]:
+        """Never asked of a listener."""
+        raise AssertionError("a master makes no memory")
+
+    def take_memory(self, connection: Connection, wanted: MapMemory) -> Mapped:
+        """Never asked before an interface is selected."""
+        raise AssertionError("no interface was selected")
+
+    def selected(self, connection: Connection, id: int) -> None:
+        """A client wants interface `id`: it belongs to that from here on, unless it is not welcome."""
+        interface = self._interfaces[(Role.MASTER, id)]
+        connection.host = interface
+        interface.selected(connection, id)
+        authorize = interface.config.authorize
+        if authorize is not None:
+            who = connection.credentials
+            if not authorize(Peer(connection.handshake.peer_name, "", who.pid, who.uid, who.gid)):
+                connection.refuse(_refusal_error(_NOT_AUTHORIZED))
+
+    def up_with(self, connection: Connection) -> None:
+        """Never reached before an interface is selected."""
+
+    def closed_with(self, connection: Connection, end: Close) -> None:
+        """A client left, or was refused, before it had an interface."""
+        _log.warning("%s: client refused: %s", self.address, end.text)
+
+    def _lookup(self, init: Init) -> InterfaceInfo | Refusal:
+        interface = self._interfaces.get((Role.MASTER, init.id))
+        if interface is None:
+            return IS_SLAVE if (Role.SLAVE, init.id) in self._interfaces else UNKNOWN_ID
+        if interface._connection is not None:
+            return ALREADY_CONNECTED
+        config = interface.config
+        return InterfaceInfo(config.name, config.mode, config.secret, max_s2m_rings=config.rx_queues,
+                             max_m2s_rings=config.tx_queues)
+
+    # -- events
+
+    def _handle(self, *, poller: bool) -> bool:
+        """Do everything that can be done now. -> whether there was anything."""
+        if not self._lock.acquire(blocking=poller):
+            return False                # another thread is at it
+        try:
+            if self._closed:
+                return False
+            handled = False
+            interrupts: list[tuple[Interface, int]] = []
+            for fd, events in self._epoll.poll(0):
+                handled |= self._event(fd, events, poller, interrupts)
+            handled |= self._tick()
+        finally:
+            self._lock.release()
+        for interface, qid in interrupts:
+            if interface.up and interface.config.on_interrupt is not None:
+                interface.config.on_interrupt(interface, qid)
+        return self._run_calls() or handled
+
+    def _event(self, fd: int, events: int, poller: bool, interrupts: list[tuple[Interface, int]]) -> bool:
+        if fd == self._wake:
+            # A thread in poll must see this, so only that one takes it, if there is one.
+            if poller or not self._pollers:
+                os.eventfd_read(self._wake)
+            return False
+        if fd == self._timer.fd:
+            self._timer.clear()
+            return False
+        if self._listener is not None and fd == self._listener.fileno():
+            self._accept()
+            return True
+        if fd in self._watched:
+            if poller:
+                interrupts.append(self._watched[fd])
+            return poller
+        connection = self._connections.get(fd)
+        if connection is not None:
+            if events & select.EPOLLOUT:
+                connection.writable()
+            if events & ~select.EPOLLOUT:
+                connection.readable()
+            self._update(fd, connection)
+        return True
+
+    def _tick(self) -> bool:
+        now = time.monotonic()
+        handled = False
+        for fd, connection in list(self._connections.items()):
+            deadline = connection.handshake.deadline
+            if deadline is not None and now >= deadline:
+                connection.tick(now)
+                self._update(fd, connection)
+                handled = True
+        for interface in self.interfaces:
+            if interface.deadline is not None and now >= interface.deadline:
+                interface.tick(now)
+                handled = True
+        self._set_timer()
+        return handled
+
+    def _set_timer(self) -> None:
+        deadlines = [c.handshake.deadline for c in self._connections.values()]
+        deadlines += [interface.deadline for interface in self._interfaces.values()]
+        self._timer.set(min((d for d in deadlines if d is not None), default=None))
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        try:
+            sock, _ = self._listener.accept()
+        except OSError as error:
+            if not isinstance(error, BlockingIOError):
+                _log.error("%s: accept: %s", self.address, error)
+            return
+        sock.setblocking(False)
+        pending = sum(c.handshake.deadline is not None for c in self._connections.values())
+        self.stats["accepted"] += 1
+        if pending >= self._max_pending:
+            self.stats["turned_away"] += 1
+            sock.close()
+            return
+        shake = MasterHandshake(MasterConfig(self.app_name), self._lookup, time.monotonic(), self._handshake_timeout)
+        connection = Connection(sock, shake, self, str(self.address))
+        self._register(connection)
+        connection.start()
+        self._update(sock.fileno(), connection)
+
+    def _register(self, connection: Connection) -> None:
+        self._connections[connection.fd] = connection
+        self._epoll.register(connection.fd, select.EPOLLIN)
+
+    def _update(self, fd: int, connection: Connection) -> None:
+        """After any work on a connection: forget it when it is closed (epoll does by itself), or watch for room."""
+        if connection.fd < 0:
+            if self._connections.get(fd) is connection:
+                del self._connections[fd]
+        else:
+            self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if connection.wants_to_write else 0))
+
+    def _forget_closed(self) -> None:
+        for fd, connection in list(self._connections.items()):
+            if connection.fd < 0:
+                del self._connections[fd]
+
+    def _run_calls(self) -> bool:
+        ran = False
+        while True:
+            try:
+                call = self._calls.popleft()
+            except IndexError:
+                return ran
+            ran = True
+            call()
+
+    # -- the end
+
+    def _close_listener(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+
+    def _release_descriptors(self) -> None:
+        """Close what threads inside `poll` need, once there is none any more."""
+        if self._closed and not self._pollers and not self._epoll.closed:
+            self._epoll.close()
+            self._timer.close()
+            os.close(self._wake)
+
+    def _abandon(self) -> None:
+        """In a forked child: close our copies and leave everything to the parent."""
+        self._closed = True
+        for connection in self._connections.values():
+            connection.abandon()
+        if self._listener is not None:
+            self._listener.close()
+        self._pollers = 0
+        self._release_descriptors()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise MemifClosedError(f"the socket {self.address} was closed")
+        if self.pid != os.getpid():
+            raise MemifStateError(f"the socket {self.address} belongs to the parent process")
+
+
+def _refusal_error(refusal: Refusal) -> MemifStateError:
+    return MemifStateError(refusal.text, code=refusal.code)
+
+
+class _Locked:
+    """Holds the socket's lock; on the way out sets the timer anew and runs what became due."""
+
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
+
+    def __enter__(self) -> None:
+        self._socket._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        socket = self._socket
+        if not socket._closed and socket.pid == os.getpid():
+            socket._forget_closed()
+            socket._set_timer()
+        socket._lock.release()
+        socket._run_calls()
+
+
+def connect(path: SocketName | None = None, *, timeout: float | None = 5.0, app_name: str = DEFAULT_APP_NAME,
+            handshake_timeout: float = 5.0, **options: Any) -> Interface:
+    """Open an interface, slave unless `role` says otherwise, and wait until the link is up.
+
+    path is the control socket (see `Socket`), timeout is in seconds (None: for ever), all other options are those of
+    `Socket.interface`. While nobody listens the attempt is repeated until the time is over. The interface owns its
+    socket: closing it closes both.
+
+    Raises `MemifTimeoutError` when the link did not come up in time, `MemifRefusedError` when the peer refuses for good
+    (secret, mode), `MemifPermissionError`, `MemifValueError`.
+    """
+    seconds("timeout", timeout)
+    options.setdefault("role", "slave")
+    socket = Socket(path, app_name=app_name, handshake_timeout=handshake_timeout)
+    try:
+        interface = socket._add(InterfaceConfig.make(**options), owns_socket=True)
+        interface.wait_up(timeout)
+    except BaseException:
+        socket.close()
+        raise
+    return interface
+
+
+def listen(path: SocketName | None = None, *, app_name: str = DEFAULT_APP_NAME, socket_mode: int | None = 0o600,
+           socket_owner: tuple[int, int] | None = None, handshake_timeout: float = 5.0, **options: Any) -> Interface:
+    """Open an interface as master and return at once; clients may connect from then on, see `Interface.wait_up`.
+
+    path is the control socket; its directory must exist, a socket file that a dead program left is replaced. The file
+    gets `socket_mode` (0o600: only this user) and `socket_owner` (user id, group id). All other options are those of
+    `Socket.interface`. The interface owns its socket: closing it closes both.
+
+    Raises `MemifOSError` (errno EADDRINUSE) when somebody listens there already, `MemifFileNotFoundError` without the
+    directory, `MemifPermissionError`, `MemifValueError`.
+    """
+    options.setdefault("role", "master")
+    socket = Socket(path, app_name=app_name, mode=socket_mode, owner=socket_owner, handshake_timeout=handshake_timeout)
+    try:
+        return socket._add(InterfaceConfig.make(**options), owns_socket=True)
+    except BaseException:
+        socket.close()
+        raise
