@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from packet.frames import Frame, matrix_of, parse_vlan_free, random_frames
 from scapy.layers import inet, inet6
 
 from memif.packet import (
@@ -21,6 +20,7 @@ from memif.packet import (
     verify_ipv4,
     verify_l4,
 )
+from packet.frames import Frame, matrix_of, parse_vlan_free, random_frames
 
 WIDTH = 512
 FIELD = {"icmp": (inet.ICMP, "chksum", 2), "icmp6": (inet6.ICMPv6EchoRequest, "cksum", 2)}
@@ -157,9 +157,7 @@ def test_any_range_of_any_row(data: st.DataObject, width: int, count: int) -> No
     rows = data.draw(st.lists(st.binary(min_size=width, max_size=width), min_size=count, max_size=count))
     bounds = [sorted(data.draw(st.tuples(st.integers(0, width), st.integers(0, width)))) for _ in rows]
     matrix, _ = matrix_of(rows, width)
-    got = internet_checksum(
-        matrix, np.array([low for low, _ in bounds]), np.array([high for _, high in bounds])
-    )
+    got = internet_checksum(matrix, np.array([low for low, _ in bounds]), np.array([high for _, high in bounds]))
     assert got.tolist() == [reference(row[low:high]) for row, (low, high) in zip(rows, bounds, strict=True)]
     low, high = bounds[0]
     assert internet_checksum(matrix, low, high).tolist() == [reference(row[low:high]) for row in rows]

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from packet.frames import Frame, matrix_of, parse_vlan_free, random_frames
 from scapy.layers import inet, inet6, l2
 
 from memif.packet import (
@@ -22,6 +21,7 @@ from memif.packet import (
     scatter,
     view,
 )
+from packet.frames import Frame, matrix_of, parse_vlan_free, random_frames
 
 WIDTH = 512
 L4 = ("icmp", "icmp6", "udp", "tcp")
@@ -155,9 +155,7 @@ def address(text: str):
 
 
 def test_a_view_writes_into_the_matrix() -> None:
-    raw = bytes(
-        l2.Ether(dst="02:00:00:00:00:01", src="02:00:00:00:00:02") / l2.Dot1Q(vlan=7, prio=5) / inet.IP()
-    )
+    raw = bytes(l2.Ether(dst="02:00:00:00:00:01", src="02:00:00:00:00:02") / l2.Dot1Q(vlan=7, prio=5) / inet.IP())
     matrix, _ = matrix_of([raw] * 3, 64)
     assert view(matrix, VLAN, 14)["tci"].tolist() == [5 << 13 | 7] * 3
     assert view(matrix, VLAN, 14)["ethertype"].tolist() == [EtherType.IPV4] * 3
@@ -226,9 +224,7 @@ def test_hostile_bytes_never_lead_outside(data: st.DataObject, width: int, count
         b"E",
         b"`",
     ]
-    row = st.builds(
-        lambda head, rest: (head + rest)[:width].ljust(width, b"\0"), st.sampled_from(starts), st.binary()
-    )
+    row = st.builds(lambda head, rest: (head + rest)[:width].ljust(width, b"\0"), st.sampled_from(starts), st.binary())
     rows = data.draw(st.lists(row, min_size=count, max_size=count))
     matrix, _ = matrix_of(rows, width)
     sizes = st.one_of(st.integers(0, 200), st.integers(0, 2**32 - 1))
