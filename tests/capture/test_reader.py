@@ -280,3 +280,13 @@ def test_any_bytes_give_packets_or_our_error(data: bytes) -> None:
         except MemifError:
             continue
         assert sum(len(p.data) for p in packets) <= len(data)
+
+
+def test_a_loop_can_be_left_and_taken_up_again(tmp_path: Path) -> None:
+    with CaptureReader(write(tmp_path / "a.pcapng")) as reader:
+        for packet in reader:
+            assert packet.data == FRAMES[0]
+            break
+        assert [packet.data for packet in reader] == FRAMES[1:]
+        assert list(reader) == []
+        assert reader.statistics[0].received == 3

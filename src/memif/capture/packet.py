@@ -40,6 +40,11 @@ class Interface:
     ns_denominator: int = 1
     offset_s: int = 0
 
+    @property
+    def in_nanoseconds(self) -> bool:
+        """Whether the file's ticks are nanoseconds since 1970 as they are."""
+        return self.ns_numerator == self.ns_denominator and not self.offset_s
+
     def nanoseconds(self, ticks: int) -> int:
         """Return the time since 1970 in nanoseconds for the file's `ticks`."""
         return ticks * self.ns_numerator // self.ns_denominator + self.offset_s * 1_000_000_000

@@ -32,12 +32,19 @@ class PcapngParser:
         self._frame = struct.Struct(order + "II")
         self._u32 = struct.Struct(order + "I")
         self._epb = struct.Struct(order + "IIIII")
+        self._header = struct.Struct(order + "7I")
+        pack_flags = struct.Struct(order + "HHIHH").pack
+        # What most packets have behind their data: nothing, or the direction alone.
+        self._tails: dict[bytes, Direction] = {b"": "unknown"}
+        for flags, direction in enumerate(_DIRECTIONS):
+            self._tails[pack_flags(blocks.EPB_FLAGS, 4, flags, 0, 0)] = direction
         self._option = struct.Struct(order + "HH")
 
     def packets(self, magic: bytes) -> Iterator[Packet]:
         """Yield the packets of the file whose first four bytes, `magic`, were read already."""
         self._section(magic + self._stream.read_rest(4))
         while True:
+            yield from self._buffered()
             head = self._stream.read(8)
             kind, total = self._frame.unpack(head)
             if kind == blocks.SHB:
@@ -46,6 +53,32 @@ class PcapngParser:
             packet = self._block(kind, self._body(total))
             if packet is not None:
                 yield packet
+
+    def _buffered(self) -> Iterator[Packet]:
+        """Yield the enhanced packets that lie whole in the stream's buffer, up to the first block of another
+        kind or with anything unusual about it: the fast way through a file."""
+        stream, buffer, at = self._stream, self._stream.buffer, self._stream.at
+        size, first, interfaces, index = len(buffer), self._first, self._interfaces, -1
+        header, trailer, tails = self._header.unpack_from, self._u32.unpack_from, self._tails
+        while at + 32 <= size:
+            kind, total, number, high, low, kept, original = header(buffer, at)
+            start, end = at + 28, at + total
+            data_end = start + kept
+            if kind != blocks.EPB or total & 3 or end > size or data_end + 4 > end:
+                return
+            direction = tails.get(buffer[data_end + (-kept & 3) : end - 4])
+            if direction is None or trailer(buffer, end - 4)[0] != total:
+                return
+            if first + number != index:
+                index = first + number
+                if index >= len(interfaces):
+                    return
+                interface = interfaces[index]
+                in_ns, linktype = interface.in_nanoseconds, interface.linktype
+            ticks = high << 32 | low
+            ns = ticks if in_ns else interface.nanoseconds(ticks)
+            stream.at = at = end
+            yield Packet(ns, buffer[start:data_end], original, index, linktype, direction)
 
     def _fail(self, what: str) -> CaptureFormatError:
         return CaptureFormatError(

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
+from memif.errors import MemifClosedError
+
 from .errors import CaptureFormatError, CaptureTruncatedError
 from .packet import Interface, InterfaceStatistics, Packet
 from .pcap_reader import MAGICS, read_pcap
@@ -32,14 +34,15 @@ class CaptureReader(Iterator[Packet]):
     def __init__(self, source: Source, *, strict: bool = False) -> None:
         self.interfaces = []
         self.statistics = {}
-        self.truncated = False
+        self.truncated = self._closed = False
         self._strict = strict
         self._stream = ByteStream(source)
         try:
-            self.format, self._packets = self._recognise()
+            self.format, packets = self._recognise()
         except BaseException:
             self._stream.close()
             raise
+        self._packets = self._until_end(packets)
 
     def _recognise(self) -> tuple[str, Iterator[Packet]]:
         """Return the format's name and its packets."""
@@ -57,22 +60,32 @@ class CaptureReader(Iterator[Packet]):
             raise CaptureFormatError(f"{name}: compressed by gzip; decompress it first")
         raise CaptureFormatError(f"{name}: neither pcapng nor pcap (starts with {magic.hex(' ')})")
 
-    def __next__(self) -> Packet:
+    def _until_end(self, packets: Iterator[Packet]) -> Iterator[Packet]:
         try:
-            return next(self._packets)
+            yield from packets
         except EndOfData as end:
-            if not end.partial:
-                raise StopIteration from None
-            self.truncated = True
-            if self._strict:
-                raise CaptureTruncatedError(
-                    f"{self._stream.name}: ends in the middle of a block, after offset {self._stream.offset}"
-                ) from None
-            raise StopIteration from None
+            self.truncated = end.partial
+        if self.truncated and self._strict:
+            raise CaptureTruncatedError(
+                f"{self._stream.name}: ends in the middle of a block, after offset {self._stream.offset}"
+            )
+
+    def __iter__(self) -> Iterator[Packet]:
+        """Return an iterator over the packets not yet taken; it may be left and taken up again."""
+        self._check_open()
+        return self._packets
+
+    def __next__(self) -> Packet:
+        self._check_open()
+        return next(self._packets)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise MemifClosedError(f"the capture {self._stream.name} is closed")
 
     def close(self) -> None:
-        """Close the file if it was opened here. Can be repeated; further iteration raises
-        `MemifClosedError`."""
+        """Close the file if it was opened here. Can be repeated; further use raises `MemifClosedError`."""
+        self._closed = True
         self._stream.close()
 
     def __enter__(self) -> Self:

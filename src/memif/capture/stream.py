@@ -1,8 +1,9 @@
 """Exact reads from a file or pipe that may end anywhere, and whose announced lengths may be lies."""
 
+import io
 import os
 import sys
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from memif.errors import MemifClosedError
 
@@ -12,7 +13,8 @@ from .errors import CaptureFormatError, os_error
 Source = str | os.PathLike[str] | int | BinaryIO
 
 #: Longest block or packet record that is read, bytes; no sane file comes near.
-MAX_BLOCK = 16 << 20
+MAX_BLOCK: Final = 16 << 20
+_AHEAD: Final = 256 << 10
 
 
 class EndOfData(Exception):
@@ -24,16 +26,25 @@ class EndOfData(Exception):
 
 
 class ByteStream:
-    """Sequential reads from `source` by exact counts."""
+    """Sequential reads from `source` by exact counts, never waiting for more than was asked.
 
-    #: Bytes read so far.
-    offset: int
+    `buffer` from `at` on is what was read ahead; loops over many small records take from it directly and move
+    `at` themselves.
+    """
+
+    buffer: bytes
+    at: int
 
     def __init__(self, source: Source) -> None:
-        self.offset = 0
+        self.buffer, self.at, self._base = b"", 0, 0
         self._owned = isinstance(source, (str, os.PathLike)) and source != "-"
         self.name = source if isinstance(source, str) else str(getattr(source, "name", source))
         self._file: BinaryIO | None = self._open(source)
+
+    @property
+    def offset(self) -> int:
+        """Bytes taken so far."""
+        return self._base + self.at
 
     def _open(self, source: Source) -> BinaryIO:
         try:
@@ -50,23 +61,41 @@ class ByteStream:
 
     def read(self, count: int) -> bytes:
         """Return exactly `count` bytes, at most `MAX_BLOCK`; `EndOfData` if there are fewer."""
-        if self._file is None:
-            raise MemifClosedError(f"the capture {self.name} is closed")
-        parts: list[bytes] = []
-        missing = count
-        while missing:
-            try:
-                part = self._file.read(missing)
-            except OSError as error:
-                raise os_error(error, f"read {self.name}") from error
+        if len(self.buffer) - self.at < count:
+            self._fill(count)
+        start, self.at = self.at, self.at + count
+        return self.buffer[start : self.at]
+
+    def _fill(self, count: int) -> None:
+        """Have at least `count` bytes in the buffer."""
+        parts = [self.buffer[self.at :]]
+        have = len(parts[0])
+        while have < count:
+            part = self._some(count - have)
             if not part:
-                raise EndOfData(partial=missing < count)
-            if not isinstance(part, bytes):
-                raise CaptureFormatError(f"{self.name} was opened as text; open it in binary mode")
+                raise EndOfData(partial=have > 0)
             parts.append(part)
-            missing -= len(part)
-        self.offset += count
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            have += len(part)
+        self._base += self.at
+        self.buffer, self.at = b"".join(parts), 0
+
+    def _some(self, missing: int) -> bytes:
+        """Return what can be had without waiting for more than `missing` bytes; b"" at the end."""
+        file = self._file
+        if file is None:
+            raise MemifClosedError(f"the capture {self.name} is closed")
+        try:
+            if isinstance(file, io.RawIOBase):
+                part = file.read(max(missing, _AHEAD))
+            elif hasattr(file, "read1"):
+                part = file.read1(max(missing, _AHEAD))
+            else:
+                part = file.read(missing)
+        except OSError as error:
+            raise os_error(error, f"read {self.name}") from error
+        if not isinstance(part, bytes):
+            raise CaptureFormatError(f"{self.name} was opened as text; open it in binary mode")
+        return part
 
     def read_rest(self, count: int) -> bytes:
         """Like `read`, for the remainder of a record whose start was read: its end is always a cut."""
