@@ -1,6 +1,6 @@
 """memif: the shared memory packet interface of FD.io VPP, spoken from Python.
 
-`connect` and `listen` open an interface; `Interface.rx` and `Interface.tx` are its queues; packets come and go in `Burst`s.
+`connect` and `listen` open an interface; `Interface.rx` and `Interface.tx` are its queues; packets come in `Burst`s.
 Several interfaces on one control socket, callbacks and event loops: `Socket`. Everything is loaded on first use.
 """
 

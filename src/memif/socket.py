@@ -107,7 +107,7 @@ class Socket:
         layout          slave: "single" region for rings and buffers (default, every peer takes it), or "split"
         cache_line      64 or 128, of the peer's machine (slave: this machine's usual one; master: found out)
         allocator       slave: brings the memory, see `memif.memory.allocator` (ordinary memory)
-        seal            master: "add" (default) accepts memory that can not be sealed, with a warning; "require" does not
+        seal            master: "add" (default) accepts memory that can not be sealed, with a warning; "require" refuses
         max_region_bytes    master: the largest memory region to accept (64 GiB)
         reconnect       slave: seconds between attempts to connect; None leaves it to `Interface.connect` (2.0)
         on_connect, on_disconnect   called with the interface
