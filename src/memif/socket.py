@@ -116,8 +116,11 @@ class Socket:
 
         Raises `MemifValueError` for a bad argument; for a master what `memif.listen` raises.
         """
-        config = InterfaceConfig.make(**options)
-        return self._add(config, owns_socket=False)
+        return self._add(InterfaceConfig.make(**options), owns_socket=False)
+
+    def only_interface(self, **options: Any) -> Interface:
+        """Like `interface`, for a socket made for this one alone: closing the interface closes the socket too."""
+        return self._add(InterfaceConfig.make(**options), owns_socket=True)
 
     def _add(self, config: InterfaceConfig, *, owns_socket: bool) -> Interface:
         with self.locked():
@@ -467,7 +470,7 @@ def connect(path: SocketName | None = None, *, timeout: float | None = 5.0, app_
     options.setdefault("role", "slave")
     socket = Socket(path, app_name=app_name, handshake_timeout=handshake_timeout)
     try:
-        interface = socket._add(InterfaceConfig.make(**options), owns_socket=True)
+        interface = socket.only_interface(**options)
         interface.wait_up(timeout)
     except BaseException:
         socket.close()
@@ -489,7 +492,7 @@ def listen(path: SocketName | None = None, *, app_name: str = DEFAULT_APP_NAME, 
     options.setdefault("role", "master")
     socket = Socket(path, app_name=app_name, mode=socket_mode, owner=socket_owner, handshake_timeout=handshake_timeout)
     try:
-        return socket._add(InterfaceConfig.make(**options), owns_socket=True)
+        return socket.only_interface(**options)
     except BaseException:
         socket.close()
         raise
