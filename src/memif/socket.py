@@ -168,9 +168,10 @@ class Socket:
 
     def cancel_poll(self) -> None:
         """End a `poll` that waits, or the next one. For any thread and for signal handlers."""
-        self._cancelled = True
-        if not self._closed:
-            os.eventfd_write(self._wake, 1)
+        with self._lock:
+            self._cancelled = True
+            if not self._closed:
+                os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
         """Close all interfaces and the socket. A second call does nothing."""
@@ -181,12 +182,13 @@ class Socket:
             return
         with self.locked():
             for interface in self.interfaces:
-                interface.close()
-            for connection in list(self._connections.values()):
-                connection.disconnect("closed")
-            self._close_listener()
-            self._closed = True
-            os.eventfd_write(self._wake, 1)
+                interface.close()               # which comes back here if it owns this socket
+            if not self._closed:
+                for connection in list(self._connections.values()):
+                    connection.disconnect("closed")
+                self._close_listener()
+                self._closed = True
+                os.eventfd_write(self._wake, 1)
         self._release_descriptors()
 
     def __enter__(self) -> Self:
@@ -411,10 +413,11 @@ class Socket:
 
     def _release_descriptors(self) -> None:
         """Close what threads inside `poll` need, once there is none any more."""
-        if self._closed and not self._pollers and not self._epoll.closed:
-            self._epoll.close()
-            self._timer.close()
-            os.close(self._wake)
+        with self._lock:
+            if self._closed and not self._pollers and not self._epoll.closed:
+                self._epoll.close()
+                self._timer.close()
+                os.close(self._wake)
 
     def _abandon(self) -> None:
         """In a forked child: close our copies and leave everything to the parent."""
