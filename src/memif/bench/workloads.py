@@ -1,0 +1,277 @@
+"""What the processes of a measurement do, by name: a function that gets the interface and returns one step.
+
+A step moves one burst and returns how many packets that were.
+"""
+
+import statistics
+import struct
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from memif.interface import Interface
+
+Step = Callable[[], int]
+Task = dict[str, Any]
+
+
+def _matrix(task: Task) -> Any:
+    return np.zeros((task["burst"], task["size"]), np.uint8)
+
+
+def _wait(task: Task) -> float:
+    return 0.0 if task["mode"] == "polling" else 0.1
+
+
+# -- senders
+
+
+def send_array(interface: Interface, task: Task) -> Step:
+    """A matrix, copied into the ring."""
+    matrix = _matrix(task)
+    sends = [queue.send_array for queue in interface.tx]
+    if len(sends) == 1:
+        send = sends[0]
+        return lambda: send(matrix)
+    return lambda: sum(send(matrix) for send in sends)
+
+
+def alloc(interface: Interface, task: Task) -> Step:
+    """Buffers reserved and written in place by one scatter."""
+    matrix, queue = _matrix(task), interface.tx[0]
+
+    def step() -> int:
+        with queue.alloc(task["burst"], size=task["size"]) as burst:
+            if burst:
+                burst.scatter(matrix)
+            return len(burst)
+
+    return step
+
+
+def send_list(interface: Interface, task: Task) -> Step:
+    """A list of bytes."""
+    packets, send = [bytes(task["size"]) for _ in range(task["burst"])], interface.tx[0].send
+    return lambda: send(packets)
+
+
+def send_one(interface: Interface, task: Task) -> Step:
+    """One packet a call."""
+    packet, send = [bytes(task["size"])], interface.tx[0].send
+    return lambda: send(packet)
+
+
+def bounce(interface: Interface, task: Task, matrix: Any = None) -> Step:
+    """Send a burst and take back what has come so far."""
+    rows = _matrix(task) if matrix is None else matrix
+    send, recv, most = interface.tx[0].send_array, interface.rx[0].recv, task["burst"]
+
+    def step() -> int:
+        send(rows)
+        with recv(most, 0) as burst:
+            return len(burst)
+
+    return step
+
+
+def bounce_icmp(interface: Interface, task: Task) -> Step:
+    """The same with echo requests for 10.0.0.2."""
+    rows = np.tile(np.frombuffer(echo_request(task["size"]), np.uint8), (task["burst"], 1)).copy()
+    return bounce(interface, task, rows)
+
+
+def echo_request(size: int) -> bytes:
+    """An Ethernet frame with an ICMP echo request from 10.0.0.1 to 10.0.0.2, checksums right."""
+    icmp = struct.pack("!BBHHH", 8, 0, 0, 1, 1) + bytes(size - 42)
+    icmp = icmp[:2] + _checksum(icmp) + icmp[4:]
+    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, size - 14, 0, 0, 64, 1, 0, bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2)))
+    header = header[:10] + _checksum(header) + header[12:]
+    return bytes((2, 0, 0, 0, 0, 2)) + bytes((2, 0, 0, 0, 0, 1)) + b"\x08\x00" + header + icmp
+
+
+def _checksum(data: bytes) -> bytes:
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data[: len(data) & ~1])) + (data[-1] << 8 if len(data) % 2 else 0)
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!H", total ^ 0xFFFF)
+
+
+# -- receivers
+
+
+def gather(interface: Interface, task: Task) -> Step:
+    """Every byte of every packet copied out into a matrix."""
+    width, most, wait = task["size"], task["burst"], _wait(task)
+    queues = interface.rx
+    if len(queues) == 1:
+        recv = queues[0].recv
+
+        def step() -> int:
+            with recv(most, wait) as burst:
+                if burst:
+                    burst.gather(width)
+                return len(burst)
+
+        return step
+
+    def all_queues() -> int:
+        count = 0
+        for queue in queues:
+            with queue.recv(most, 0) as burst:
+                if burst:
+                    burst.gather(width)
+                    count += len(burst)
+        return count
+
+    return all_queues
+
+
+def tobytes(interface: Interface, task: Task) -> Step:
+    """A list of bytes objects."""
+    recv, most, wait = interface.rx[0].recv, task["burst"], _wait(task)
+
+    def step() -> int:
+        with recv(most, wait) as burst:
+            return len(burst.tobytes())
+
+    return step
+
+
+def memoryviews(interface: Interface, task: Task) -> Step:
+    """A memoryview a packet, the first byte read."""
+    recv, most, wait = interface.rx[0].recv, task["burst"], _wait(task)
+
+    def step() -> int:
+        with recv(most, wait) as burst:
+            for packet in burst:
+                packet[0]
+            return len(burst)
+
+    return step
+
+
+def recv_one(interface: Interface, task: Task) -> Step:
+    """One packet a call."""
+    recv = interface.rx[0].recv
+
+    def step() -> int:
+        with recv(1, 0) as burst:
+            return len(burst)
+
+    return step
+
+
+# -- echoes
+
+
+def forward(interface: Interface, task: Task) -> Step:
+    """Send everything back: by exchanging buffers where this side is slave, else by a copy."""
+    recv, send, most = interface.rx[0].recv, interface.tx[0].forward, task["burst"]
+
+    def step() -> int:
+        with recv(most, 0) as burst:
+            return send(burst) if burst else 0
+
+    return step
+
+
+def python_echo(interface: Interface, task: Task) -> Step:
+    """Exchange source and destination MAC address in a Python loop, packet by packet."""
+    recv, send, most = interface.rx[0].recv, interface.tx[0].forward, task["burst"]
+
+    def step() -> int:
+        with recv(most, 0) as burst:
+            for packet in burst:
+                packet[0:6], packet[6:12] = bytes(packet[6:12]), bytes(packet[0:6])
+            return send(burst) if burst else 0
+
+    return step
+
+
+def numpy_responder(interface: Interface, task: Task) -> Step:
+    """The responder of `memif.packet`, whole bursts at a time."""
+    from memif.packet import Responder
+
+    responder = Responder("10.0.0.2", mac=bytes((2, 0, 0, 0, 0, 2)))
+    recv, send, most = interface.rx[0].recv, interface.tx[0].forward, task["burst"]
+
+    def step() -> int:
+        with recv(most, 0) as burst:
+            if not burst:
+                return 0
+            heads = burst.gather(64)
+            mine = responder.answer(heads, burst.lengths)
+            burst.scatter(heads)
+            return send(burst, select=mine)
+
+    return step
+
+
+def numba_responder(interface: Interface, task: Task) -> Step:
+    """A compiled handler over the burst's columns and regions."""
+    from memif.bench.compiled import answer
+
+    recv, send, most = interface.rx[0].recv, interface.tx[0].forward, task["burst"]
+
+    def step() -> int:
+        with recv(most, 0) as burst:
+            if not burst:
+                return 0
+            answer(burst.memory[0], burst.offsets, burst.lengths)
+            return send(burst)
+
+    return step
+
+
+# -- round trips
+
+
+def ask(interface: Interface, task: Task) -> Step:
+    """Send one packet and wait until it is back."""
+    send, recv, packet = interface.tx[0].send, interface.rx[0].recv, [bytes(task["size"])]
+
+    def step() -> int:
+        send(packet)
+        with recv(1, 1.0) as burst:
+            return len(burst)
+
+    return step
+
+
+def answer(interface: Interface, task: Task) -> Step:
+    """Send one packet back."""
+    send, recv = interface.tx[0].forward, interface.rx[0].recv
+
+    def step() -> int:
+        with recv(1, 0.1) as burst:
+            return send(burst)
+
+    return step
+
+
+def round_trips(step: Step, start: float, task: Task) -> dict[str, Any]:
+    """Time single steps, in `runs` groups; seconds. The answering side only takes part."""
+    end = start + task["runs"] * task["seconds"]
+    clock, times, groups = time.perf_counter, [], []
+    if task["part"] == "receiver":
+        while time.monotonic() < end + 0.2:
+            try:
+                step()
+            except Exception:
+                break
+        return {}
+    while time.monotonic() < start:
+        step()
+    for run in range(task["runs"]):
+        group = []
+        while time.monotonic() < start + (run + 1) * task["seconds"]:
+            for _ in range(16):
+                before = clock()
+                if step():
+                    group.append(clock() - before)
+        times += group
+        groups.append(statistics.median(group))
+    points = np.percentile(times, [50, 99, 99.9])
+    return {"percentiles": dict(zip(("p50", "p99", "p99.9"), points.tolist(), strict=True)), "medians": groups}
