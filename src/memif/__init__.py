@@ -23,7 +23,7 @@ _HOME = {
     "MemifConnectionError": "errors", "MemifDisconnectedError": "errors", "MemifRefusedError": "errors",
     "MemifPeerError": "errors", "MemifProtocolError": "errors",
 }
-_MODULES = ("aio", "capture", "libmemif", "metrics", "packet", "scapy", "tap", "testing")
+_MODULES = ("capture", "packet", "tap")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
