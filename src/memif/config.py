@@ -21,6 +21,8 @@ MODES: Final = {"ethernet": Mode.ETHERNET, "ip": Mode.IP, "punt/inject": Mode.PU
 RX_MODES: Final = ("interrupt", "polling", "adaptive")
 #: Queues of one direction; more do not fit into the protocol of all peers.
 MAX_QUEUES: Final = 255
+#: Bytes; about what one process can map.
+LARGEST_REGION_LIMIT: Final = 1 << 46
 
 # Peers on AArch64 are usually built for lines of 128 bytes.
 DEFAULT_CACHE_LINE: Final = 128 if platform.machine() == "aarch64" else 64
@@ -119,7 +121,7 @@ class InterfaceConfig:
             cache_line=None if cache_line is None else choose_line(cache_line),
             allocator=check_allocator(allocator),
             seal=choose("seal", seal, {"add": "add", "require": "require"}),
-            max_region_bytes=whole("max_region_bytes", max_region_bytes, 1, 1 << 46),
+            max_region_bytes=whole("max_region_bytes", max_region_bytes, 1, LARGEST_REGION_LIMIT),
             reconnect=seconds("reconnect", reconnect),
             on_connect=check_callback("on_connect", on_connect),
             on_disconnect=check_callback("on_disconnect", on_disconnect),
@@ -145,9 +147,20 @@ def check_secret(value: object) -> bytes:
 
 def choose_line(value: object) -> int:
     """Return a cache line size."""
-    if value not in (64, 128):
+    if not isinstance(value, int) or value not in (64, 128):
         raise MemifValueError.argument("cache_line", value, "64 or 128")
-    return cast(int, value)
+    return value
+
+
+def check_owner(value: object) -> tuple[int, int] | None:
+    """Return user and group number for a file; -1 keeps what it has."""
+    if value is None:
+        return None
+    try:
+        user, group = cast(tuple[object, object], value)
+        return whole("user", user, -1, 0xFFFFFFFE), whole("group", group, -1, 0xFFFFFFFE)
+    except (TypeError, ValueError) as error:
+        raise MemifValueError.argument("owner", value, "None or (user number, group number), -1 to keep one") from error
 
 
 def check_allocator(value: object) -> Allocator:

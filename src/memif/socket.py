@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from memif import transport
 from memif.address import Address, SocketName, parse_address
-from memif.config import InterfaceConfig, check_name, seconds, whole
+from memif.config import LARGEST_REGION_LIMIT, InterfaceConfig, check_name, check_owner, seconds, whole
 from memif.connection import Connection
 from memif.errors import ErrorCode, MemifClosedError, MemifStateError, MemifValueError
 from memif.interface import Interface, Peer
@@ -64,7 +64,7 @@ class Socket:
         self.app_name = check_name("app_name", app_name, 31)
         self.pid = os.getpid()
         self._mode = None if mode is None else whole("mode", mode, 0, 0o777)
-        self._owner = owner
+        self._owner = check_owner(owner)
         self._handshake_timeout = seconds("handshake_timeout", handshake_timeout, none=False) or 0.0
         self._max_pending = whole("max_pending", max_pending, 1, 4096)
         self._lock = threading.RLock()
@@ -78,6 +78,7 @@ class Socket:
         self._calls: deque[Callable[[], object]] = deque()
         self._cancelled = False
         self._pollers = 0
+        self._depth = 0             # how often the thread that has the lock has taken it
         self._closed = False
         #: Clients accepted, and turned away because too many others had not finished their handshake.
         self.stats = {"accepted": 0, "turned_away": 0}
@@ -269,8 +270,12 @@ class Socket:
         authorize = interface.config.authorize
         if authorize is not None:
             who = connection.credentials
-            if not authorize(Peer(connection.handshake.peer_name, "", who.pid, who.uid, who.gid)):
-                connection.refuse(_refusal_error(_NOT_AUTHORIZED))
+            welcome = False
+            try:
+                welcome = bool(authorize(Peer(connection.handshake.peer_name, "", who.pid, who.uid, who.gid)))
+            finally:                    # also when it raises, which the caller of `poll` gets to see
+                if not welcome:
+                    connection.refuse(_refusal_error(_NOT_AUTHORIZED))
 
     def up_with(self, connection: Connection) -> None:
         """Never reached before an interface is selected."""
@@ -295,15 +300,17 @@ class Socket:
         """Do everything that can be done now. -> whether there was anything."""
         if not self._lock.acquire(blocking=poller):
             return False                # another thread is at it
+        self._depth += 1
+        interrupts: list[tuple[Interface, int]] = []
         try:
             if self._closed:
                 return False
             handled = False
-            interrupts: list[tuple[Interface, int]] = []
             for fd, events in self._epoll.poll(0):
                 handled |= self._event(fd, events, poller, interrupts)
             handled |= self._tick()
         finally:
+            self._depth -= 1
             self._lock.release()
         for interface, qid in interrupts:
             if interface.up and interface.config.on_interrupt is not None:
@@ -330,9 +337,11 @@ class Socket:
         if connection is not None:
             if events & select.EPOLLOUT:
                 connection.writable()
-            if events & ~select.EPOLLOUT:
-                connection.readable()
-            self._update(fd, connection)
+            try:
+                if events & ~select.EPOLLOUT:
+                    connection.readable()
+            finally:
+                self._update(fd, connection)
         return True
 
     def _tick(self) -> bool:
@@ -371,7 +380,9 @@ class Socket:
             self.stats["turned_away"] += 1
             sock.close()
             return
-        shake = MasterHandshake(MasterConfig(self.app_name), self._lookup, time.monotonic(), self._handshake_timeout)
+        # Which limit holds for the memory is known only when the client has said which interface it wants.
+        config = MasterConfig(self.app_name, max_region_bytes=LARGEST_REGION_LIMIT)
+        shake = MasterHandshake(config, self._lookup, time.monotonic(), self._handshake_timeout)
         connection = Connection(sock, shake, self, str(self.address))
         self._register(connection)
         connection.start()
@@ -422,6 +433,7 @@ class Socket:
     def _abandon(self) -> None:
         """In a forked child: close our copies and leave everything to the parent."""
         self._closed = True
+        self._lock = threading.RLock()      # at the fork another thread may have held it, which does not exist here
         for connection in self._connections.values():
             connection.abandon()
         if self._listener is not None:
@@ -448,14 +460,18 @@ class _Locked:
 
     def __enter__(self) -> None:
         self._socket._lock.acquire()
+        self._socket._depth += 1
 
     def __exit__(self, *_: object) -> None:
         socket = self._socket
         if not socket._closed and socket.pid == os.getpid():
             socket._forget_closed()
             socket._set_timer()
+        socket._depth -= 1
+        outermost = not socket._depth
         socket._lock.release()
-        socket._run_calls()
+        if outermost:                   # else the one who took the lock first does
+            socket._run_calls()
 
 
 def connect(path: SocketName | None = None, *, timeout: float | None = 5.0, app_name: str = DEFAULT_APP_NAME,
