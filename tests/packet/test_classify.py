@@ -169,6 +169,15 @@ def test_a_view_writes_into_the_matrix() -> None:
     assert [frame[inet.IP].ttl for frame in parsed] == [63] * 3
 
 
+def test_a_third_tag_is_not_looked_behind() -> None:
+    packet = l2.Ether() / l2.Dot1Q() / l2.Dot1Q() / l2.Dot1Q() / inet.IP() / inet.UDP()
+    layers = classify(*matrix_of([bytes(packet), bytes(packet)[:22], bytes(packet)[:21]], 96))
+    assert layers.l3_offset.tolist() == [22] * 3
+    assert layers.ethertype.tolist() == [EtherType.VLAN] * 3
+    assert layers.valid.tolist() == [True, True, False]
+    assert not (layers.ipv4 | layers.udp).any()
+
+
 def test_gather_and_scatter_undo_each_other(frames: list[Frame]) -> None:
     matrix, lengths = matrix_of([frame.raw for frame in frames[:500]], WIDTH)
     layers = classify(matrix, lengths)

@@ -3,6 +3,7 @@
 import random
 import timeit
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -100,6 +101,7 @@ def network_cases(rng: random.Random) -> list[tuple[bytes, int, str]]:
     return [(bytes(packet), kind, name) for group, kind in groups for packet, name in group]
 
 
+@lru_cache(maxsize=16)
 def ethernet_cases(seed: int) -> list[Case]:
     """All of `network_cases` behind Ethernet with random tags, some with a trailer."""
     rng = random.Random(seed)
@@ -114,6 +116,7 @@ def ethernet_cases(seed: int) -> list[Case]:
     return cases
 
 
+@lru_cache(maxsize=16)
 def ip_cases(seed: int) -> list[Case]:
     cases = [Case(raw, name) for raw, kind, name in network_cases(random.Random(seed)) if kind in (0x0800, 0x86DD)]
     random.Random(seed).shuffle(cases)

@@ -63,14 +63,10 @@ IPV6 = np.dtype(
 )
 """IPv6 fixed header (RFC 8200), 40 bytes."""
 
-ICMP = np.dtype(
-    [("type", "u1"), ("code", "u1"), ("checksum", ">u2"), ("identifier", ">u2"), ("sequence", ">u2")]
-)
+ICMP = np.dtype([("type", "u1"), ("code", "u1"), ("checksum", ">u2"), ("identifier", ">u2"), ("sequence", ">u2")])
 """ICMP and ICMPv6 echo (RFC 792, RFC 4443), 8 bytes. The first three fields are common to all messages."""
 
-NEIGHBOUR = np.dtype(
-    [("type", "u1"), ("code", "u1"), ("checksum", ">u2"), ("flags", ">u4"), ("target", "u1", 16)]
-)
+NEIGHBOUR = np.dtype([("type", "u1"), ("code", "u1"), ("checksum", ">u2"), ("flags", ">u4"), ("target", "u1", 16)])
 """ICMPv6 neighbour solicitation (135) and advertisement (136), RFC 4861, 24 bytes; options follow."""
 
 LINK_OPTION = np.dtype([("type", "u1"), ("length", "u1"), ("mac", "u1", 6)])
@@ -149,9 +145,7 @@ def gather(
     return copied
 
 
-def scatter(
-    matrix: Matrix, records: NDArray[Any], offsets: NDArray[Any], rows: NDArray[Any] | None = None
-) -> None:
+def scatter(matrix: Matrix, records: NDArray[Any], offsets: NDArray[Any], rows: NDArray[Any] | None = None) -> None:
     """Writes ``records``, as `gather` made them from the same offsets and rows, back into ``matrix``.
 
     Raises ValueError when a header lies outside its row or the number of records differs from that of rows.

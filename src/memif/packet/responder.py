@@ -72,42 +72,44 @@ class Responder:
         request or a solicitation for another address. ``other``: anything else, such as other protocols,
         invalid or truncated headers, or headers that the matrix is too narrow to hold."""
 
-    def answer(
-        self, matrix: Matrix, lengths: NDArray[Any], *, new_lengths: NDArray[Any] | None = None
-    ) -> Bools:
+    def answer(self, matrix: Matrix, lengths: NDArray[Any], *, new_lengths: NDArray[Any] | None = None) -> Bools:
         """Rewrites requests into answers in place; True, in the array of shape (n,), for the rows rewritten.
 
         ``matrix``: uint8 (n, width), writable, rows contiguous. A width of 64 serves ARP and echo, 128 also
-        VLAN tags and neighbour solicitations. ``lengths``: (n,) packet lengths in bytes, only read. Rows
-        that are not answered stay as they are. Answers are as long as their requests, with one exception: a
-        solicitation without options sent to a group (duplicate address detection by old hosts) is answered
-        with 8 bytes more. That needs ``new_lengths``, (n,), which is set to the lengths of the packets
-        after rewriting, to be sent by ``send_array``; without it such requests are left alone. Raises
-        TypeError or ValueError for unsuitable arrays.
+        echo over IPv6 behind VLAN tags, and neighbour solicitations. ``lengths``: (n,) packet lengths in
+        bytes, only read. Rows that are not answered stay as they are.
+
+        Answers are as long as their requests, with one exception: a solicitation without options sent to a
+        group (duplicate address detection by old hosts) is answered with 8 bytes more. That needs
+        ``new_lengths``, (n,), which is set to the lengths of the packets after rewriting, to be sent by
+        ``send_array``; without it such requests are left alone. Raises TypeError or ValueError for
+        unsuitable arrays.
         """
+        check(matrix, lengths)
         if not matrix.flags.writeable or (matrix.size and matrix.strides[1] != 1):
             raise ValueError("matrix must be writable and have contiguous rows")
         if new_lengths is not None:
             new_lengths[:] = lengths
-        check(matrix, lengths)
         if self._plain is not None and self._plain.fills(matrix, lengths):
             rewrite.echo_reply(matrix, self._plain.offset, self._own)
             self.counters["echo"] += len(matrix)
             return np.ones(len(matrix), np.bool_)
         layers = classify(matrix, lengths, self._mode)
         burst = Burst(matrix, lengths, layers, new_lengths, np.zeros(len(matrix), np.bool_))
-        handled = 0
-        for kind, handle in (("ipv4", self._ipv4), ("arp", self._arp), ("ipv6", self._ipv6)):
-            mask: Bools = getattr(layers, kind)
-            found = int(np.count_nonzero(mask))
-            handled += found
-            if found:
-                for offset, rows in layers.by_offset(mask):
-                    handle(Group(burst, offset, rows))
-            if handled == len(matrix):
-                break
-        self.counters["other"] += len(matrix) - handled
+        self._sort(burst)
         return burst.answered
+
+    def _sort(self, burst: Burst) -> None:
+        """Hands each kind of packet, at each offset, to its own method."""
+        rest = len(burst.matrix)
+        for kind, handle in (("ipv4", self._ipv4), ("arp", self._arp), ("ipv6", self._ipv6)):
+            if rest == 0:  # masks cost time, too
+                return
+            mask: Bools = getattr(burst.layers, kind)
+            rest -= int(np.count_nonzero(mask))
+            for offset, rows in burst.layers.by_offset(mask):
+                handle(Group(burst, offset, rows))
+        self.counters["other"] += rest
 
     def _arp(self, group: Group) -> None:
         arp = view(group.block, ARP, group.offset)
