@@ -1,0 +1,217 @@
+"""Interface of the asyncio API: a sync interface whose events come from the loop."""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from memif import interface as sync
+from memif.aio.queues import RxQueue, TxQueue
+from memif.aio.waiting import Deadline
+from memif.errors import MemifClosedError, MemifTimeoutError, MemifValueError
+
+if TYPE_CHECKING:
+    from memif.aio.socket import Socket
+
+_CALLBACKS = ("on_connect", "on_disconnect", "on_interrupt")
+
+
+class _Done:
+    """Result of calls that have nothing to wait for, so that both ``iface.close()`` and ``await iface.close()``
+    work."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+class Interface:
+    """One memif interface. Made by `memif.aio.connect`, `memif.aio.listen` and `memif.aio.Socket.interface`.
+
+    As `memif.Interface`, with `wait_up` and the queues' `recv`, `send_all` and so on to be awaited. The control
+    channel is looked after by the event loop, so `up` is always fresh. Callbacks run in the loop; one that is a
+    coroutine function runs as a task.
+
+    Async context manager: leaving the block closes the interface. Only for the loop's thread.
+    """
+
+    def __init__(self, socket: "Socket", options: dict[str, Any], *, owns_socket: bool = False) -> None:
+        """For `Socket.interface` only."""
+        self.socket = socket
+        self._owns_socket = owns_socket
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._rx: dict[int, RxQueue] = {}
+        self._tx: dict[int, TxQueue] = {}
+        if inspect.iscoroutinefunction(options.get("authorize")):
+            # A coroutine object is true, so it would let everybody in.
+            raise MemifValueError.argument("authorize", "a coroutine function", "a function that returns a bool")
+        #: The interface of the sync API behind this one.
+        self.sync: sync.Interface = socket.sync.interface(**self._with_callbacks(options))
+
+    # -- what it is
+
+    @property
+    def id(self) -> int:
+        """Number of the interface on its socket."""
+        return self.sync.id
+
+    @property
+    def name(self) -> str:
+        """Name that the peer is told."""
+        return self.sync.name
+
+    @property
+    def role(self) -> str:
+        """ "slave" or "master"."""
+        return self.sync.role
+
+    @property
+    def mode(self) -> str:
+        """ "ethernet", "ip" or "punt/inject"."""
+        return self.sync.mode
+
+    @property
+    def up(self) -> bool:
+        """True while the link is up."""
+        return self.sync.up
+
+    @property
+    def closed(self) -> bool:
+        """True once `close` was called."""
+        return self.sync.closed
+
+    @property
+    def peer(self) -> sync.Peer | None:
+        """Who is at the other end; None while the link is down."""
+        return self.sync.peer
+
+    @property
+    def disconnect_reason(self) -> str | None:
+        """Why the last connection ended or was refused; None if there was none yet."""
+        return self.sync.disconnect_reason
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """Counters, as `memif.Interface.stats`."""
+        return self.sync.stats
+
+    def details(self) -> sync.Details:
+        """Everything about the interface at this moment."""
+        return self.sync.details()
+
+    @property
+    def rx(self) -> tuple[RxQueue, ...]:
+        """Receive queues; as many as the present or last link has."""
+        return tuple(self._rx.get(queue.index) or self._new_rx(queue) for queue in self.sync.rx)
+
+    @property
+    def tx(self) -> tuple[TxQueue, ...]:
+        """Transmit queues; as many as the present or last link has."""
+        return tuple(self._tx.get(queue.index) or self._new_tx(queue) for queue in self.sync.tx)
+
+    def _new_rx(self, queue: Any) -> RxQueue:
+        return self._rx.setdefault(queue.index, RxQueue(self.socket.loop, queue))
+
+    def _new_tx(self, queue: Any) -> TxQueue:
+        return self._tx.setdefault(queue.index, TxQueue(self.socket.loop, queue))
+
+    def __repr__(self) -> str:
+        return f"<aio {self.sync!r}>"
+
+    # -- what one does with it
+
+    async def wait_up(self, timeout: float | None = None) -> None:
+        """Return when the link is up; wait `timeout` seconds at most (None: for ever).
+
+        Raises `MemifTimeoutError` then, with the last failure as its cause; a failure that would stay the same
+        (wrong secret or mode, no permission) at once, as the error of its own kind; `MemifClosedError`.
+        """
+        deadline = Deadline(timeout)
+        while True:
+            try:
+                self.sync.wait_up(0)
+            except MemifTimeoutError as error:
+                left = deadline.left()
+                if left <= 0:
+                    text = error.detail.replace("within 0 s", f"within {deadline.timeout:g} s")
+                    raise MemifTimeoutError(text) from error.__cause__
+            else:
+                return
+            await self.socket.changed.wait(left)
+
+    def connect(self) -> None:
+        """Slave: try to connect now, once. Returns when the attempt is under way; see `wait_up`.
+
+        Needed only with ``reconnect=None``. Errors as in `memif.Interface.connect`.
+        """
+        self.sync.connect()
+
+    def disconnect(self, reason: str = "") -> None:
+        """Take the link down and tell the peer `reason` (at most 95 bytes). A slave connects again after its
+        period."""
+        self.sync.disconnect(reason)
+        self.socket.changed.set()
+
+    def close(self) -> _Done:
+        """Take the link down and remove the interface from its socket. A second call does nothing.
+
+        The socket goes too, if it was made by `connect` or `listen`. Tasks that wait on this interface get
+        `MemifClosedError`. There is nothing to wait for; awaiting the result is allowed.
+        """
+        self.sync.close()
+        self.socket.changed.set()
+        if self._owns_socket:
+            self.socket.close()
+        return _Done()
+
+    async def __aenter__(self) -> Self:
+        if self.closed:
+            raise MemifClosedError(f"{self.name} was closed")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- callbacks
+
+    def _with_callbacks(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options with callbacks that get this object, not the sync one, and whose errors go to the
+        loop."""
+        mine = {name: self._adapted(call) for name in _CALLBACKS if callable(call := options.get(name))}
+        # on_connect may be noticed by a queue operation, where nobody else would tell those who wait for it.
+        mine.setdefault("on_connect", lambda _: self.socket.changed.set())
+        wrong = {name for name in _CALLBACKS if options.get(name) is not None and name not in mine}
+        return {**options, **{name: call for name, call in mine.items() if name not in wrong}}
+
+    def _adapted(self, callback: Callable[..., Any]) -> Callable[..., None]:
+        def call(_: sync.Interface, *rest: Any) -> None:
+            self.socket.changed.set()
+            try:
+                result = callback(self, *rest)
+            except Exception as error:
+                self._report(error, callback)
+                return
+            if inspect.iscoroutine(result):
+                self._start(result, callback)
+
+        return call
+
+    def _start(self, work: Any, callback: Callable[..., Any]) -> None:
+        task = self.socket.loop.create_task(work)
+        self._tasks.add(task)  # the loop itself keeps only a weak reference
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            self._tasks.discard(task)
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                self._report(error, callback)
+
+        task.add_done_callback(ended)
+
+    def _report(self, error: BaseException, callback: Callable[..., Any]) -> None:
+        self.socket.loop.call_exception_handler(
+            {"message": f"{self.name}: error in the callback {callback!r}", "exception": error}
+        )

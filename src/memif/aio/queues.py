@@ -1,0 +1,322 @@
+"""RxQueue and TxQueue of the asyncio API: the sync queues, waiting through the event loop.
+
+What makes cancellation safe: packets are taken from the ring in the last step of `recv`, behind which there is
+no await, and `send_all` awaits only between calls that have published whole packets. A task that is cancelled
+or times out while it waits has therefore taken nothing and left nothing half done.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Self
+
+from memif import ring as sync
+from memif.aio.waiting import FIRST_PAUSE, LONGEST_PAUSE, Deadline, Turns, pause, readable
+from memif.errors import MemifClosedError, MemifDisconnectedError, MemifStateError, MemifValueError
+
+if TYPE_CHECKING:
+    from memif.ring import Burst
+
+_ADAPTIVE_SPIN = 50e-6
+_WINDOW = 256
+
+
+class _Queue:
+    """What both directions share."""
+
+    __slots__ = ("_busy", "_loop", "_turns")
+    sync: Any
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._turns = Turns()
+        self._busy = False
+
+    @property
+    def index(self) -> int:
+        """Queue id."""
+        return int(self.sync.index)
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """Counters by name; see `memif.ring.Stats`."""
+        counters: dict[str, int] = self.sync.stats
+        return counters
+
+    @property
+    def ring(self) -> Any:
+        """The ring of the present connection, or None while the link is down."""
+        return self.sync.ring
+
+    def _check_alone(self) -> None:
+        if self._busy:
+            raise MemifStateError(f"queue {self.index} is in use by another task: one task at a time")
+
+    def _check_link(self, ring: Any) -> None:
+        """A wait ends with the link it began on, also when the next one is up already."""
+        if self.sync.ring is not ring:
+            raise self.sync.owner.down()
+
+    def __repr__(self) -> str:
+        return f"<aio {self.sync!r}>"
+
+
+class RxQueue(_Queue):
+    """Receives packets from the peer. One task at a time; different queues may be served by different tasks.
+
+    ``async for burst in queue`` gives bursts of up to 256 packets, each released when the next is asked for,
+    and ends when the link goes down or the interface is closed.
+    """
+
+    __slots__ = ("_asleep", "sync")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, queue: sync.RxQueue) -> None:
+        """For `Interface` only."""
+        super().__init__(loop)
+        #: The queue of the sync API.
+        self.sync = queue
+        self._asleep = False
+
+    @property
+    def mode(self) -> str:
+        """How to wait: "interrupt" (the loop watches the queue's descriptor; the default), "polling" (a busy
+        loop that gives other tasks their turn, the peer is told not to signal), "adaptive" (polls for 50 µs,
+        then sleeps). Can be set at any time."""
+        return "adaptive" if self._asleep else str(self.sync.mode)
+
+    @mode.setter
+    def mode(self, value: str) -> None:
+        self._asleep = False
+        self.sync.mode = value
+
+    async def recv(self, count: int = 256, timeout: float | None = None) -> "Burst":
+        """Receive up to `count` packets (1 to 16384). -> Burst, to be released (or used as a context manager).
+
+        Returns as soon as at least one packet is there; an empty burst when `timeout` seconds have passed
+        without one (0 never waits, None waits for ever). A call that is cancelled has taken no packet. Raises
+        MemifDisconnectedError when the link is or goes down, MemifClosedError once the interface is closed,
+        MemifStateError while another task waits on this queue, MemifValueError for a count or timeout outside
+        their range.
+        """
+        self._check_alone()
+        deadline = Deadline(timeout)
+        self._busy = True
+        try:
+            await self._turns.give()
+            ring = self.sync.ring
+            burst: Burst = self.sync.recv(count, 0)
+            while not burst and await self._sleep(deadline):
+                self._check_link(ring)
+                burst = self.sync.recv(count, 0)
+            return burst
+        finally:
+            self._busy = False
+
+    def recv_nowait(self, count: int = 256) -> "Burst":
+        """`recv` for callbacks: what is there now, maybe an empty burst. Errors as in `recv`."""
+        self._check_alone()
+        burst: Burst = self.sync.recv(count, 0)
+        return burst
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait until a packet is there, for `timeout` seconds at most (None: for ever). -> True when one is.
+
+        Takes nothing. Errors as in `recv`.
+        """
+        self._check_alone()
+        deadline = Deadline(timeout)
+        self._busy = True
+        try:
+            await self._turns.give()
+            ring = self.sync.ring
+            while not self.sync.wait(0):
+                if not await self._sleep(deadline):
+                    return False
+                self._check_link(ring)
+            return True
+        finally:
+            self._busy = False
+
+    async def _sleep(self, deadline: Deadline) -> bool:
+        """Return True when there may be something, False when the time was over before."""
+        left = deadline.left()
+        if left <= 0:
+            return False
+        mode = self.sync.mode
+        if mode == "polling":
+            await asyncio.sleep(0)
+        elif mode == "interrupt":
+            await self._readable(left)
+        elif not await self._spin(min(left, _ADAPTIVE_SPIN)):
+            await self._nap(left)
+        return True
+
+    async def _readable(self, timeout: float) -> None:
+        # The ring owns the descriptor. Held here, it stays open for as long as the loop watches it, whatever
+        # becomes of the link; the end of the link makes it readable.
+        ring = self.sync.ring
+        fd = self.sync.fileno()
+        await readable(self._loop, fd, timeout)
+        del ring
+
+    async def _spin(self, time_left: float) -> bool:
+        end = time.monotonic() + time_left
+        while not (found := self.sync.wait(0)) and time.monotonic() < end:
+            await asyncio.sleep(0)
+        return bool(found)
+
+    async def _nap(self, timeout: float) -> None:
+        """Adaptive queue: ask for interrupts as long as it sleeps."""
+        self.sync.mode, self._asleep = "interrupt", True
+        try:
+            if not self.sync.wait(0):
+                await self._readable(timeout)
+        finally:
+            if self._asleep:  # else somebody has set another mode meanwhile
+                self.sync.mode, self._asleep = "adaptive", False
+
+    def __aiter__(self) -> "_Bursts":
+        return _Bursts(self)
+
+
+class _Bursts:
+    """Iterates over a queue. A class, as an async generator left by ``break`` would keep its burst until the
+    loop ends."""
+
+    __slots__ = ("_burst", "_queue")
+
+    def __init__(self, queue: RxQueue) -> None:
+        self._queue = queue
+        self._burst: Burst | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> "Burst":
+        self._release()
+        try:
+            self._burst = await self._queue.recv()
+        except (MemifDisconnectedError, MemifClosedError):
+            raise StopAsyncIteration from None
+        return self._burst
+
+    def _release(self) -> None:
+        burst, self._burst = self._burst, None
+        if burst is not None:
+            burst.release()
+
+    def __del__(self) -> None:
+        self._release()
+
+
+class TxQueue(_Queue):
+    """Sends packets to the peer. One task at a time; different queues may be served by different tasks.
+
+    `send`, `send_array`, `forward`, `alloc` and `free` are those of the sync queue: they never wait. `send_all`
+    and `forward_all` wait for free slots. Nothing signals those in memif, so they look again after pauses that
+    grow from 10 µs to 1 ms, for as long as nothing moves.
+    """
+
+    __slots__ = ("alloc", "forward", "free", "send", "send_array", "sync")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, queue: sync.TxQueue) -> None:
+        """For `Interface` only."""
+        super().__init__(loop)
+        #: The queue of the sync API.
+        self.sync = queue
+        self.send = queue.send
+        self.send_array = queue.send_array
+        self.forward = queue.forward
+        self.alloc = queue.alloc
+        self.free = queue.free
+
+    async def send_all(self, packets: Iterable[Any], lengths: Any = None, *, timeout: float | None = None) -> int:
+        """Send all packets, waiting while the ring is full. -> packets sent: all, or fewer after `timeout`
+        seconds.
+
+        packets: bytes-like objects from any iterable (taken from it as they can be sent, at most 256 ahead), or
+        a uint8 matrix as in `send_array`, with `lengths`. A call that is cancelled has sent whole packets, from
+        the first on; the queue's `stats` tell how many. Errors as in `send`; packets before a bad one may be on
+        their way then.
+        """
+        if getattr(packets, "ndim", 0) == 2:
+            return await self._alone(self._send_rows(packets, lengths, Deadline(timeout)))
+        if lengths is not None:
+            raise MemifValueError.argument("lengths", "given", "None, unless packets is a matrix")
+        return await self._alone(self._send_list(iter(packets), Deadline(timeout)))
+
+    async def forward_all(
+        self, burst: "Burst", *, start: int = 0, stop: int | None = None, timeout: float | None = None
+    ) -> int:
+        """`forward` of all packets, waiting while the ring is full. -> packets sent: all, or fewer after
+        `timeout`."""
+        first, end, _ = slice(start, stop).indices(len(burst))
+
+        def offer(low: int, high: int) -> int:
+            return int(self.sync.forward(burst, start=first + low, stop=first + high))
+
+        return await self._alone(self._feed(end - first, offer, Deadline(timeout)))
+
+    async def wait_free(self, count: int = 1, timeout: float | None = None) -> bool:
+        """Wait until `count` slots are free, for `timeout` seconds at most (None: for ever). -> True when they
+        are."""
+        self.sync.free()  # raises while the link is down
+        if not 1 <= count <= self.ring.size:
+            raise MemifValueError.argument("count", count, f"1 to {self.ring.size}")
+        return bool(await self._alone(self._room(Deadline(timeout), count)))
+
+    async def _alone(self, work: Coroutine[Any, Any, int]) -> int:
+        """Do `work` as the only task on this queue."""
+        try:
+            self._check_alone()
+        except MemifStateError:
+            work.close()
+            raise
+        self._busy = True
+        try:
+            return await work
+        finally:
+            self._busy = False
+
+    async def _send_list(self, packets: Iterator[Any], deadline: Deadline) -> int:
+        total = 0
+        while window := list(islice(packets, _WINDOW)):
+            sent = await self._feed(len(window), lambda low, high: self.sync.send(window[low:high]), deadline)
+            total += sent
+            if sent < len(window):
+                break
+        return total
+
+    async def _send_rows(self, matrix: Any, lengths: Any, deadline: Deadline) -> int:
+        def offer(low: int, high: int) -> int:
+            return int(self.sync.send_array(matrix[low:high], None if lengths is None else lengths[low:high]))
+
+        return await self._feed(len(matrix), offer, deadline)
+
+    async def _feed(self, count: int, offer: Callable[[int, int], int], deadline: Deadline) -> int:
+        """Offer packets 0 to `count`, never more than there are slots free. -> packets sent."""
+        sent, wanted = 0, 1
+        while sent < count:
+            room = await self._room(deadline, wanted)
+            if not room:
+                break
+            done = offer(sent, min(sent + room, count))
+            # None of them although slots are free: the next one is chained and needs more.
+            wanted = 1 if done else min(room + 1, self.ring.size)
+            sent += done
+        return sent
+
+    async def _room(self, deadline: Deadline, wanted: int = 1) -> int:
+        """-> free slots, once they are `wanted` at least; 0 when the time was over before."""
+        await self._turns.give()
+        ring = self.sync.ring
+        length = FIRST_PAUSE
+        while (room := int(self.sync.free())) < wanted:
+            left = deadline.left(length)
+            if left <= 0:
+                return 0
+            await pause(self._loop, left)
+            self._check_link(ring)
+            length = min(2 * length, LONGEST_PAUSE)
+        return room
