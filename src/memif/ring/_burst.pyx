@@ -8,6 +8,7 @@ released and no numpy array looks at it any more; otherwise it stays with those 
 from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
                              PyObject_GetBuffer)
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
+from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -43,7 +44,7 @@ cdef int load_numpy() except -1:
 
 
 cdef class Store:
-    """The arrays behind one burst, in one block. Exports them as bytes and counts who looks."""
+    """The arrays behind one burst, in one block. Exports them as bytes; every numpy array over them holds a reference."""
 
     def __cinit__(self, uint32_t capacity):
         cdef Py_ssize_t words = 5 * capacity + capacity + 1, halves = 3 * capacity
@@ -69,10 +70,15 @@ cdef class Store:
 
     def __getbuffer__(self, Py_buffer *view, int flags):
         PyBuffer_FillInfo(view, self, self.block, self.block_size, False, flags)
-        self.exports += 1
 
-    def __releasebuffer__(self, Py_buffer *view):
-        self.exports -= 1
+
+
+cdef class Fixed:
+    """The same arrays for columns that no user may write: numpy asks this again when somebody sets an array writable."""
+    cdef Store store
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.store.block, self.store.block_size, True, flags)
 
 
 cdef Store take_store(list pool, uint32_t capacity):
@@ -86,8 +92,39 @@ cdef Store take_store(list pool, uint32_t capacity):
     return Store(max(capacity, 64))
 
 
+cdef bint debug = False
+
+
+def set_debug(bint on) -> None:
+    """For `memif.debug.enable`: bursts made from now on count the views of their packets."""
+    global debug
+    debug = on
+
+
+cdef class Lease:
+    """How many views of a burst's packets are alive; see `Window`."""
+
+
+cdef class Window:
+    """Debug mode: the exporter of one packet, which knows when its view is gone."""
+    cdef Lease lease
+    cdef object memory
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        cdef Py_buffer inner
+        PyObject_GetBuffer(self.memory, &inner, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+        PyBuffer_FillInfo(view, self, inner.buf, inner.len, False, flags)
+        PyBuffer_Release(&inner)                    # the memory stays: self.memory holds it
+        self.lease.views += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self.lease.views -= 1
+
+
 cdef Burst received(RxRing ring, Store store, uint32_t run, list pool):
     cdef Burst burst = Burst.__new__(Burst)
+    if debug:
+        burst.lease = Lease()
     burst.ring = ring
     burst.rx = ring
     burst.store = store
@@ -99,6 +136,8 @@ cdef Burst received(RxRing ring, Store store, uint32_t run, list pool):
 
 cdef Burst allocated(TxRing ring, Store store, list pool):
     cdef Burst burst = Burst.__new__(Burst)
+    if debug:
+        burst.lease = Lease()
     burst.ring = ring
     burst.tx = ring
     burst.store = store
@@ -215,10 +254,27 @@ cdef class Burst:
             c.piece[last] = c.length[i] - before
         return 0
 
+    cdef int check_lent(self) except -1:
+        """Debug mode: whoever still looks at the packets would see others after the release."""
+        if self.lease is not None and self.lease.views:
+            raise MemifStateError(f"{self.lease.views} views of this burst's packets are still in use (memif.debug)")
+        return 0
+
+    cdef object view(self, Ring ring, uint32_t region, uint64_t start, uint64_t size):
+        cdef Window window
+        if self.lease is None:
+            return ring.views[region][start:start + size]
+        window = Window.__new__(Window)
+        window.lease = self.lease
+        window.memory = ring.views[region][start:start + size]
+        return memoryview(window)
+
     cdef int close(self) except -1:
         """Give the slots back (received) or up (allocated), and the store to the pool."""
         cdef int tries = 0
         cdef Ring ring = self.ring
+        if self.busy:
+            raise MemifStateError("another thread is using this burst: it cannot be released now")
         self.c = NULL
         if ring.born == fork_count():
             if self.rx is not None:
@@ -235,7 +291,7 @@ cdef class Burst:
                     ring.cursor = ring.settled      # what was not published is free again
                     self.tx.lent = False
                 memif_unlock(&ring.lock)
-        if self.store.exports == 0 and len(self.pool) < 4:
+        if Py_REFCNT(self.store) == 1 and len(self.pool) < 4:      # no numpy array looks at it
             self.pool.append(self.store)
         self.ring = self.rx = self.tx = None
         self.store = None
@@ -249,6 +305,7 @@ cdef class Burst:
         Bursts of one queue may be released in any order; the peer gets its slots back in the order of the ring.
         """
         if self.c != NULL:
+            self.check_lent()
             self.close()
 
     def send(self, count=None) -> int:
@@ -257,17 +314,21 @@ cdef class Burst:
         A packet's length is its element of `lengths`. Raises MemifValueError when one does not fit its buffers,
         MemifStateError for a burst that was received or is already sent.
         """
+        cdef Py_ssize_t packets = -1 if count is None else count
         self.check()
         if self.tx is None:
             raise MemifStateError("only an allocated burst can be sent: use TxQueue.forward for a received one")
-        cdef Py_ssize_t packets = self.c.packets if count is None else count
+        if count is None:
+            packets = self.c.packets
         if packets < 0 or packets > self.c.packets:
             raise MemifValueError.argument("count", count, f"0 to {self.c.packets}")
+        self.check_lent()
         self.check_lengths()
         cdef TxRing ring = self.tx
         cdef Columns *c = self.c
         if not memif_try_lock(&ring.lock):
             raise MemifStateError("another thread is using this queue: one thread at a time")
+        self.busy += 1
         if not memif_flag_get(&ring.dead):
             with nogil:
                 ring.commit(c, 0, <uint32_t>packets)
@@ -278,6 +339,7 @@ cdef class Burst:
         else:
             packets = 0
         memif_unlock(&ring.lock)
+        self.busy -= 1
         self.close()
         return packets
 
@@ -290,8 +352,10 @@ cdef class Burst:
             return
         if self.tx is not None and kind is None:
             self.send()
-        else:
-            self.close()
+            return
+        if kind is None:
+            self.check_lent()
+        self.close()
 
     # -- sequence of packets
 
@@ -313,13 +377,15 @@ cdef class Burst:
 
     cdef object packet(self, uint32_t i):
         cdef Columns *c = self.c
+        if c == NULL:
+            self.check()
         if c.chained and c.first[i + 1] - c.first[i] > 1:
             return memoryview(self.join(i))
         cdef uint32_t d = c.first[i] if c.chained else i
         cdef uint64_t low = c.offset[d]
         if c.piece[d] > c.room[d]:
             self.check_lengths()
-        return self.ring.views[c.region[d]][low:low + c.piece[d]]
+        return self.view(self.ring, c.region[d], low, c.piece[d])
 
     cdef bytes join(self, uint32_t i):
         cdef uint32_t d, n = 0, low = self.c.first[i] if self.c.chained else i
@@ -353,8 +419,10 @@ cdef class Burst:
         self.check_lengths()
         cdef uint32_t low = self.c.first[p] if self.c.chained else p
         cdef uint32_t high = self.c.first[p + 1] if self.c.chained else p + 1
-        return [self.ring.views[self.c.region[d]][self.c.offset[d]:<uint64_t>self.c.offset[d] + self.c.piece[d]]
-                for d in range(low, high)]
+        cdef Columns *c = self.c
+        cdef Ring ring = self.ring
+        cdef Store store = self.store               # stays when a finalizer, run by what follows, releases the burst
+        return [self.view(ring, c.region[d], c.offset[d], c.piece[d]) for d in range(low, high)]
 
     def tobytes(self) -> list:
         """All packets as a list of bytes, copied."""
@@ -376,10 +444,12 @@ cdef class Burst:
 
     cdef object column(self, void *data, uint32_t count, object dtype, bint writable):
         load_numpy()
-        array = ndarray((count,), dtype, self.store, <char *>data - self.store.block)
-        if not writable:
-            array.flags.writeable = False
-        return array
+        cdef Fixed fixed
+        if writable:
+            return ndarray((count,), dtype, self.store, <char *>data - self.store.block)
+        fixed = Fixed.__new__(Fixed)
+        fixed.store = self.store
+        return ndarray((count,), dtype, fixed, <char *>data - self.store.block)
 
     @property
     def lengths(self):
@@ -464,13 +534,17 @@ cdef class Burst:
         cdef Columns *c = self.c
         cdef Ring ring = self.ring
         PyObject_GetBuffer(out, &target, PyBUF_STRIDES | PyBUF_WRITABLE)
+        self.busy += 1
         try:
+            if self.c != c:
+                self.check()                        # released by what exported the buffer
             check_matrix("out", &target, n, columns)
             if target.shape[1] != columns:
                 raise MemifValueError.argument("out", f"rows of {target.shape[1]} bytes", f"rows of {columns}")
             with nogil:
                 gather_rows(ring, c, <uint8_t *>target.buf, target.strides[0], <uint32_t>columns)
         finally:
+            self.busy -= 1
             PyBuffer_Release(&target)
         return out if len(out) == n else out[:n]
 
@@ -486,12 +560,16 @@ cdef class Burst:
         cdef Columns *c = self.c
         cdef Ring ring = self.ring
         PyObject_GetBuffer(array, &source, PyBUF_STRIDES)
+        self.busy += 1
         try:
+            if self.c != c:
+                self.check()
             check_matrix("array", &source, n, 1)
             with nogil:
                 scatter_rows(ring, c, <uint8_t *>source.buf, source.strides[0],
                              <uint32_t>min(source.shape[1], MAX_PACKET))
         finally:
+            self.busy -= 1
             PyBuffer_Release(&source)
 
     def prepend(self, count: int) -> None:

@@ -134,7 +134,7 @@ cdef class Queue:
     cdef int broken(self, Ring ring) except -1:
         """The peer violated the ring protocol: the connection has to go."""
         text = f"{'rx' if isinstance(self, RxQueue) else 'tx'} queue {self.index}: peer broke the ring's "
-        text += "indices" if ring.trouble == 1 else "descriptors"
+        text += {1: "indices", 2: "descriptors"}.get(ring.trouble, "interrupts")
         self.owner.broken(ring, text)
         raise self.owner.down()
 
@@ -242,11 +242,10 @@ cdef class RxQueue(Queue):
             self.pool.append(store)
             if ring.trouble != OK:
                 self.broken(ring)
-            if slots == 0:
-                if capacity >= ring.size or ring.stalled or ring.seen == ring.cursor:
-                    return None
-                self.pool.clear()
-                capacity = ring.size        # a chain longer than the columns
+            if slots or capacity >= ring.size or ring.stalled or ring.seen == ring.cursor:
+                return None                 # nothing, or nothing but rubbish, of which a hostile peer has no end
+            self.pool.clear()
+            capacity = ring.size            # a chain longer than the columns
 
     cdef Burst wait_take(self, RxRing ring, uint32_t limit, int64_t deadline):
         cdef Burst burst
@@ -254,6 +253,13 @@ cdef class RxQueue(Queue):
             burst = self.take(ring, limit)
             if burst is not None:
                 return burst
+            # A peer that keeps us awake with rubbish must keep us neither from the clock nor from signals and control.
+            PyErr_CheckSignals()
+            self.idle()
+            if memif_flag_get(&ring.dead):
+                raise self.owner.down()
+            if now() >= deadline:
+                break
         return EMPTY
 
     cdef bint sleep_until(self, RxRing ring, int64_t deadline) except -1:
@@ -417,6 +423,8 @@ cdef class TxQueue(Queue):
         ring = self.start()
         try:
             for i in range(count):
+                if i >= len(packets):               # a packet's own code can change the list
+                    break
                 packet = packets[i]
                 held = not PyBytes_Check(packet)
                 if held:
@@ -436,7 +444,9 @@ cdef class TxQueue(Queue):
                 i = count
             if verdict == -1:
                 raise MemifValueError.argument(f"packets[{i}]", f"{length} bytes", self.fits(ring))
-            ring.publish()
+            if ring.show():
+                with nogil:
+                    ring.signal()
             ring.stats.n.packets += i
             ring.stats.n.bytes += total
             ring.stats.n.bursts += i != 0
@@ -446,7 +456,7 @@ cdef class TxQueue(Queue):
             raise
         finally:
             self.finish(ring)
-        if i < count:
+        if i < count or ring.trouble != OK:
             self.after(ring, count, i)
         return i
 
@@ -490,7 +500,9 @@ cdef class TxQueue(Queue):
                     verdict = ring.verdict
                     if verdict == -1:
                         ring.cursor = ring.settled
-                    ring.publish()
+                    if ring.show():
+                        with nogil:
+                            ring.signal()
                 else:
                     with nogil:
                         accepted = ring.put_rows(<const uint8_t *>rows.buf, rows.strides[0], each, width, count)
@@ -507,7 +519,7 @@ cdef class TxQueue(Queue):
                     PyBuffer_Release(&sizes)
         finally:
             PyBuffer_Release(&rows)
-        if accepted < count:
+        if accepted < count or ring.trouble != OK:
             self.after(ring, count, accepted)
         return accepted
 
@@ -530,6 +542,7 @@ cdef class TxQueue(Queue):
             raise MemifStateError("forward takes a received burst; an allocated one has its own send()")
         cdef Py_ssize_t first, last, wanted, step
         first, last, step = slice(start, stop).indices(burst.c.packets)
+        burst.check()                               # an index may be an object that released it
         burst.check_lengths()
         cdef Py_buffer chosen
         cdef const uint8_t *choice = NULL
@@ -544,7 +557,10 @@ cdef class TxQueue(Queue):
         cdef TxRing ring
         cdef uint32_t sent = 0
         cdef int verdict = 0
+        burst.busy += 1
         try:
+            if burst.c != c:
+                burst.check()
             wanted = 0
             for i in range(first, last):
                 wanted += choice == NULL or choice[i] != 0
@@ -558,13 +574,14 @@ cdef class TxQueue(Queue):
             ring.stats.n.ring_full += wanted - sent
             self.finish(ring)
         finally:
+            burst.busy -= 1
             if choice != NULL:
                 PyBuffer_Release(&chosen)
         if verdict == -2:
             raise MemifStateError("a packet of this burst was given away by an earlier forward(): use copy=True there")
         if verdict == -1 and sent == 0:
             raise MemifValueError.argument("burst", "a packet larger than the ring", self.fits(ring))
-        if sent < wanted:
+        if sent < wanted or ring.trouble != OK:
             self.after(ring, wanted, sent)
         return sent
 

@@ -28,6 +28,7 @@ cdef enum Trouble:          # why a ring can no longer be trusted
     OK = 0
     BAD_INDEX = 1
     BAD_DESCRIPTOR = 2
+    BLOCKED = 3             # its event fd made a write block
 
 # A stretch of mapped memory.
 cdef struct Span:
@@ -107,7 +108,8 @@ cdef class Ring:
     cdef set_spans(self)
     cdef set_header(self, uint32_t region, uint64_t offset, uint32_t log2_size, uint32_t cache_line)
     cdef set_slots(self, buffers)
-    cdef bint signal(self) noexcept nogil
+    cdef bint wanted(self) noexcept nogil
+    cdef void signal(self) noexcept nogil
     cdef void set_mask(self, bint masked) noexcept nogil
     cdef void drain(self) noexcept nogil
 
@@ -137,6 +139,7 @@ cdef class TxRing(Ring):
     cdef int swap(self, RxRing source, Columns *c, uint32_t first, uint32_t count) noexcept nogil
     cdef int reserve(self, Columns *c, uint32_t size) noexcept nogil
     cdef void commit(self, Columns *c, uint32_t first_packet, uint32_t packets) noexcept nogil
+    cdef bint show(self) noexcept nogil
     cdef void publish(self) noexcept nogil
 
 cdef void copy(uint8_t *target, const uint8_t *source, uint32_t n) noexcept nogil

@@ -240,27 +240,31 @@ cdef class Ring:
             memif_store64(self.desc + 2 * i + 1, self.slots[i].start)
 
     def kill(self):
-        """The connection is gone: no operation will start any more, and a thread that waits is woken."""
-        cdef uint64_t one = 1
+        """The connection is gone: no operation will start any more. Threads that wait are woken by the owner, through the
+        control descriptor: a write to the event fd could block. Emptying it cannot, and frees a thread that does."""
         memif_flag_set(&self.dead, 1)
-        if self.event_fd >= 0:
-            write(self.event_fd, &one, sizeof(one))
+        self.drain()
 
     @property
     def alive(self) -> bool:
         """False once the connection is gone."""
         return not memif_flag_get(&self.dead)
 
-    cdef bint signal(self) noexcept nogil:
-        """Interrupt the consumer unless it asked not to be. EAGAIN (the counter is full) is as good as a success."""
-        cdef uint64_t one = 1
+    cdef bint wanted(self) noexcept nogil:
+        """After publishing: does the consumer want an interrupt?"""
         memif_fence()
-        if memif_load16(self.mask) & MASK_INT or self.event_fd < 0:
-            return False
-        while write(self.event_fd, &one, sizeof(one)) < 0 and errno == EINTR:
-            pass
+        return not memif_load16(self.mask) & MASK_INT and self.event_fd >= 0
+
+    cdef void signal(self) noexcept nogil:
+        """Interrupt the consumer. EAGAIN (the counter is full) is as good as a success.
+
+        Never with the interpreter lock held: a hostile peer shares the descriptor's flags, can make it blocking and fill
+        it. Then this thread sleeps in here, and a signal or the end of the connection frees it. Only then is there EINTR.
+        """
+        cdef uint64_t one = 1
+        if write(self.event_fd, &one, sizeof(one)) < 0 and errno == EINTR:
+            self.trouble = BLOCKED
         self.stats.n.interrupts_sent += 1
-        return True
 
     cdef void set_mask(self, bint masked) noexcept nogil:
         memif_store16(self.mask, MASK_INT if masked else 0)
@@ -712,9 +716,15 @@ cdef class TxRing(Ring):
         self.stats.n.bytes += total
         self.stats.n.bursts += packets != 0
 
+    cdef bint show(self) noexcept nogil:
+        """Show the peer everything up to cursor, by one release store. -> whether it wants an interrupt for it."""
+        if self.cursor == self.settled or self.trouble:
+            return False
+        self.settled = self.cursor
+        memif_store_release(self.own, self.cursor)
+        return self.wanted()
+
     cdef void publish(self) noexcept nogil:
-        """Show the peer everything up to cursor: one release store, and an interrupt if it wants one."""
-        if self.cursor != self.settled and not self.trouble:
-            self.settled = self.cursor
-            memif_store_release(self.own, self.cursor)
+        """`show`, and `signal` if need be: for callers without the interpreter lock."""
+        if self.show():
             self.signal()
