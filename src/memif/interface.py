@@ -201,13 +201,14 @@ class Interface:
         """Return when the link is up; wait `timeout` seconds at most (None: for ever).
 
         Raises `MemifTimeoutError` then, with the last failure as its cause; a failure that would stay the same
-        (wrong secret or mode, no permission) at once, as the error of its own kind; `MemifClosedError`.
+        (wrong secret or mode, no permission) at once, as the error of its own kind, and so every failure when there
+        will be no other attempt (``reconnect=None``); `MemifClosedError`.
         """
         limit = seconds("timeout", timeout)
         deadline = None if limit is None else time.monotonic() + limit
+        self._check_open()
         while not self._up:
-            self._check_open()
-            if self._error is not None and self._error.code in _FINAL:
+            if self._error is not None and (self._error.code in _FINAL or self._given_up()):
                 raise self._error
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
@@ -215,6 +216,10 @@ class Interface:
                 cause = f"; {self._error}" if self._error is not None else self._hint()
                 raise MemifTimeoutError(detail + cause) from self._error
             self.socket.poll(0.1 if left is None else min(left, 0.1))
+            self._check_open()
+
+    def _given_up(self) -> bool:
+        return self.config.role is Role.SLAVE and self.config.reconnect is None and self._connection is None
 
     def _hint(self) -> str:
         if self.config.role is Role.MASTER:

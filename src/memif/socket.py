@@ -479,8 +479,8 @@ def connect(path: SocketName | None = None, *, timeout: float | None = 5.0, app_
     """Open an interface, slave unless `role` says otherwise, and wait until the link is up.
 
     path is the control socket (see `Socket`), timeout is in seconds (None: for ever), all other options are those of
-    `Socket.interface`. While nobody listens the attempt is repeated until the time is over. The interface owns its
-    socket: closing it closes both.
+    `Socket.interface`. While nobody listens the attempt is repeated until the time is over; with ``reconnect=None``
+    there is one attempt. The interface owns its socket: closing it closes both.
 
     Raises `MemifTimeoutError` when the link did not come up in time, `MemifRefusedError` when the peer refuses for good
     (secret, mode), `MemifPermissionError`, `MemifValueError`.
