@@ -181,10 +181,10 @@ class Interface:
         """The options with callbacks that get this object, not the sync one, and whose errors go to the
         loop."""
         mine = {name: self._adapted(call) for name in _CALLBACKS if callable(call := options.get(name))}
-        # on_connect may be noticed by a queue operation, where nobody else would tell those who wait for it.
-        mine.setdefault("on_connect", lambda _: self.socket.changed.set())
-        wrong = {name for name in _CALLBACKS if options.get(name) is not None and name not in mine}
-        return {**options, **{name: call for name, call in mine.items() if name not in wrong}}
+        if options.get("on_connect") is None:
+            # A queue operation may be the one that notices the peer: nobody else would tell those who wait for it.
+            mine["on_connect"] = lambda _: self.socket.changed.set()
+        return {**options, **mine}
 
     def _adapted(self, callback: Callable[..., Any]) -> Callable[..., None]:
         def call(_: sync.Interface, *rest: Any) -> None:

@@ -1,0 +1,116 @@
+"""The asyncio API against other processes: our own echo, and DPDK's testpmd."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import uvloop
+
+import memif
+import memif.aio
+from aio.conftest import Run
+from aio.ways import echo, numbers, rows
+from ends import Child
+from peers.testpmd import Testpmd
+
+COUNT = 100_000
+
+
+def _echo_process(path: str, role: str, with_uvloop: bool, mode: str) -> int:
+    async def main() -> int:
+        async with memif.aio.connect(path, role=role, timeout=10.0, rx_mode=mode) as iface:
+            return await echo(iface)
+
+    factory = uvloop.new_event_loop if with_uvloop else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main())
+
+
+@pytest.mark.parametrize("with_uvloop", [False, True], ids=["to-asyncio", "to-uvloop"])
+@pytest.mark.parametrize(("role", "mode"), [("slave", "interrupt"), ("master", "adaptive"), ("slave", "polling")])
+def test_echo_between_processes(run: Run, socket_path: str, with_uvloop: bool, role: str, mode: str) -> None:
+    """A hundred thousand numbered packets there and back between two event loops: none lost, none out of order."""
+
+    async def main() -> None:
+        other = "master" if role == "slave" else "slave"
+        async with memif.aio.connect(socket_path, role=other, timeout=10.0, rx_mode=mode) as iface:
+            sending = asyncio.ensure_future(iface.tx[0].send_all(rows(COUNT)))
+            found = 0
+            async with asyncio.timeout(20):
+                async for burst in iface.rx[0]:
+                    assert numbers(burst) == list(range(found, found + len(burst)))
+                    found += len(burst)
+                    if found == COUNT:
+                        break
+            assert await sending == COUNT
+
+    with Child(_echo_process, socket_path, role, with_uvloop, mode) as child:
+        run(main())
+        assert child.joined() == COUNT
+
+
+def test_the_peer_is_killed_while_we_wait(run: Run, socket_path: str) -> None:
+    """SIGKILL of the other process ends recv and send_all with MemifDisconnectedError, soon."""
+
+    async def main(child: Child) -> None:
+        async with memif.aio.listen(socket_path) as iface:
+            await iface.wait_up(10.0)
+            child.signal(signal.SIGSTOP)
+            waits = [asyncio.ensure_future(iface.rx[0].recv()), asyncio.ensure_future(iface.tx[0].send_all(rows(5000)))]
+            await asyncio.sleep(0.05)
+            start = time.monotonic()
+            child.kill9()
+            results = await asyncio.gather(*waits, return_exceptions=True)
+            assert [type(result) for result in results] == [memif.MemifDisconnectedError] * 2
+            assert time.monotonic() - start < 1.0
+
+    with Child(_echo_process, socket_path, "slave", False, "interrupt") as child:
+        run(main(child))
+
+
+@pytest.mark.dpdk
+@pytest.mark.parametrize("role", ["server", "client"])
+def test_testpmd_sends_back(run: Run, socket_path: str, testpmd: Callable[..., Testpmd], role: str) -> None:
+    """Numbered packets through testpmd and back, as slave and as master."""
+    count = 20_000
+
+    async def main() -> None:
+        ours = "slave" if role == "server" else "master"
+        async with memif.aio.Socket(socket_path) as sock:
+            iface = sock.interface(role=ours)
+            peer = await asyncio.to_thread(testpmd, role, forward="io retry")
+            await iface.wait_up(10.0)
+            await asyncio.to_thread(peer.start)
+            sending = asyncio.ensure_future(_paced(iface.tx[0], count))
+            found = 0
+            while found < count:
+                with await iface.rx[0].recv(timeout=5.0) as burst:
+                    assert numbers(burst) == list(range(found, found + len(burst))), found
+                    assert len(burst)
+                    found += len(burst)
+            assert await sending == count
+            await asyncio.to_thread(peer.stop)
+
+    run(main())
+
+
+async def _paced(queue: memif.aio.TxQueue, count: int) -> int:
+    sent = 0
+    while sent < count:
+        sent += await queue.send_all(rows(min(500, count - sent), sent))
+    return sent
+
+
+def test_the_loop_ends_while_a_link_is_up(socket_path: str, recwarn: Any) -> None:
+    """Closing after the loop has gone is allowed, and leaves nothing."""
+
+    async def main() -> list[memif.aio.Interface]:
+        server = await memif.aio.listen(socket_path)
+        client = await memif.aio.connect(socket_path)
+        return [server, client]
+
+    for end in asyncio.run(main()):
+        end.close()
