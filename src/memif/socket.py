@@ -55,6 +55,9 @@ class Socket:
     method. Context manager: leaving the block closes the socket and its interfaces.
     """
 
+    #: What `interface` makes; `memif.libmemif` has a kind of its own.
+    interface_type: type[Interface] = Interface
+
     def __init__(
         self, path: SocketName | None = None, *, app_name: str = DEFAULT_APP_NAME, mode: int | None = 0o600,
         owner: tuple[int, int] | None = None, handshake_timeout: float = 5.0, max_pending: int = 64,
@@ -132,7 +135,7 @@ class Socket:
             if config.role is Role.MASTER and self._listener is None:
                 self._listener = listen_socket(self.address, mode=self._mode, owner=self._owner)
                 self._epoll.register(self._listener.fileno(), select.EPOLLIN)
-            interface = Interface(self, config, owns_socket=owns_socket)
+            interface = self.interface_type(self, config, owns_socket=owns_socket)
             self._interfaces[key] = interface
             if config.role is Role.SLAVE:
                 interface.start()

@@ -10,7 +10,7 @@ import errno
 import logging
 import mmap
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from memif.errors import MemifMemoryError, MemifOSError, MemifValueError
@@ -24,11 +24,14 @@ _log = logging.getLogger("memif.memory")
 class Allocator(Protocol):
     """What an object must do to supply the memory of a slave.
 
-    The two methods below are enough; then the memory is mapped with ``mmap``. Two more attributes are
+    The two methods below are enough; then the memory is mapped with ``mmap``. More attributes are
     optional:
 
     - ``map(fd: int, size: int)`` returns a writable, contiguous buffer of at least `size` bytes over the same
       memory, for memory which is mapped already or needs special flags. It must stay valid until `free`.
+    - ``place(count: int)`` returns the offsets of the next `count` buffers in the region that holds the buffers
+      (the last one), where the default is one behind the other. It is asked once a ring: those from slave to
+      master first. Every buffer must lie inside the region; whether they overlap is the allocator's business.
     - ``page_size: int`` is the unit of the memory in bytes, a power of two (default: the system's page size).
       Sizes that `allocate` gets are multiples of it.
 
@@ -62,6 +65,11 @@ def allocator_page_size(allocator: Allocator) -> int:
 def allocator_map(allocator: Allocator) -> Callable[[int, int], object] | None:
     """Return the optional ``map`` method of `allocator`, or None: then ``mmap`` shall map its memory."""
     return getattr(allocator, "map", None)
+
+
+def allocator_place(allocator: Allocator | None) -> Callable[[int], Sequence[int]] | None:
+    """Return the optional ``place`` method of `allocator`, or None: then buffers lie one behind the other."""
+    return getattr(allocator, "place", None)
 
 
 class MemfdAllocator:

@@ -7,8 +7,8 @@ import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from memif.errors import ErrorCode, MemifError, MemifOSError, MemifProtocolError, from_os_error
-from memif.memory.allocator import Allocator, allocator_map, allocator_page_size
+from memif.errors import ErrorCode, MemifError, MemifOSError, MemifProtocolError, MemifValueError, from_os_error
+from memif.memory.allocator import Allocator, allocator_map, allocator_page_size, allocator_place
 from memif.memory.layout import MemoryLayout, check_rings, infer_cache_line, plan_layout, probe_cache_line
 from memif.memory.region import SealPolicy, check_peer_fd, keep_off_standard_fds, mapping_size
 from memif.protocol import CreateMemory, MapMemory, RegionOffer, RingOffer
@@ -57,8 +57,10 @@ def create(
     mapped = Mapped(regions, fds=fds, allocator=allocator, external=allocator_map(allocator) is not None)
     try:
         rings = [_own_ring(mapped, plan, number, headroom) for number in range(len(plan.rings))]
-    except BaseException:
+    except BaseException as error:
         mapped.close()
+        if isinstance(error, ValueError) and not isinstance(error, MemifError):
+            raise MemifValueError(f"the allocator's place(): {error}") from error
         raise
     offers = [RegionOffer(size, fd) for size, fd in zip(plan.region_sizes, fds, strict=True)]
     return mapped, offers, rings
@@ -103,7 +105,9 @@ def _map_own(fd: int, size: int, allocator: Allocator) -> Region:
 def _own_ring(mapped: Mapped, plan: MemoryLayout, number: int, headroom: int) -> RingOffer:
     place = plan.rings[number]
     first = plan.slot_offset(number, 0)
-    buffers = range(first, first + plan.ring_size * plan.buffer_stride, plan.buffer_stride)
+    buffers: Sequence[int] = range(first, first + plan.ring_size * plan.buffer_stride, plan.buffer_stride)
+    if (place_buffers := allocator_place(mapped.allocator)) is not None:
+        buffers = place_buffers(plan.ring_size)
     event_fd = keep_off_standard_fds(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
     try:
         description = (plan.buffer_region, plan.buffer_size, buffers)
