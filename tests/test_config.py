@@ -24,6 +24,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("name", "x" * 32, "31 bytes"),
     ("name", "é" * 16, "31 bytes"),
     ("name", "a\0b", "31 bytes"),
+    ("name", "two\nlines", "printable"),
+    ("name", "\udc80", "31 bytes"),
     ("name", b"bytes", "31 bytes"),
     ("rx_queues", 256, "0 to 255"),
     ("tx_queues", -1, "0 to 255"),
@@ -133,6 +135,13 @@ def test_wrong_argument_of_a_socket(socket_path: str, options: dict[str, Any], m
 def test_wrong_socket_name(path: Any) -> None:
     with pytest.raises(memif.MemifValueError, match="socket"):
         memif.Socket(path)
+
+
+@pytest.mark.parametrize("role", ["slave", "master"])
+def test_no_queues_at_all(role: str) -> None:
+    with pytest.raises(memif.MemifValueError, match=r"tx_queues.*rx_queues is 0 too"):
+        make(role=role, rx_queues=0, tx_queues=0)
+    assert make(role=role, rx_queues=0, tx_queues=1).rx_queues == 0
 
 
 def test_unknown_option(socket_path: str) -> None:

@@ -67,7 +67,7 @@ def test_both_roles_on_one_socket(socket_path: str) -> None:
 def test_an_id_is_taken_once_a_role(socket_path: str) -> None:
     with memif.Socket(socket_path) as sock:
         first = sock.interface(id=3, role="master")
-        with pytest.raises(memif.MemifValueError, match="id.*3.*master"):
+        with pytest.raises(memif.MemifValueError, match=r"id.*3.*master"):
             sock.interface(id=3, role="server")
         first.close()
         sock.interface(id=3, role="master")

@@ -1,6 +1,5 @@
 """What a user asks of an interface and of a socket, checked once, before anything is opened."""
 
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from memif.errors import MemifValueError
 from memif.memory.allocator import Allocator, MemfdAllocator
 from memif.memory.region import DEFAULT_REGION_LIMIT, SealPolicy
 from memif.protocol import Mode, Role
+from memif.protocol.wire import check_text
 
 RoleName = Literal["slave", "master", "client", "server"]
 ModeName = Literal["ethernet", "ip", "punt/inject"]
@@ -105,6 +105,8 @@ class InterfaceConfig:
         """Check what a user wrote; raises `MemifValueError` that names the argument."""
         number = whole("id", id, 0, 0xFFFFFFFF)
         size = whole("buffer_size", buffer_size, 64, 0xFFFF)
+        if rx_queues == tx_queues == 0:
+            raise MemifValueError.argument("tx_queues", 0, "1 to 255, for rx_queues is 0 too")
         return cls(
             id=number,
             role=choose("role", role, ROLES),
@@ -132,9 +134,8 @@ class InterfaceConfig:
 
 def check_name(name: str, value: object, limit: int) -> str:
     """Return a text that fits into a field of the protocol."""
-    if not isinstance(value, str) or len(os.fsencode(value)) > limit or "\0" in value:
-        raise MemifValueError.argument(name, value, f"text of at most {limit} bytes")
-    return value
+    check_text(name, cast(str, value), limit)
+    return cast(str, value)
 
 
 def check_secret(value: object) -> bytes:

@@ -379,6 +379,11 @@ class Interface:
         if self.config.reconnect is not None:
             self._connect()
 
+    def start_once(self) -> None:
+        """For `memif.connect`: the only attempt of a slave that does not connect by itself; raises what is wrong."""
+        if self.config.role is Role.SLAVE and self.config.reconnect is None:
+            self.connect()
+
     def _plan_retry(self) -> None:
         period = self.config.reconnect
         if self.config.role is Role.SLAVE and period is not None and not self._closed:

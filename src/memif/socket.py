@@ -493,6 +493,7 @@ def connect(path: SocketName | None = None, *, timeout: float | None = 5.0, app_
     socket = Socket(path, app_name=app_name, handshake_timeout=handshake_timeout)
     try:
         interface = socket.only_interface(**options)
+        interface.start_once()
         interface.wait_up(timeout)
     except BaseException:
         socket.close()
