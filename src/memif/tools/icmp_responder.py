@@ -7,18 +7,19 @@ import click
 
 from memif.errors import MemifDisconnectedError
 from memif.interface import Interface
-from memif.tools.options import Link, link_options, print_json
+from memif.tools.options import Link, duration_option, examples, json_option, link_options, print_json
 
 #: Bytes of each packet that the responder looks at: two VLAN tags, IPv6, and a neighbour solicitation fit.
 WIDTH = 128
 
 
-@click.command("icmp-responder", epilog="Example: memif icmp-responder --role master --ip 192.168.1.2")
+@click.command("icmp-responder", epilog=examples(
+    "icmp-responder --role master --ip 192.168.1.2", "icmp-responder --mode ip --ip6 2001:db8::2"))
 @click.option("--ip", default="192.168.1.2", show_default=True, metavar="ADDR[/LEN]", help="Own IPv4 address.")
 @click.option("--ip6", metavar="ADDR", help="Own IPv6 address.")
 @click.option("--mac", default="02:fe:00:00:00:02", show_default=True, help="Own MAC address.")
-@click.option("--duration", type=float, help="End after so many seconds.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@duration_option
+@json_option
 @link_options()
 def command(link: Link, ip: str, ip6: str | None, mac: str, duration: float | None, as_json: bool) -> None:
     """Answer ARP requests and ICMP echo requests for one address, in any role, in ethernet and ip mode.
@@ -43,14 +44,14 @@ def command(link: Link, ip: str, ip6: str | None, mac: str, duration: float | No
         report(interface, responder.counters, as_json)
 
 
-def parse_mac(text: str) -> bytes:
+def parse_mac(text: str, where: str = "--mac") -> bytes:
     """Six bytes from "02:fe:…"."""
     try:
         raw = bytes.fromhex(text.replace(":", "").replace("-", ""))
     except ValueError:
         raw = b""
     if len(raw) != 6:
-        raise click.BadParameter(f"{text!r} is not six bytes like 02:fe:00:00:00:02", param_hint="--mac")
+        raise click.BadParameter(f"{text!r} is not six bytes like 02:fe:00:00:00:02", param_hint=where)
     return raw
 
 

@@ -1,16 +1,20 @@
 """What the verbs share: options that open an interface, output for people or machines, a clean end on Ctrl-C."""
 
+import errno
 import json
+import logging
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from memif.address import DEFAULT_SOCKET
 from memif.config import MODES, ROLES, RX_MODES
-from memif.errors import MemifError
+from memif.errors import MemifError, MemifValueError
 from memif.interface import Interface
 from memif.socket import Socket
 
@@ -33,20 +37,29 @@ class Link:
     rx_mode: str
 
     def open(self, *, name: str | None = None, app_name: str = "memif for Python", **more: Any) -> Interface:
-        """Open the interface on a socket of its own; returns at once."""
+        """Open the interface on a socket of its own; returns at once. Usage error for an option that can not be."""
         options = asdict(self) | {"name": name} | more
-        socket = Socket(options.pop("socket"), app_name=app_name)
+        try:
+            socket = Socket(options.pop("socket"), app_name=app_name)
+        except MemifValueError as error:
+            raise click.UsageError(error.detail) from error
         try:
             return socket.only_interface(**options)
-        except BaseException:
+        except BaseException as error:
             socket.close()
+            if isinstance(error, MemifValueError):
+                raise click.UsageError(error.detail) from error
             raise
 
 
-def link_options(role: str = "slave") -> Callable[[Command], Command]:
-    """Decorator: adds the options of a `Link`, and passes it to the command as ``link``."""
+def link_options(role: str = "slave", *, short_socket: bool = True) -> Callable[[Command], Command]:
+    """Decorator: adds the options of a `Link`, and passes it to the command as ``link``.
+
+    `short_socket`: whether -s means the socket; for captures it means the snap length everywhere.
+    """
     options = [
-        click.option("-s", "--socket", default=DEFAULT_SOCKET, show_default=True, metavar="NAME",
+        click.option(*(("-s",) if short_socket else ()), "--socket", default=DEFAULT_SOCKET, show_default=True,
+                     metavar="NAME", shell_complete=complete_file,
                      help="Control socket: a path, @abstract or abstract:name."),
         click.option("-i", "--id", type=click.IntRange(0, 0xFFFFFFFF), default=0, show_default=True,
                      help="Interface id."),
@@ -78,17 +91,72 @@ def link_options(role: str = "slave") -> Callable[[Command], Command]:
     return decorate
 
 
+def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Shell completion: names of files."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def json_option(command: Command) -> Command:
+    """Decorator: ``--json``, as ``as_json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
+
+
+def timeout_option(command: Command) -> Command:
+    """Decorator: ``--timeout``, for the link."""
+    return click.option("--timeout", type=click.FloatRange(0), default=5.0, show_default=True,
+                        help="Seconds for the link to come up.")(command)
+
+
+def duration_option(command: Command) -> Command:
+    """Decorator: ``--duration``."""
+    return click.option("-d", "--duration", type=click.FloatRange(0), metavar="SECONDS",
+                        help="End after so many seconds.")(command)
+
+
+def interval_option(command: Command) -> Command:
+    """Decorator: ``--interval`` between two lines of progress."""
+    return click.option("--interval", type=click.FloatRange(0), default=1.0, show_default=True, metavar="SECONDS",
+                        help="Time between two reports while it runs, 0 for none.")(command)
+
+
+def examples(*lines: str) -> str:
+    """The epilog of a help text, one command a line."""
+    return "\b\nExamples:\n" + "\n".join(f"  memif {line}" for line in lines)
+
+
+def fail(text: str) -> None:
+    """One line on standard error."""
+    click.echo(f"memif: {text}", err=True)
+
+
+def _log_to_stderr() -> None:
+    """Warnings of the library on standard error, one line each, in the manner of the tool's own."""
+    log = logging.getLogger("memif")
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("memif: %(message)s"))
+        log.addHandler(handler)
+        log.propagate = False
+
+
 def run(command: Callable[..., Any], **arguments: Any) -> Any:
-    """Call a verb: an error becomes one line and exit code 1, Ctrl-C is the ordinary end."""
+    """Call a verb: an error becomes one line and exit code 1, Ctrl-C and SIGTERM are the ordinary end."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _log_to_stderr()
     try:
         return command(**arguments)
     except MemifError as error:
-        click.echo(f"memif: {error}", err=True)
+        fail(str(error))
+        sys.exit(1)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise           # whoever read our output has gone: click ends without a word
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def print_json(value: Any) -> None:
-    """One JSON document on a line of its own."""
-    click.echo(json.dumps(value, default=str))
+def print_json(value: Any, *, err: bool = False) -> None:
+    """One JSON document on a line of its own; `err`: on standard error."""
+    click.echo(json.dumps(value, default=str), err=err)

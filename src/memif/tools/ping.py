@@ -15,13 +15,14 @@ import click
 from memif.errors import MemifDisconnectedError
 from memif.interface import Interface
 from memif.tools.icmp_responder import parse_mac
-from memif.tools.options import Link, link_options, print_json
+from memif.tools.options import Link, examples, link_options, print_json, timeout_option
 
 _BROADCAST = b"\xff" * 6
 _ECHO_REQUEST, _ECHO_REPLY = 8, 0
 
 
-@click.command("ping", epilog="Example: memif ping --ip 192.168.1.1 -c 4 192.168.1.2")
+@click.command("ping", epilog=examples(
+    "ping --ip 192.168.1.1 -c 4 192.168.1.2", "ping --role master --mode ip --json -c 100 -I 0.01 192.168.1.2"))
 @click.argument("target")
 @click.option("--ip", default="192.168.1.1", show_default=True, metavar="ADDR", help="Own IPv4 address.")
 @click.option("--mac", default="02:fe:00:00:00:01", show_default=True, help="Own MAC address.")
@@ -29,7 +30,7 @@ _ECHO_REQUEST, _ECHO_REPLY = 8, 0
 @click.option("-I", "--interval", type=click.FloatRange(0), default=1.0, show_default=True, help="Seconds between two.")
 @click.option("-S", "--size", type=click.IntRange(0, 65507), default=56, show_default=True, help="Payload bytes.")
 @click.option("-W", "--wait", type=click.FloatRange(0), default=1.0, show_default=True, help="Seconds for a reply.")
-@click.option("--timeout", type=click.FloatRange(0), default=5.0, show_default=True, help="Seconds for the link to come up.")
+@timeout_option
 @click.option("-q", "--quiet", is_flag=True, help="Print the summary only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @link_options()
@@ -67,7 +68,7 @@ def checksum(data: bytes) -> int:
     """Internet checksum (RFC 1071)."""
     if len(data) % 2:
         data += b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total ^ 0xFFFF
@@ -135,7 +136,8 @@ class Pinger:
         data = bytes(i & 0xFF for i in range(self.size))
         icmp = struct.pack("!BBHHH", _ECHO_REQUEST, 0, 0, self.identifier, sequence) + data
         icmp = icmp[:2] + struct.pack("!H", checksum(icmp)) + icmp[4:]
-        header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(icmp), sequence, 0x4000, 64, 1, 0, self.own, self.target)
+        length = 20 + len(icmp)
+        header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, length, sequence, 0x4000, 64, 1, 0, self.own, self.target)
         packet = header[:10] + struct.pack("!H", checksum(header)) + header[12:] + icmp
         if not self.ethernet:
             return packet

@@ -1,0 +1,237 @@
+"""``memif capture``: received packets into pcapng files, or one line of text each."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from memif.errors import MemifError
+from memif.interface import Interface
+from memif.tools.options import (
+    Link,
+    complete_file,
+    duration_option,
+    examples,
+    fail,
+    interval_option,
+    json_option,
+    link_options,
+    print_json,
+)
+from memif.tools.receive import bursts
+from memif.tools.status import Status
+from memif.tools.stop import Stop
+from memif.tools.units import FILE_SIZE, Count, seconds, si
+
+if TYPE_CHECKING:
+    from memif.capture import PcapngWriter
+    from memif.ring import Burst
+    from memif.tools.filters import Filter
+
+#: Link types of capture files by the interface's mode.
+LINKTYPES = {"ethernet": 1, "ip": 101}
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where to write: options -w, --rotate-size, --rotate-time, --files, --snaplen."""
+
+    path: str | None
+    rotate_size: int | None
+    rotate_time: float | None
+    files: int
+    snaplen: int
+
+    @contextmanager
+    def open(self, application: str) -> Iterator["PcapngWriter | None"]:
+        """The writer, None without -w."""
+        from memif.capture import PcapngWriter, RotatingWriter
+
+        if self.path is None:
+            if self.rotate_size or self.rotate_time or self.files:
+                raise click.UsageError("--rotate-size, --rotate-time and --files need -w")
+            yield None
+        elif self.rotate_size or self.rotate_time:
+            if self.path == "-":
+                raise click.UsageError("standard output can not be rotated: give -w a file name")
+            with RotatingWriter(self.path, max_bytes=self.rotate_size or 0, max_seconds=self.rotate_time or 0.0,
+                                files=self.files, snaplen=self.snaplen, application=application) as writer:
+                yield writer
+        elif self.files:
+            raise click.UsageError("--files needs --rotate-size or --rotate-time")
+        else:
+            if self.path == "-" and sys.stdout.isatty():
+                raise click.UsageError("a capture is not for a terminal: redirect standard output, or name a file")
+            with PcapngWriter(self.path, snaplen=self.snaplen, application=application) as single:
+                yield single
+
+
+def file_options(command: Any) -> Any:
+    """Decorator: the options of `Files`, passed on as separate arguments; see `take_files`."""
+    for option in reversed((
+        click.option("-w", "--write", "path", metavar="FILE", shell_complete=complete_file,
+                     help="Write a pcapng file; - for standard output, a FIFO for Wireshark."),
+        click.option("--rotate-size", type=FILE_SIZE, metavar="BYTES", help="Start a new file at this size, as 10M."),
+        click.option("--rotate-time", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+                     help="Start a new file after this time."),
+        click.option("--files", type=click.IntRange(0), default=0, metavar="N", help="Keep only the newest N files."),
+        click.option("-s", "--snaplen", type=click.IntRange(1, 262144), default=262144, metavar="BYTES",
+                     help="Keep so many bytes of each packet (default: all)."),
+    )):
+        command = option(command)
+    return command
+
+
+def take_files(options: dict[str, Any]) -> Files:
+    """The `Files` among a command's arguments, which lose them."""
+    return Files(**{name: options.pop(name) for name in Files.__dataclass_fields__})
+
+
+@click.command("capture", epilog=examples(
+    "capture --role master -w all.pcapng", "capture -w ring.pcapng --rotate-size 100M --files 5",
+    "capture -c 20 'udp port 53 or arp'", "capture -w - | tshark -r -"))
+@click.argument("filter_words", nargs=-1, metavar="[FILTER]...")
+@file_options
+@click.option("-c", "--count", type=Count(), default=0, help="End after so many packets (0: never).")
+@duration_option
+@click.option("-x", "--hex", "show_hex", is_flag=True, help="Print the bytes below each line (without -w).")
+@interval_option
+@json_option
+@link_options(short_socket=False)
+def command(link: Link, as_json: bool, interval: float, filter_words: tuple[str, ...], count: int,
+            duration: float | None, show_hex: bool, **options: Any) -> None:
+    """Receive packets and write them to a pcapng file, or print a line for each without -w.
+
+    FILTER is an expression as tcpdump takes it (needs libpcap). The interface is one end of the link: to look at the
+    traffic between two others see memif sniff. Waits for the link, through reconnects; Ctrl-C ends it.
+    """
+    files = take_files(options)
+    keep = make_filter(filter_words, link.mode)
+    with ExitStack() as stack:
+        writer = stack.enter_context(files.open("memif capture"))
+        stop = stack.enter_context(Stop(duration))
+        interface = stack.enter_context(link.open(name="capture"))
+        capture = Capture(link.mode, writer, keep, files.snaplen, show_hex=show_hex, as_json=as_json)
+        status = stack.enter_context(Status("capture", interval if writer is not None and not as_json else 0))
+        error = capture.guarded(interface, stop, status, count)
+    summarise(capture.result(files.path, stop.elapsed), as_json, to_stderr=files.path in (None, "-"))
+    if error is not None:
+        fail(str(error))
+        sys.exit(1)
+
+
+def make_filter(words: tuple[str, ...], mode: str) -> "Filter | None":
+    """The filter that the words of a command line make, None for no words."""
+    if not words:
+        return None
+    from memif.tools.filters import Filter
+
+    return Filter(" ".join(words), mode=mode)
+
+
+class Capture:
+    """Takes bursts from an interface to a writer or to the terminal, and counts. One thread."""
+
+    def __init__(self, mode: str, writer: "PcapngWriter | None", keep: "Filter | None", snaplen: int, *,
+                 show_hex: bool = False, as_json: bool = False) -> None:
+        self.writer, self.keep, self.snaplen, self.show_hex, self.as_json = writer, keep, snaplen, show_hex, as_json
+        self.linktype = LINKTYPES.get(mode, 147)
+        self.captured = self.passed_over = self.bytes = 0
+
+    def guarded(self, interface: Interface, stop: Stop, status: Status, count: int) -> MemifError | None:
+        """Run; an error that ends it comes back, so that what was captured can be summarised first."""
+        from memif.capture import CapturePipeClosedError
+
+        try:
+            if self.writer is not None:
+                self.writer.add_interface(interface.name, linktype=self.linktype,
+                                          description=f"{interface.role} on {interface.socket.address}")
+            self._run(interface, stop, status, count)
+        except CapturePipeClosedError:
+            return None         # Wireshark, or head: whoever reads has seen enough
+        except MemifError as error:
+            return error
+        return None
+
+    def _run(self, interface: Interface, stop: Stop, status: Status, count: int) -> None:
+        for item in bursts(interface, stop, say=status.say if status.enabled else None):
+            if item is not None:
+                self._burst(item[1], count - self.captured if count else None)
+                if count and self.captured >= count:
+                    return
+            status.tick(self.captured, self.bytes)
+
+    def _burst(self, burst: "Burst", most: int | None) -> None:
+        now = time.time_ns()
+        if self.writer is not None and self.keep is None:
+            self._write_all(burst, now, most)
+            return
+        packets = burst.tobytes()
+        if self.keep is not None:
+            kept = [packet for packet in packets if self.keep(packet)]
+            self.passed_over += len(packets) - len(kept)
+            packets = kept
+        packets = packets[:most]
+        self.captured += len(packets)
+        self.bytes += sum(map(len, packets))
+        if self.writer is not None:
+            self.writer.write_packets(packets, now, direction="in")
+        else:
+            self._print(packets, now)
+
+    def _write_all(self, burst: "Burst", now: int, most: int | None) -> None:
+        lengths = burst.lengths[:most]
+        self.captured += len(lengths)
+        self.bytes += int(lengths.sum())
+        assert self.writer is not None
+        width = min(int(lengths.max()), self.snaplen)
+        if width <= 256 or int(lengths.min()) == int(lengths.max()):
+            self.writer.write_array(burst.gather(width)[:most], lengths, now, direction="in")
+        else:
+            self.writer.write_packets(burst.tobytes()[:most], now, direction="in")
+
+    def _print(self, packets: list[bytes], now: int) -> None:
+        from memif.capture import packet_line, summary
+
+        for packet in packets:
+            if self.as_json:
+                print_json({"time_ns": now, "length": len(packet), "summary": summary(packet, self.linktype),
+                            "data": packet[:self.snaplen].hex()})
+                continue
+            click.echo(packet_line(now, packet, direction="in", linktype=self.linktype))
+            if self.show_hex:
+                click.echo(hex_lines(packet[:self.snaplen]))
+
+    def result(self, path: str | None, elapsed: float) -> dict[str, Any]:
+        """The numbers, and the files."""
+        paths = getattr(self.writer, "paths", None)
+        names = [str(name) for name in paths] if paths is not None else [path] if path else []
+        return {"captured": self.captured, "bytes": self.bytes, "filtered_out": self.passed_over,
+                "seconds": elapsed, "files": names}
+
+
+def hex_lines(data: bytes) -> str:
+    """Sixteen bytes a line, in hex and as text."""
+    lines = []
+    for at in range(0, len(data), 16):
+        row = data[at:at + 16]
+        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+        lines.append(f"    {at:04x}  {row.hex(' '):<47}  {text}")
+    return "\n".join(lines)
+
+
+def summarise(result: dict[str, Any], as_json: bool, *, to_stderr: bool) -> None:
+    """What was captured; beside the packets when those go to standard output."""
+    if as_json:
+        print_json(result, err=to_stderr)
+        return
+    rest = f", {result['filtered_out']} did not pass the filter" if result["filtered_out"] else ""
+    click.echo(f"{result['captured']} packets, {si(result['bytes'], 'B')} captured in "
+               f"{seconds(result['seconds'])}{rest}", err=to_stderr)
+    for name in result["files"]:
+        if name != "-":
+            click.echo(f"  {name}", err=to_stderr)

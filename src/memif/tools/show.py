@@ -1,0 +1,145 @@
+"""``memif show``: an interface, looked at."""
+
+import sys
+import time
+from collections import deque
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from memif.interface import Details, Interface
+from memif.tools.options import Link, duration_option, examples, json_option, link_options, print_json
+from memif.tools.receive import bursts
+from memif.tools.stop import Stop
+from memif.tools.units import si, sparkline
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_SAMPLES = 40
+
+
+@click.command("show", epilog=examples(
+    "show --role master", "show --once", "show --once --json --socket /run/vpp/memif.sock --id 3"))
+@click.option("--once", is_flag=True, help="Print it once, when the link is up or the time for that is over.")
+@click.option("--timeout", type=click.FloatRange(0), default=5.0, show_default=True,
+              help="With --once: seconds for the link to come up.")
+@click.option("--interval", type=click.FloatRange(0.1), default=1.0, show_default=True, metavar="SECONDS",
+              help="Time between two updates.")
+@duration_option
+@json_option
+@link_options()
+def command(link: Link, as_json: bool, once: bool, timeout: float, interval: float, duration: float | None) -> None:
+    """Open an interface with the options below and show its state, peer, queues, rings, rates and drops.
+
+    Nothing can look into another program's interfaces: this one is a new end of a link, and packets that arrive on it
+    are counted and dropped. To watch the link between two other programs see memif sniff.
+
+    Exit code with --once: 0 when the link is up, 1 when it is not.
+    """
+    with Stop(duration if not once else timeout) as stop, link.open(name="show") as interface:
+        view = View(interface, interval)
+        if once:
+            while not interface.up and not stop:
+                interface.socket.poll(stop.left())
+            view.print(as_json)
+            sys.exit(0 if interface.up else 1)
+        if as_json or not sys.stdout.isatty():
+            view.stream(stop, as_json)
+        else:
+            view.live(stop)
+
+
+class View:
+    """An interface with the rates of each queue. One thread."""
+
+    def __init__(self, interface: Interface, interval: float) -> None:
+        self.interface, self.interval = interface, interval
+        self.history: deque[float] = deque(maxlen=_SAMPLES)
+        self.rates: dict[tuple[str, int], tuple[float, float]] = {}
+        self._last = time.monotonic()
+        self._before = self._totals()
+
+    def _totals(self) -> dict[tuple[str, int], tuple[int, int]]:
+        stats = self.interface.stats
+        return {(side, i): (q["packets"], q["bytes"]) for side in ("rx", "tx") for i, q in enumerate(stats[side])}
+
+    def sample(self) -> None:
+        """Compute the rates since the last sample."""
+        now, totals = time.monotonic(), self._totals()
+        span = max(now - self._last, 1e-6)
+        for key, (packets, size) in totals.items():
+            old_packets, old_size = self._before.get(key, (0, 0))
+            self.rates[key] = (packets - old_packets) / span, (size - old_size) / span
+        self._last, self._before = now, totals
+        self.history.append(sum(rate for rate, _ in self.rates.values()))
+
+    def stream(self, stop: Stop, as_json: bool) -> None:
+        """One report an interval, one after the other."""
+        due = time.monotonic() + self.interval
+        for _ in bursts(self.interface, stop):
+            if time.monotonic() >= due:
+                due += self.interval
+                self.sample()
+                self.print(as_json)
+                if not as_json:
+                    click.echo()
+
+    def live(self, stop: Stop) -> None:
+        """The same place on the terminal again and again; the last state stays."""
+        from rich.live import Live
+
+        self.sample()
+        with Live(self.render(), auto_refresh=False) as live:
+            due = time.monotonic() + self.interval
+            for _ in bursts(self.interface, stop):
+                if time.monotonic() >= due:
+                    due += self.interval
+                    self.sample()
+                    live.update(self.render(), refresh=True)
+
+    def print(self, as_json: bool) -> None:
+        """The state as it is now."""
+        if as_json:
+            print_json(as_dict(self))
+            return
+        from memif.tools.tables import show
+
+        show(self.render())
+
+    def render(self) -> "RenderableType":
+        """Three tables: the interface, its queues, its drops."""
+        from memif.tools.tables import interface_table, queue_table, stack
+
+        details = self.interface.details()
+        spark = f"{si(self.history[-1], 'pps')}  {sparkline(self.history)}" if self.history else ""
+        return stack(interface_table(details, self.interface.stats, spark),
+                     queue_table(self.queues(details)))
+
+    def queues(self, details: Details) -> list[dict[str, Any]]:
+        """One dict a queue: its ring, counters and rates."""
+        rows = []
+        for side, shown in (("rx", details.rx_queues), ("tx", details.tx_queues)):
+            for ring in shown:
+                stats = self.interface.stats[side][ring.qid]
+                pps, rate = self.rates.get((side, ring.qid), (0.0, 0.0))
+                drops = stats["dropped_bad"] + stats["dropped_oversize"] if side == "rx" else stats["ring_full"]
+                rows.append({"direction": side, **asdict(ring), "used": used(ring.head, ring.tail, ring.ring_size, (
+                    side == "rx") == (details.role == "slave")), **stats, "drops": drops, "pps": pps, "bps": 8 * rate})
+        return rows
+
+
+def used(head: int, tail: int, size: int, m2s: bool) -> int:
+    """Slots with packets that the receiver has not taken: M2S rings are filled behind tail, S2M before head."""
+    free_or_used = (head - tail) & 0xFFFF
+    return max(size - free_or_used, 0) if m2s else free_or_used
+
+
+def as_dict(view: View) -> dict[str, Any]:
+    """Everything for a program; the secret only as whether there is one."""
+    details = view.interface.details()
+    result = asdict(details) | {"secret": bool(details.secret)}
+    del result["rx_queues"], result["tx_queues"]
+    counts = {key: value for key, value in view.interface.stats.items() if key not in ("rx", "tx")}
+    return result | counts | {"queues": view.queues(details)}
