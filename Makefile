@@ -51,16 +51,17 @@ check: $(S)/extra-test $(S)/extra-check
 bench: $(S)/extra-bench
 	$(PY) benchmarks/run.py $(BENCH)
 
-docs: $(S)/extra-cli $(S)/extra-docs
+docs: $(S)/extra-docs
 	$(PY) -m sphinx --fail-on-warning --keep-going -q -b html docs docs/_build/html
 	$(PY) -m sphinx --fail-on-warning --keep-going -q -b doctest docs docs/_build/doctest
 
 # The wheel has to import without any extra, in an environment with nothing else in it.
 wheel: $(S)/package
-	$(PIP) install "build>=1.2" "abi3audit>=0.0.19"
+	$(PIP) install "build>=1.2" "abi3audit>=0.0.19" "twine>=6"
 	rm -rf dist $(S)/clean-venv
 	$(PY) -m build --sdist --outdir dist .
 	cp $(WHEEL) dist/
+	$(PY) -m twine check --strict dist/*
 	$(VENV)/bin/abi3audit --strict --summary dist/memif-*.whl
 	$(PY) -m venv $(S)/clean-venv
 	$(S)/clean-venv/bin/python -m pip --disable-pip-version-check --quiet install --no-index dist/memif-*.whl
