@@ -18,8 +18,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-if __package__:  # imported by the tests
+if TYPE_CHECKING or __package__:  # imported by the tests
     from .variants import VARIANTS, Variant
 else:  # run as a script
     from variants import VARIANTS, Variant
