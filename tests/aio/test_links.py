@@ -17,8 +17,8 @@ from aio.ways import cancelled, linked
 #: What users call, by class; poll and fileno are the event loop's part.
 NAMES = {
     "Socket": "address interfaces interface stats close",
-    "Interface": "socket id name role mode up closed peer disconnect_reason stats details wait_up connect disconnect close "
-    "rx tx",
+    "Interface": "socket id name role mode up closed peer disconnect_reason stats details wait_up connect disconnect "
+    "close rx tx",
     "RxQueue": "index mode recv wait stats ring",
     "TxQueue": "index send send_array forward alloc free wait_free stats ring",
 }
