@@ -9,7 +9,7 @@ from memif.errors import MemifValueError
 from memif.memory.allocator import Allocator, MemfdAllocator
 from memif.memory.region import DEFAULT_REGION_LIMIT, SealPolicy
 from memif.protocol import Mode, Role
-from memif.protocol.wire import check_text
+from memif.protocol.wire import MAX_REGION, check_text
 
 RoleName = Literal["slave", "master", "client", "server"]
 ModeName = Literal["ethernet", "ip", "punt/inject"]
@@ -85,6 +85,7 @@ class InterfaceConfig:
     cache_line: int | None = None
     allocator: Allocator = field(default_factory=MemfdAllocator)
     seal: SealPolicy = "add"
+    max_regions: int = 64
     max_region_bytes: int = DEFAULT_REGION_LIMIT
     reconnect: float | None = 2.0
     on_connect: Callable[..., object] | None = None
@@ -98,7 +99,8 @@ class InterfaceConfig:
         secret: bytes | str | None = None, rx_queues: int | None = None, tx_queues: int | None = None,
         ring_size: int = 1024, buffer_size: int = 2048, headroom: int = 0, rx_mode: str = "interrupt",
         layout: str = "single", cache_line: int | None = None, allocator: Allocator | None = None,
-        seal: str = "add", max_region_bytes: int = DEFAULT_REGION_LIMIT, reconnect: float | None = 2.0,
+        seal: str = "add", max_regions: int = 64, max_region_bytes: int = DEFAULT_REGION_LIMIT,
+        reconnect: float | None = 2.0,
         on_connect: Callable[..., object] | None = None, on_disconnect: Callable[..., object] | None = None,
         on_interrupt: Callable[..., object] | None = None, authorize: Callable[..., object] | None = None,
     ) -> "InterfaceConfig":
@@ -123,6 +125,7 @@ class InterfaceConfig:
             cache_line=None if cache_line is None else choose_line(cache_line),
             allocator=check_allocator(allocator),
             seal=choose("seal", seal, {"add": "add", "require": "require"}),
+            max_regions=whole("max_regions", max_regions, 1, MAX_REGION + 1),
             max_region_bytes=whole("max_region_bytes", max_region_bytes, 1, LARGEST_REGION_LIMIT),
             reconnect=seconds("reconnect", reconnect),
             on_connect=check_callback("on_connect", on_connect),

@@ -245,6 +245,7 @@ class Interface:
     def disconnect(self, reason: str = "") -> None:
         """Take the link down and tell the peer `reason` (at most 95 bytes). A slave connects again after its period."""
         with self.socket.locked():
+            self._check_parent()
             if self._connection is not None:
                 self._connection.disconnect(reason)
 
@@ -252,8 +253,12 @@ class Interface:
         """Take the link down and remove the interface from its socket. A second call does nothing.
 
         The socket goes too, if it was made by `memif.connect` or `memif.listen`. Threads inside calls on this
-        interface's queues get `MemifClosedError`.
+        interface's queues get `MemifClosedError`. In a forked child it leaves the link to the parent.
         """
+        if self.socket.pid != os.getpid():
+            self._closed = True
+            self.socket.close()
+            return
         with self.socket.locked():
             if not self._closed:
                 self._closed = True
@@ -343,6 +348,8 @@ class Interface:
                 if self.config.on_interrupt is not None and isinstance(queue, RxQueue):
                     self.socket.unwatch(queue.ring.event_fd)
                 queue.detach()
+        if was_up:
+            self.socket.wake()
         level = logging.INFO if was_up or end.cause is Cause.LOCAL else logging.WARNING
         self.log.log(level, "%s: %s", self.name, end.text)
         self._plan_retry()
@@ -416,6 +423,9 @@ class Interface:
     def _check_open(self) -> None:
         if self._closed:
             raise MemifClosedError(f"{self.name} was closed")
+        self._check_parent()
+
+    def _check_parent(self) -> None:
         if self.socket.pid != os.getpid():
             raise MemifStateError(f"{self.name} belongs to the parent process: open another one after fork()")
 

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from memif import transport
 from memif.address import Address, SocketName, parse_address
+from memif.admission import Gate, whom_to_drop
 from memif.config import LARGEST_REGION_LIMIT, InterfaceConfig, check_name, check_owner, seconds, whole
 from memif.connection import Connection
 from memif.errors import ErrorCode, MemifClosedError, MemifStateError, MemifValueError
@@ -19,6 +20,7 @@ from memif.interface import Interface, Peer
 from memif.listener import Listener, listen_socket
 from memif.memory.mapped import Mapped
 from memif.protocol import (
+    Cause,
     Close,
     CreateMemory,
     InterfaceInfo,
@@ -49,7 +51,8 @@ class Socket:
     mode, owner     of the socket file, for masters: 0o600 unless told otherwise (None: the umask decides), and
                     (user id, group id); they hold before the first client can connect
     handshake_timeout   seconds that a client or server may take to come up before it is dropped
-    max_pending     clients that may be in their handshake at once; more are turned away
+    max_pending     clients that may be in their handshake at once (64); one more costs the oldest of the process that
+                    has most of them its connection
 
     All work is done by `poll` and by the calls on interfaces and queues, in the calling thread. Any thread may call any
     method. Context manager: leaving the block closes the socket and its interfaces.
@@ -75,16 +78,19 @@ class Socket:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._timer = Timer()
         self._listener: Listener | None = None
+        self._gate = Gate()
         self._connections: dict[int, Connection] = {}
         self._interfaces: dict[tuple[Role, int], Interface] = {}
         self._watched: dict[int, tuple[Interface, int]] = {}
         self._calls: deque[Callable[[], object]] = deque()
         self._cancelled = False
         self._pollers = 0
+        self._warned = -1e9         # when a refusal was logged as a warning last
         self._depth = 0             # how often the thread that has the lock has taken it
         self._closed = False
-        #: Clients accepted, and turned away because too many others had not finished their handshake.
-        self.stats = {"accepted": 0, "turned_away": 0}
+        #: Clients accepted; turned away because there were too many, or no descriptors left; refused before it was known
+        #: which interface they wanted.
+        self.stats = {"accepted": 0, "turned_away": 0, "refused": 0}
         self._epoll.register(self._wake, select.EPOLLIN)
         self._epoll.register(self._timer.fd, select.EPOLLIN)
 
@@ -112,7 +118,8 @@ class Socket:
         cache_line      64 or 128, of the peer's machine (slave: this machine's usual one; master: found out)
         allocator       slave: brings the memory, see `memif.memory.allocator` (ordinary memory)
         seal            master: "add" (default) accepts memory that can not be sealed, with a warning; "require" refuses
-        max_region_bytes    master: the largest memory region to accept (64 GiB)
+        max_regions, max_region_bytes   master: how many memory regions to accept (64), and how many bytes in all of
+                        them together (64 GiB: zero-copy peers offer all of their packet memory)
         reconnect       slave: seconds between attempts to connect; None leaves it to `Interface.connect` (2.0)
         on_connect, on_disconnect   called with the interface
         on_interrupt    called with the interface and the queue id when packets wait on a receive queue
@@ -239,6 +246,11 @@ class Socket:
         self._register(connection)
         return connection
 
+    def wake(self) -> None:
+        """Wake the threads that wait on this socket, in `poll` or in a queue's call: something has changed for them."""
+        if not self._closed:
+            os.eventfd_write(self._wake, 1)
+
     def remove(self, interface: Interface) -> None:
         """The interface is closed."""
         self._interfaces.pop((interface.config.role, interface.id), None)
@@ -285,7 +297,15 @@ class Socket:
 
     def closed_with(self, connection: Connection, end: Close) -> None:
         """A client left, or was refused, before it had an interface."""
-        _log.warning("%s: client refused: %s", self.address, end.text)
+        if end.cause is Cause.LOCAL:
+            return
+        self.stats["refused"] += 1
+        # A crowd of such clients must not fill the disk with it.
+        now = time.monotonic()
+        level = logging.WARNING if now - self._warned > 1.0 else logging.DEBUG
+        if level == logging.WARNING:
+            self._warned = now
+        _log.log(level, "%s: client refused: %s", self.address, end.text)
 
     def _lookup(self, init: Init) -> InterfaceInfo | Refusal:
         interface = self._interfaces.get((Role.MASTER, init.id))
@@ -295,7 +315,8 @@ class Socket:
             return ALREADY_CONNECTED
         config = interface.config
         return InterfaceInfo(config.name, config.mode, config.secret, max_s2m_rings=config.rx_queues,
-                             max_m2s_rings=config.tx_queues)
+                             max_m2s_rings=config.tx_queues, max_regions=config.max_regions,
+                             max_region_bytes=config.max_region_bytes)
 
     # -- events
 
@@ -371,19 +392,21 @@ class Socket:
     def _accept(self) -> None:
         assert self._listener is not None
         try:
-            sock, _ = self._listener.accept()
-        except OSError as error:
-            if not isinstance(error, BlockingIOError):
-                _log.error("%s: accept: %s", self.address, error)
-            return
-        sock.setblocking(False)
-        pending = sum(c.handshake.deadline is not None for c in self._connections.values())
-        self.stats["accepted"] += 1
-        if pending >= self._max_pending:
+            sock = self._gate.accept(self._listener)
+        except OSError:
             self.stats["turned_away"] += 1
-            sock.close()
             return
-        # Which limit holds for the memory is known only when the client has said which interface it wants.
+        if sock is None:
+            return
+        self.stats["accepted"] += 1
+        half_open = [c for c in self._connections.values() if c.handshake.deadline is not None]
+        if len(half_open) >= self._max_pending:
+            self.stats["turned_away"] += 1
+            dropped = whom_to_drop(half_open)
+            fd = dropped.fd
+            dropped.disconnect("too many clients in their handshake")
+            self._update(fd, dropped)
+        # Which limits hold for the memory is known only when the client has said which interface it wants.
         config = MasterConfig(self.app_name, max_region_bytes=LARGEST_REGION_LIMIT)
         shake = MasterHandshake(config, self._lookup, time.monotonic(), self._handshake_timeout)
         connection = Connection(sock, shake, self, str(self.address))
@@ -431,6 +454,7 @@ class Socket:
             if self._closed and not self._pollers and not self._epoll.closed:
                 self._epoll.close()
                 self._timer.close()
+                self._gate.close()
                 os.close(self._wake)
 
     def _abandon(self) -> None:

@@ -74,8 +74,8 @@ class MasterConfig:
 class InterfaceInfo:
     """The interface that a client asked for: its name, mode and secret, and its own limits on rings.
 
-    An empty `secret` admits everybody; it is not shown in ``repr()``. The limits count rings of one direction
-    (default: those of the `MasterConfig`).
+    An empty `secret` admits everybody; it is not shown in ``repr()``. The limits count rings of one direction,
+    regions, and the bytes of all regions together (default: those of the `MasterConfig`).
     """
 
     if_name: str = ""
@@ -83,6 +83,8 @@ class InterfaceInfo:
     secret: bytes = field(default=b"", repr=False)
     max_s2m_rings: int | None = None
     max_m2s_rings: int | None = None
+    max_regions: int | None = None
+    max_region_bytes: int | None = None
 
     def __post_init__(self) -> None:
         check_text("if_name", self.if_name, NAME_BYTES)
@@ -143,10 +145,11 @@ class MasterHandshake(Handshake):
             raise broken(NO_REGION_FD)
         if message.index != len(self._regions):
             raise broken(REGION_INDEX)
-        if message.index >= self.config.max_regions:
+        config, wanted = self.config, self._interface
+        if message.index >= _lower(config.max_regions, wanted.max_regions):
             raise broken(TOO_MANY_REGIONS)
         total = sum(region.size for region in self._regions) + message.size
-        if not message.size or total > self.config.max_region_bytes:
+        if not message.size or total > _lower(config.max_region_bytes, wanted.max_region_bytes):
             raise broken(REGION_SIZE)
         self._regions.append(RegionOffer(message.size, fd))
         return [Send(Ack())]
@@ -172,7 +175,7 @@ class MasterHandshake(Handshake):
 
     def _most_rings(self, s2m: bool) -> int:
         own = self._interface.max_s2m_rings if s2m else self._interface.max_m2s_rings
-        return self.config.max_rings if own is None else min(own, self.config.max_rings)
+        return _lower(self.config.max_rings, own)
 
     def _on_connect(self, message: Connect, fd: None) -> list[Action]:
         s2m, m2s = self._rings[True], self._rings[False]
@@ -186,6 +189,11 @@ class MasterHandshake(Handshake):
 
     def _on_accept(self, message: None, fd: None) -> list[Action]:
         return [Send(Connected(self._interface.if_name)), Up()]
+
+
+def _lower(limit: int, own: int | None) -> int:
+    """The limit for an interface that may have one of its own."""
+    return limit if own is None else min(limit, own)
 
 
 def _forbidden(interface: InterfaceInfo, init: Init) -> Refusal | None:

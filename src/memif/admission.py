@@ -1,0 +1,80 @@
+"""Accepting clients when there are more of them than one wants, or no descriptors left for them.
+
+Half-open clients, those in their handshake, are limited in number. When one more comes, room is made by dropping the
+oldest of the process that has most of them, as the kernel names it: so a crowd of one hostile process pushes out only
+itself, and a client that means it, which needs milliseconds, gets through.
+
+Without a free descriptor the kernel keeps a client waiting and the listener readable, which would keep every event loop
+awake for nothing. One descriptor is held back for this: it makes room to accept the client and to hang up on it.
+"""
+
+import errno
+import logging
+import os
+import socket
+from collections import Counter
+from collections.abc import Collection
+
+from memif.connection import Connection
+
+_log = logging.getLogger("memif.socket")
+_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+
+
+class Gate:
+    """The listener's accept, with a descriptor held back. Use from one thread at a time."""
+
+    def __init__(self) -> None:
+        self._spare = -1
+        self._told = False
+        self._hold_back()
+
+    def _hold_back(self) -> None:
+        try:
+            self._spare = os.eventfd(0, os.EFD_CLOEXEC)
+        except OSError:
+            self._spare = -1
+
+    def accept(self, listener: socket.socket) -> socket.socket | None:
+        """Return the next client, non-blocking; None when none waits. Raises `OSError` after hanging up on one for lack
+        of descriptors, or for a failure of another kind."""
+        try:
+            client, _ = listener.accept()
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno in _OUT_OF_DESCRIPTORS:
+                self._turn_away(listener)
+                self._tell(error)
+            raise
+        self._told = False
+        if self._spare < 0:
+            self._hold_back()
+        client.setblocking(False)
+        return client
+
+    def _turn_away(self, listener: socket.socket) -> None:
+        self.close()
+        try:
+            listener.accept()[0].close()
+        except OSError:
+            pass
+        self._hold_back()
+
+    def _tell(self, error: OSError) -> None:
+        """Once, not for each client of a crowd."""
+        if not self._told:
+            self._told = True
+            _log.error("clients are turned away: %s", error)
+
+    def close(self) -> None:
+        """Give the held-back descriptor up."""
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
+
+
+def whom_to_drop(half_open: Collection[Connection]) -> Connection:
+    """Return the client that makes room for another: the oldest one of the process that has most of them."""
+    crowd = Counter(client.credentials.pid for client in half_open)
+    return max(half_open, key=lambda client: (crowd[client.credentials.pid], -(client.handshake.deadline or 0.0)))
