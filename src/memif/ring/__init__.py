@@ -6,8 +6,11 @@ by the first call that needs it.
 """
 
 from memif.ring._burst import Burst
-from memif.ring._queue import RxQueue, TxQueue
 from memif.ring._region import Region
-from memif.ring._ring import RxRing, Stats, TxRing
+from memif.ring._ring import Ring, Stats
+from memif.ring._rx import RxRing
+from memif.ring._rxqueue import RxQueue
+from memif.ring._tx import TxRing
+from memif.ring._txqueue import TxQueue
 
-__all__ = ["Burst", "Region", "RxQueue", "RxRing", "Stats", "TxQueue", "TxRing"]
+__all__ = ["Burst", "Region", "Ring", "RxQueue", "RxRing", "Stats", "TxQueue", "TxRing"]

@@ -1,11 +1,11 @@
 # cython: language_level=3
 """Region: shared memory, mapped, and owned by whoever looks at it.
 
-Every view of packet memory (memoryview, numpy array) is exported by a Region through the buffer protocol, so the mapping
-stays in place until the last view is gone, whatever happens to the connection.
+Every view of packet memory (memoryview, numpy array) is exported by a Region through the buffer protocol, so the
+mapping stays in place until the last view is gone, whatever happens to the connection.
 
-After ``fork`` the child must not touch rings that its parent drives. A handler that runs in the child replaces each mapping
-made here by private zero pages: a view kept by the child stays readable and can corrupt nothing.
+After ``fork`` the child must not touch rings that its parent drives. A handler that runs in the child replaces each
+mapping made here by private zero pages: a view kept by the child stays readable and can corrupt nothing.
 """
 from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
                              PyObject_GetBuffer)
@@ -108,9 +108,12 @@ cdef class Region:
         return self
 
     def __dealloc__(self):
+        cdef void *base
+        cdef uint64_t size
         if self.mapping != NULL:
-            munmap(self.mapping.base, self.mapping.size)
-            forget(self.mapping)
+            base, size = self.mapping.base, self.mapping.size
+            forget(self.mapping)                    # first: once unmapped, the addresses can be somebody else's
+            munmap(base, size)
         if self.held:
             PyBuffer_Release(&self.buffer)
 

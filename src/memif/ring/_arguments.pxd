@@ -1,0 +1,18 @@
+from libc.stdint cimport int64_t, uint32_t
+
+cdef extern from "stdint.h":
+    const int64_t INT64_MAX
+
+cdef class Numpy:
+    cdef object array           # numpy.ndarray
+    cdef object empty
+    cdef object frombuffer
+    cdef object uint8
+    cdef object uint16
+    cdef object uint32
+
+cdef Numpy load_numpy()
+cdef Py_ssize_t number(str name, value, Py_ssize_t low, Py_ssize_t high) except -1
+cdef int64_t span_of(timeout) except -1
+cdef object as_uint32(lengths, uint32_t count)
+cdef int check_matrix(str name, Py_buffer *view, Py_ssize_t rows, Py_ssize_t least) except -1

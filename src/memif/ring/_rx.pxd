@@ -1,0 +1,32 @@
+cimport cython
+from libc.stdint cimport uint16_t, uint32_t
+
+from memif.ring._columns cimport Columns
+from memif.ring._ring cimport Ring
+
+# One run of slots handed out by RxRing.take, in the order of the ring.
+cdef struct Run:
+    uint32_t slots
+    int done
+
+# What RxRing.scan found: one packet, or the beginning of one.
+cdef struct Scan:
+    uint32_t used           # its descriptors; 0 when the end is not visible yet
+    uint32_t bad            # how many of them point at nothing that can be read
+    uint32_t bytes
+
+@cython.final
+cdef class RxRing(Ring):
+    cdef uint16_t stalled                # descriptors of a packet whose end has not come yet
+    cdef Run *runs
+    cdef uint32_t run_head               # next run to hand out
+    cdef uint32_t run_tail               # oldest run not given back
+    cdef bint started                    # slave: all buffers were handed to the master once
+    cdef readonly uint32_t headroom
+    cdef bint ready(self) noexcept nogil
+    cdef uint32_t take(self, Columns *c, uint32_t limit) noexcept nogil
+    cdef Scan scan(self, Columns *c, uint16_t start, uint16_t end) noexcept nogil
+    cdef uint32_t chain(self, Columns *c, uint16_t start, uint16_t end) noexcept nogil
+    cdef uint32_t open_run(self, uint32_t slots) noexcept nogil
+    cdef void settle(self) noexcept nogil
+    cdef void give_back(self, uint32_t count, uint32_t headroom) noexcept nogil

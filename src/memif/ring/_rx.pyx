@@ -1,0 +1,218 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""RxRing: packets from the peer, taken in bursts and given back in any order."""
+cimport cython
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+
+from memif.ring._atomics cimport (memif_flag_get, memif_load64, memif_prefetch_read, memif_store16, memif_store64,
+                                  memif_store_release)
+from memif.ring._columns cimport MAX_PACKET, Columns, make_chained
+from memif.ring._ring cimport NEXT, Slot, Span, peer_moved
+
+
+@cython.final
+cdef class RxRing(Ring):
+    """Packets from the peer: S2M on a master, M2S on a slave.
+
+    cursor is the next slot to read, settled the oldest slot not yet given back. What a peer may have made visible
+    never reaches beyond settled + size, in both roles: that is the bound for its index.
+
+    headroom: bytes that a slave leaves free in front of each packet, for `Burst.prepend`; all else as in `Ring`.
+    """
+
+    def __init__(self, *args, uint32_t headroom=0, **kwargs):
+        if not self.complete:
+            self.headroom = headroom
+        super().__init__(*args, **kwargs)
+
+    def __dealloc__(self):
+        free(self.runs)
+
+    cdef prepare(self):
+        if self.slave:
+            if self.headroom >= self.slots[0].room:
+                raise ValueError(f"headroom: got {self.headroom}, allowed: less than the buffer size "
+                                 f"{self.slots[0].room}")
+            self.settled = <uint16_t>(0 - self.size)    # no buffer is with the master yet: all slots are to be given
+        self.runs = <Run *>calloc(self.size, sizeof(Run))
+        if self.runs == NULL:
+            raise MemoryError()
+
+    def start(self) -> None:
+        """Slave, after CONNECTED: hand all buffers to the master. On a master this does nothing, nor a second time."""
+        self.check_complete()
+        if self.slave and not self.started:
+            self.started = True
+            self.give_back(self.size, self.headroom)
+
+    cdef bint ready(self) noexcept nogil:
+        """True when take would find something, be it trouble. Does not change the ring's state otherwise."""
+        if not peer_moved(self, self.size):
+            return True
+        cdef uint32_t waiting = <uint16_t>(self.seen - self.cursor)
+        return waiting != self.stalled and waiting != 0
+
+    cdef uint32_t take(self, Columns *c, uint32_t limit) noexcept nogil:
+        """Append packets to the columns until they hold `limit`. -> slots passed, bad ones included."""
+        cdef uint16_t start = self.cursor, i = start, end
+        if (<uint16_t>(self.seen - i) < limit or self.stalled) and not peer_moved(self, self.size):
+            return 0
+        end = self.seen
+        self.stalled = 0
+        if i == end:
+            return 0
+        cdef uint16_t wrap = self.wrap, region
+        cdef const uint64_t *desc = self.desc
+        cdef const Span *spans = self.spans
+        cdef const Slot *slots = self.slots
+        cdef uint32_t span_count = self.span_count, length, offset, n = c.packets, d = c.descriptors
+        cdef uint32_t used, capacity = c.capacity, before = n
+        cdef uint64_t word, total = 0
+        cdef bint slave = self.slave, good
+        while i != end and n < limit and d < capacity:
+            word = memif_load64(desc + 2 * (i & wrap))
+            length = <uint32_t>(word >> 32)
+            if slave:
+                region = slots[i & wrap].region
+                offset = slots[i & wrap].start + slots[i & wrap].headroom
+                good = length - 1 < slots[i & wrap].room - slots[i & wrap].headroom
+            else:
+                region = <uint16_t>(word >> 16)
+                offset = <uint32_t>memif_load64(desc + 2 * (i & wrap) + 1)
+                good = (region < span_count and length - 1 < MAX_PACKET
+                        and <uint64_t>offset + length <= spans[region].size)
+            if not good or word & NEXT:
+                c.packets = n
+                c.descriptors = d
+                used = self.chain(c, i, end)
+                if used == 0:
+                    break
+                total += c.length[n] if c.packets > n else 0
+                n = c.packets
+                d = c.descriptors
+                i += <uint16_t>used
+                continue
+            memif_prefetch_read(spans[region].base + offset)
+            c.length[n] = length
+            c.piece[d] = length
+            c.room[d] = length
+            c.offset[d] = offset
+            c.region[d] = region
+            c.flags[d] = 0
+            c.slot[d] = i & wrap
+            n += 1
+            d += 1
+            if c.chained:
+                c.first[n] = d
+            total += length
+            i += 1
+        c.packets = n
+        c.descriptors = d
+        self.cursor = i
+        self.stats.n.packets += n - before
+        self.stats.n.bytes += total
+        self.stats.n.bursts += n != before
+        return <uint16_t>(i - start)
+
+    cdef Scan scan(self, Columns *c, uint16_t start, uint16_t end) noexcept nogil:
+        """Read the descriptors of one packet, each once, into the columns as far as they reach, not counted there yet."""
+        cdef uint16_t i = start, region
+        cdef uint32_t length, offset, room, at
+        cdef uint64_t word = NEXT
+        cdef const Slot *slot
+        cdef Scan s
+        s.used = s.bad = s.bytes = 0
+        while word & NEXT:
+            if i == end:
+                if s.used < self.size:
+                    self.stalled = <uint16_t>s.used
+                    s.used = 0
+                s.bad += 1                          # a whole ring of pieces and no end: it will never come
+                break
+            word = memif_load64(self.desc + 2 * (i & self.wrap))
+            length = <uint32_t>(word >> 32)
+            if self.slave:
+                slot = self.slots + (i & self.wrap)
+                region = slot.region
+                offset = slot.start + slot.headroom
+                room = slot.room - slot.headroom
+            else:
+                region = <uint16_t>(word >> 16)
+                offset = <uint32_t>memif_load64(self.desc + 2 * (i & self.wrap) + 1)
+                room = MAX_PACKET
+                if region >= self.span_count or <uint64_t>offset + length > self.spans[region].size:
+                    room = 0
+            at = c.descriptors + s.used
+            if length - 1 >= room:
+                s.bad += 1
+            elif at < c.capacity:
+                c.piece[at] = c.room[at] = length
+                c.offset[at] = offset
+                c.region[at] = region
+                c.flags[at] = <uint16_t>word & NEXT
+                c.slot[at] = i & self.wrap
+            s.bytes += length if length <= MAX_PACKET else 0
+            s.used += 1
+            i += 1
+        return s
+
+    cdef uint32_t chain(self, Columns *c, uint16_t start, uint16_t end) noexcept nogil:
+        """One packet of several descriptors, or one with a bad descriptor, which is dropped whole.
+
+        -> descriptors used up; 0 when its end is not visible yet (`stalled` is set) or the columns are full.
+        """
+        cdef Scan s = self.scan(c, start, end)
+        cdef bint good = not s.bad and s.bytes <= MAX_PACKET
+        cdef uint32_t i
+        if s.used == 0 or good and c.descriptors + s.used > c.capacity:
+            return 0
+        if not self.slave and s.used > 1:           # a producer that only ORs the flag would merge later packets
+            for i in range(s.used):
+                memif_store16(<uint16_t *>(self.desc + 2 * ((start + i) & self.wrap)), 0)
+        if good:
+            make_chained(c)
+            c.length[c.packets] = s.bytes
+            c.packets += 1
+            c.descriptors += s.used
+            c.first[c.packets] = c.descriptors
+        elif s.bad:
+            self.stats.n.bad_descriptors += s.bad
+            self.stats.n.dropped_bad += 1
+        else:
+            self.stats.n.dropped_oversize += 1
+        return s.used
+
+    cdef uint32_t open_run(self, uint32_t slots) noexcept nogil:
+        """Note that the next `slots` slots are lent out together. -> the run's number, for its `done` mark."""
+        cdef uint32_t number = self.run_head
+        self.runs[number & self.wrap].slots = slots
+        self.runs[number & self.wrap].done = 0
+        self.run_head = number + 1
+        return number
+
+    cdef void settle(self) noexcept nogil:
+        """Give back all runs that are done, in the order of the ring; one still lent holds up those behind it."""
+        cdef uint32_t count = 0
+        while self.run_tail != self.run_head and memif_flag_get(&self.runs[self.run_tail & self.wrap].done):
+            count += self.runs[self.run_tail & self.wrap].slots
+            self.run_tail += 1
+        if count:
+            self.give_back(count, self.headroom)
+
+    cdef void give_back(self, uint32_t count, uint32_t headroom) noexcept nogil:
+        """Return the oldest `count` slots: the master stores tail; the slave re-arms the slots and stores head."""
+        cdef uint16_t at = self.settled
+        cdef uint32_t i
+        cdef Slot *slot
+        self.settled = <uint16_t>(at + count)
+        if self.slave:
+            for i in range(count):
+                slot = self.slots + (at & self.wrap)
+                slot.headroom = <uint16_t>headroom
+                memif_store64(self.desc + 2 * (at & self.wrap), (<uint64_t>slot.region << 16)
+                              | (<uint64_t>(slot.room - headroom) << 32))
+                memif_store64(self.desc + 2 * (at & self.wrap) + 1, slot.start + headroom)
+                at += 1
+            memif_store_release(self.own, <uint16_t>(at + self.size))
+        else:
+            memif_store_release(self.own, self.settled)

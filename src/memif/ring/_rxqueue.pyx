@@ -1,0 +1,289 @@
+# cython: language_level=3, cdivision=True, wraparound=False
+"""RxQueue: receiving, and waiting for something to receive.
+
+A consumer that goes to sleep clears MASK_INT, passes a full fence, looks at the ring once more and only then polls the
+event fd. Peers that lack a fence between publishing and reading MASK_INT can lose a wake-up; no sleep is longer than
+100 ms for that reason. The control channel is watched in the same poll, so a blocking call also keeps the link alive.
+"""
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int64_t, uint32_t
+
+from memif.errors import MemifDisconnectedError, MemifValueError
+
+from memif.ring._arguments cimport number, span_of
+from memif.ring._atomics cimport memif_flag_get, memif_flag_set, memif_pause, memif_try_lock, memif_unlock
+from memif.ring._burst cimport EMPTY, lend, new_burst
+from memif.ring._columns cimport Columns
+from memif.ring._queue cimport SERVE_EVERY, SMALL, after_span, lock_ring, now
+from memif.ring._ring cimport OK, Ring
+from memif.ring._store cimport Store, put_store, take_store
+
+cdef extern from "poll.h" nogil:
+    cdef struct pollfd:
+        int fd
+        short events
+        short revents
+    int poll(pollfd *fds, unsigned long count, int timeout)
+    enum:
+        POLLIN
+
+cdef enum:
+    MODE_INTERRUPT = 0
+    MODE_POLLING = 1
+    MODE_ADAPTIVE = 2
+
+cdef enum:                          # all in ns
+    SPIN_SLICE = 100_000            # spinning between looks at signals and the control channel
+    ADAPTIVE_SPIN = 50_000          # spinning before an adaptive queue goes to sleep
+    LONGEST_SLEEP = 100_000_000
+
+MODES = ("interrupt", "polling", "adaptive")
+
+
+cdef int sleep_ms(int64_t left) noexcept nogil:
+    """Milliseconds for poll, rounded up, never above the longest sleep."""
+    return <int>((max(min(left, LONGEST_SLEEP), 0) + 999_999) // 1_000_000)
+
+
+cdef uint32_t take_locked(RxRing ring, Columns *c, uint32_t limit, bint empty_fd, uint32_t *run) noexcept nogil:
+    """Take a burst, note the run of slots, and drop the lock. -> slots passed."""
+    cdef uint32_t slots
+    ring.settle()
+    slots = ring.take(c, limit)
+    if empty_fd and c.packets < limit:
+        # Somebody sleeps on the event fd, and the ring is empty now: empty the fd too, then look again, because a
+        # packet may have come between the two.
+        ring.drain()
+        slots += ring.take(c, limit)
+    if slots:
+        run[0] = ring.open_run(slots)
+        if c.packets == 0:
+            memif_flag_set(&ring.runs[run[0] & ring.wrap].done, 1)
+            ring.settle()
+    memif_unlock(&ring.lock)
+    return slots
+
+
+cdef bint arm(RxRing ring) noexcept nogil:
+    """Ask for interrupts; True when a packet came before the request could be seen, so that sleeping would be wrong."""
+    cdef bint found
+    if not lock_ring(ring):
+        return True
+    ring.settle()
+    ring.set_mask(False)
+    found = ring.ready()
+    memif_unlock(&ring.lock)
+    return found
+
+
+cdef bint spin(RxRing ring, int64_t end) noexcept nogil:
+    """Look at the ring until something is there or the time is over."""
+    cdef int i
+    while True:
+        for i in range(64):
+            if ring.ready() or memif_flag_get(&ring.dead):
+                return True
+            memif_pause()
+        if ring.run_tail != ring.run_head and memif_try_lock(&ring.lock):
+            ring.settle()
+            memif_unlock(&ring.lock)
+        if now() >= end:
+            return False
+
+
+@cython.final
+cdef class RxQueue(Queue):
+    """Receives packets from the peer. One thread at a time; different queues may be served by different threads.
+
+    `mode` is "interrupt" (sleep until the peer signals; the default), "polling" (spin; the peer is told not to signal)
+    or "adaptive" (spin for 50 µs, then sleep). It can be changed at any time.
+    """
+
+    def __cinit__(self, *args):
+        self.direction = "rx"
+
+    @property
+    def mode(self) -> str:
+        """How to wait: "interrupt", "polling" or "adaptive"."""
+        return MODES[self._mode]
+
+    @mode.setter
+    def mode(self, value) -> None:
+        if value not in MODES:
+            raise MemifValueError.argument("mode", value, "one of " + ", ".join(MODES))
+        self._mode = MODES.index(value)
+        if self.any_ring is not None:
+            self.any_ring.set_mask(self._mode != MODE_INTERRUPT)
+
+    def attach(self, Ring ring not None) -> None:
+        """The link is up: from now on calls work on `ring`, a new RxRing. It counts here; its buffers go to the peer."""
+        cdef RxRing rx = <RxRing?>ring
+        super().attach(rx)
+        rx.set_mask(self._mode != MODE_INTERRUPT)
+        rx.start()
+
+    def fileno(self) -> int:
+        """The ring's event fd, for select, epoll or an event loop. Raises MemifDisconnectedError while the link is down.
+
+        Readable when there may be something to receive; `recv` makes it unreadable when it has emptied the ring. It
+        belongs to the connection: after a reconnect there is another one.
+        """
+        fd = self.usable().event_fd
+        self.exported = True
+        return fd
+
+    def recv(self, count=256, timeout=None) -> Burst:
+        """Receive up to `count` packets (1 to 16384). -> Burst, to be released (or used as a context manager).
+
+        Returns as soon as at least one packet is there; an empty burst when `timeout` seconds have passed without one (0
+        never blocks, None waits for ever). Raises MemifDisconnectedError when the link is or goes down, MemifStateError
+        when another thread is receiving on this queue, MemifValueError for a count or timeout outside their range.
+        """
+        cdef uint32_t limit = <uint32_t>number("count", count, 1, 16384)
+        cdef int64_t span = span_of(timeout)
+        cdef RxRing ring = <RxRing>self.usable()
+        cdef Burst burst
+        self.enter()
+        try:
+            burst = self.take(ring, limit)
+            if burst is None and span and ring.trouble == OK:
+                burst = self.wait_take(ring, limit, after_span(span))
+        finally:
+            self.leave()
+        if burst is not None:
+            return burst
+        if ring.trouble != OK:
+            self.broken(ring)
+        self.idle()
+        return EMPTY
+
+    def wait(self, timeout=None) -> bool:
+        """Wait until a packet is there, for `timeout` seconds at most (None: for ever). -> True when one is.
+
+        Errors as in `recv`.
+        """
+        cdef int64_t span = span_of(timeout)
+        cdef RxRing ring = <RxRing>self.usable()
+        self.enter()
+        try:
+            found = self.sleep_until(ring, after_span(span))
+        finally:
+            self.leave()
+        if ring.trouble != OK:
+            self.broken(ring)
+        return found
+
+    def __iter__(self):
+        """Bursts of up to 256 packets, each released when the next is asked for; ends when the link goes down."""
+        while self.any_ring is not None:
+            try:
+                burst = self.recv(256)
+            except MemifDisconnectedError:
+                return
+            with burst:
+                yield burst
+
+    cdef Burst take(self, RxRing ring, uint32_t limit):
+        """What is there now, or None."""
+        cdef uint32_t slots, run = 0, capacity = limit
+        cdef Store store
+        cdef Burst burst
+        cdef bint empty_fd = self._mode == MODE_INTERRUPT and self.exported
+        if self.spare is None:              # made before any slot is taken: it may fail
+            self.spare = new_burst()
+        while True:
+            store = take_store(self.pool, capacity)
+            if not lock_ring(ring):
+                self.in_use()
+            if limit <= SMALL:
+                slots = take_locked(ring, &store.c, limit, empty_fd, &run)
+            else:
+                with nogil:
+                    slots = take_locked(ring, &store.c, limit, empty_fd, &run)
+            if store.c.packets:
+                burst = self.spare
+                self.spare = None
+                lend(burst, ring, store, run, self.pool)
+                return burst
+            put_store(self.pool, store)
+            if slots or ring.trouble or capacity >= ring.size or ring.stalled or ring.seen == ring.cursor:
+                return None                 # nothing, or nothing but rubbish, of which a hostile peer has no end
+            self.pool.clear()
+            capacity = ring.size            # a chain longer than the columns
+
+    cdef Burst wait_take(self, RxRing ring, uint32_t limit, int64_t deadline):
+        """What comes until the deadline, or None."""
+        cdef Burst burst
+        while self.sleep_until(ring, deadline):
+            burst = self.take(ring, limit)
+            if burst is not None or ring.trouble != OK:
+                return burst
+            # A peer that keeps us awake with rubbish must keep us neither from the clock nor from signals and control.
+            PyErr_CheckSignals()
+            if now() - self.served > SERVE_EVERY:
+                self.look_around(ring)
+            if now() >= deadline:
+                return None
+        return None
+
+    cdef bint sleep_until(self, RxRing ring, int64_t deadline) except -1:
+        """True when a packet (or trouble) is there, False when the deadline has passed."""
+        cdef int64_t t = now(), spin_end
+        cdef bint found
+        while True:
+            if self._mode != MODE_INTERRUPT:
+                spin_end = t + min(deadline - t, SPIN_SLICE if self._mode == MODE_POLLING else ADAPTIVE_SPIN)
+                with nogil:
+                    found = spin(ring, spin_end)
+                if found and not memif_flag_get(&ring.dead):
+                    return True
+                t = now()
+            if self._mode == MODE_POLLING:
+                PyErr_CheckSignals()
+                if t - self.served > SERVE_EVERY:
+                    self.look_around(ring)
+            elif self.sleep(ring, deadline - t):
+                return True
+            if memif_flag_get(&ring.dead):
+                raise self.owner.down()
+            if ring.ready():
+                return True
+            t = now()
+            if t >= deadline:
+                return False
+
+    cdef bint sleep(self, RxRing ring, int64_t left) except -1:
+        """Sleep until the peer or the control channel wants something, or some time has passed. -> True when a packet
+        came before."""
+        cdef pollfd fds[2]
+        cdef bint found
+        found = arm(ring)
+        if not found:
+            fds[0].fd = ring.event_fd
+            fds[1].fd = self.control_fd
+            fds[0].events = fds[1].events = POLLIN
+            fds[0].revents = fds[1].revents = 0
+            with nogil:
+                poll(fds, 2, sleep_ms(left))
+                if fds[0].revents:
+                    ring.drain()
+        if self._mode != MODE_INTERRUPT:
+            ring.set_mask(True)
+        if not found:
+            PyErr_CheckSignals()
+            if fds[1].revents or not fds[0].revents:
+                self.look_around(ring)
+        return found
+
+    cdef int look_around(self, RxRing ring) except -1:
+        """Serve the control channel in the middle of a call. The functions of the user that this may call can use the
+        queue themselves."""
+        self.leave()
+        try:
+            self.serve()
+        finally:
+            self.enter()            # raises when another thread has taken the queue meanwhile; it keeps it
+        if memif_flag_get(&ring.dead):
+            raise self.owner.down()
+        return 0

@@ -1,0 +1,87 @@
+# cython: language_level=3
+"""Store: the memory behind a burst's columns.
+
+It goes back to its queue's pool when the burst is released and no numpy array looks at it any more; otherwise it
+stays with those arrays, which so keep their contents.
+"""
+from cpython.buffer cimport PyBuffer_FillInfo
+from libc.stdint cimport uint16_t, uint32_t
+from libc.stdlib cimport calloc, free
+
+from memif.ring._arguments cimport Numpy, load_numpy
+from memif.ring._columns cimport unchain
+
+cdef enum:
+    SMALLEST = 64
+
+
+cdef class Store:
+    """The arrays behind one burst, in one block. Exports them as bytes and counts who looks."""
+
+    def __cinit__(self, uint32_t capacity):
+        cdef Py_ssize_t words = 5 * <Py_ssize_t>capacity + 1, halves = 3 * <Py_ssize_t>capacity
+        self.block_size = 4 * words + 2 * halves
+        self.block = <char *>calloc(self.block_size, 1)
+        if self.block == NULL:
+            raise MemoryError()
+        cdef uint32_t *word = <uint32_t *>self.block
+        cdef uint16_t *half = <uint16_t *>(word + words)
+        self.c.capacity = capacity
+        self.c.length = word
+        self.c.pieces = word + capacity
+        self.c.offset = word + 2 * capacity
+        self.c.room = word + 3 * capacity
+        self.c.first = word + 4 * capacity          # one more than the others
+        self.c.region = half
+        self.c.flags = half + capacity
+        self.c.slot = half + 2 * capacity
+        unchain(&self.c)
+
+    def __dealloc__(self):
+        free(self.block)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.block, self.block_size, False, flags)
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self.exports -= 1
+
+    cdef object words(self, uint32_t *data, uint32_t count, bint writable):
+        """A numpy array over `count` uint32 (at least one) from `data` on. frombuffer keeps the export open for as
+        long as any array derived from it lives; the ndarray constructor would not."""
+        cdef Numpy numpy = load_numpy()
+        return numpy.frombuffer(self if writable else fixed(self), numpy.uint32, count, <char *>data - self.block)
+
+    cdef object halves(self, uint16_t *data, uint32_t count):
+        """The same for uint16, read-only."""
+        cdef Numpy numpy = load_numpy()
+        return numpy.frombuffer(fixed(self), numpy.uint16, count, <char *>data - self.block)
+
+
+cdef class Fixed:
+    """A store's memory, read-only: numpy asks the exporter again when somebody sets an array writable."""
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.store.block, self.store.block_size, True, flags)
+        self.store.exports += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self.store.exports -= 1
+
+
+cdef Fixed fixed(Store store):
+    cdef Fixed self = Fixed.__new__(Fixed)
+    self.store = store
+    return self
+
+
+cdef Store take_store(list pool, uint32_t capacity):
+    """An empty store for at least `capacity` descriptors, used again where possible."""
+    cdef Store store
+    if pool:
+        store = pool.pop()
+        if store.c.capacity >= capacity:
+            unchain(&store.c)
+            return store
+    return Store(max(capacity, SMALLEST))

@@ -1,0 +1,39 @@
+cimport cython
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from memif.ring._columns cimport Columns
+from memif.ring._ring cimport Ring
+from memif.ring._rx cimport RxRing
+
+cdef enum Verdict:          # what became of a packet that was to be sent
+    GONE = -2               # its buffers were given away before
+    NEVER = -1              # it can never fit into this ring
+    FULL = 0                # there is no room now
+    SENT = 1
+    NARROW = 2              # the columns are too small for it
+
+cdef enum Loan:             # TxRing.lent
+    FREE = 0
+    LENT = 1                # an allocated burst is open and owns the ring
+    RETURNED = 2            # it was cancelled: the next call takes back what it had reserved
+
+@cython.final
+cdef class TxRing(Ring):
+    cdef int lent
+    cdef int verdict                     # why put_rows stopped
+    cdef uint32_t *rooms                 # master: the capacities that stood in the slots between settled and cursor
+    cdef uint32_t free_slots(self, uint32_t wanted) noexcept nogil
+    cdef void spoil(self, uint16_t end) noexcept nogil
+    cdef void rollback(self, uint16_t to) noexcept nogil
+    cdef uint32_t put_rows(self, const uint8_t *rows, Py_ssize_t stride, const uint32_t *lengths, uint32_t width,
+                           uint32_t count) noexcept nogil
+    cdef int put(self, const uint8_t *data, uint32_t length) noexcept nogil
+    cdef int put_pieces(self, uint8_t **data, const uint32_t *lengths, uint32_t count,
+                        uint32_t total) noexcept nogil
+    cdef int measure(self, uint32_t total, uint32_t *need) noexcept nogil
+    cdef int swap(self, RxRing source, Columns *c, uint32_t first, uint32_t count) noexcept nogil
+    cdef int reserve(self, Columns *c, uint32_t size) noexcept nogil
+    cdef void commit(self, Columns *c, uint32_t first_packet, uint32_t packets) noexcept nogil
+    cdef void count_sent(self, uint32_t packets, uint64_t total) noexcept nogil
+    cdef bint show(self) noexcept nogil
+    cdef void publish(self) noexcept nogil

@@ -1,0 +1,27 @@
+cimport cython
+from libc.stdint cimport uint8_t, uint32_t
+
+from memif.ring._burst cimport Burst
+from memif.ring._columns cimport Columns
+from memif.ring._queue cimport Queue
+from memif.ring._rx cimport RxRing
+from memif.ring._tx cimport TxRing
+
+# What forward() has to send: packets first to last - 1 of a received burst, those that `choice` allows.
+cdef struct Order:
+    Columns *c
+    const uint8_t *choice       # NULL: all
+    uint32_t first
+    uint32_t last
+    uint32_t sent
+
+@cython.final
+cdef class TxQueue(Queue):
+    cdef TxRing start(self)
+    cdef void finish(self, TxRing ring) noexcept
+    cdef int after(self, TxRing ring, Py_ssize_t wanted, Py_ssize_t sent) except -1
+    cdef int put(self, TxRing ring, packet, Py_ssize_t *length) except? -1
+    cdef str fits(self, TxRing ring)
+    cdef uint32_t pass_on(self, Burst burst, Order *order, bint copy) except? 0xFFFFFFFF
+    cdef uint32_t send_matrix(self, Py_buffer *rows, const uint32_t *each) except? 0xFFFFFFFF
+    cdef Burst reserve(self, TxRing ring, uint32_t wanted, uint32_t size, int *verdict)
