@@ -107,7 +107,8 @@ class Settings:
         """Commands to type before the first ``start``."""
         commands = [f"set fwd {self.forward}"]
         if "retry" in self.forward:
-            commands.append("set burst tx delay 20 retry 1000")
+            # Two seconds of patience: on a busy machine the other end may not run for a while.
+            commands.append("set burst tx delay 20 retry 100000")
         if self.txpkts is not None:
             sizes = [self.txpkts] if isinstance(self.txpkts, int) else self.txpkts
             commands.append("set txpkts " + ",".join(map(str, sizes)))
