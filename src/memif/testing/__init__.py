@@ -1,0 +1,30 @@
+"""Tools for tests of programs that use memif, and of memif implementations.
+
+`pair` gives two connected interfaces in one process, `leak_check` tells what a test left behind, `HostilePeer` departs
+from the protocol on command, in either role, and `CASES` is the table of all departures that this package itself is
+tested with. The standard library is enough for all of it.
+"""
+
+from memif.testing.cases import CASES, Case, Outcome
+from memif.testing.hostile import HUNG_UP, SILENT, HostilePeer, Step
+from memif.testing.leaks import Resources, leak_check, leaked
+from memif.testing.link import pair, pump, unused_name
+from memif.testing.ring import Descriptor, RawRing
+
+__all__ = [
+    "CASES",
+    "HUNG_UP",
+    "SILENT",
+    "Case",
+    "Descriptor",
+    "HostilePeer",
+    "Outcome",
+    "RawRing",
+    "Resources",
+    "Step",
+    "leak_check",
+    "leaked",
+    "pair",
+    "pump",
+    "unused_name",
+]

@@ -1,0 +1,351 @@
+"""HostilePeer: a memif peer that does what it is told, right or wrong.
+
+It speaks the control protocol in either role by blocking calls, checks nothing, and gives bare access to the rings. An
+honest handshake is a script of steps, which a test alters before it is played:
+
+    with HostilePeer(path) as peer:                 # a slave: connects, owns the memory
+        script = peer.script()
+        script["region"].message = AddRegion(0, 1 << 63)
+        assert peer.play(script) == "memory region size out of range"
+
+Works against any memif, in this process or another. In this process, `idle` is called while it waits, so that the other
+end can do its part without a thread.
+"""
+
+import contextlib
+import ctypes
+import mmap
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Self
+
+from memif.address import parse_address
+from memif.protocol.wire import (
+    MESSAGE_SIZE,
+    Ack,
+    AddRegion,
+    AddRing,
+    Connect,
+    Connected,
+    Disconnect,
+    Hello,
+    Init,
+    Message,
+    decode,
+    encode,
+)
+from memif.testing.ring import Descriptor, RawRing
+
+#: What `play` and `farewell` return when the other end hung up without a word, and when it said nothing at all.
+HUNG_UP: Final = "(hung up)"
+SILENT: Final = "(silent)"
+
+
+@dataclass(slots=True)
+class Step:
+    """One message of a script: a message, or any bytes, with the descriptors to go along. `answer`: wait for one."""
+
+    message: Message | bytes
+    fds: list[int] = field(default_factory=list)
+    answer: bool = True
+
+    @property
+    def data(self) -> bytes:
+        """The bytes of the datagram."""
+        return self.message if isinstance(self.message, bytes) else encode(self.message)
+
+
+class HostilePeer:
+    """One control connection and its memory, in the hands of a test. Context manager. One thread at a time.
+
+    path        control socket of the other end, as for `memif.Socket`
+    role        "slave" (default) connects and owns the memory; "master" listens, until `accept`
+    id, secret  which interface to ask for
+    log2_ring_size, buffer_size   of the memory that a slave makes: one ring each way in one region
+    timeout     seconds to wait for the other end
+    idle        called again and again while waiting
+    """
+
+    def __init__(
+        self, path: str, role: str = "slave", *, id: int = 0, secret: bytes = b"", log2_ring_size: int = 4,
+        buffer_size: int = 2048, timeout: float = 2.0, idle: Callable[[], object] | None = None,
+    ) -> None:
+        self.path, self.role, self.id, self.secret = path, role, id, secret
+        self.log2_ring_size, self.buffer_size, self.timeout = log2_ring_size, buffer_size, timeout
+        self._idle = idle
+        self._sockets: list[socket.socket] = []
+        self._fds: list[int] = []
+        #: The control socket; None before the connection.
+        self.sock: socket.socket | None = None
+        #: Mapped regions, by index; their descriptors.
+        self.memory: list[mmap.mmap] = []
+        self.memory_fds: list[int] = []
+        #: Rings by direction ("s2m", "m2s") and index; their event fds.
+        self.rings: dict[tuple[str, int], RawRing] = {}
+        self.event_fds: dict[tuple[str, int], int] = {}
+        self._listener = self._listen() if role == "master" else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Vanish without a word, and release everything. A second call does nothing."""
+        for ring in self.rings.values():
+            ring.release()
+        for memory in self.memory:
+            memory.close()
+        for fd in {*self._fds, *self.memory_fds, *self.event_fds.values()}:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+        for sock in self._sockets:
+            sock.close()
+        self.rings, self.event_fds = {}, {}
+        self.memory, self.memory_fds, self._fds, self._sockets = [], [], [], []
+        self.sock = None
+
+    def keep(self, fd: int) -> int:
+        """Have `fd` closed at the end; returns it."""
+        self._fds.append(fd)
+        return fd
+
+    # -- the control channel
+
+    def _new_socket(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock.setblocking(False)
+        self._sockets.append(sock)
+        return sock
+
+    def _listen(self) -> socket.socket:
+        sock = self._new_socket()
+        sock.bind(parse_address(self.path).sockaddr)
+        sock.listen(8)
+        return sock
+
+    def connect(self) -> socket.socket:
+        """Slave: one more connection, which becomes `sock`; earlier ones stay open until `close`."""
+        sock = self._new_socket()
+        sock.connect(parse_address(self.path).sockaddr)
+        self.sock = sock
+        return sock
+
+    def accept(self) -> socket.socket:
+        """Master: take the next client, which becomes `sock`. TimeoutError when none comes."""
+        assert self._listener is not None
+        if not self._wait(self._listener):
+            raise TimeoutError("no client came")
+        self.sock, _ = self._listener.accept()
+        self.sock.setblocking(False)
+        self._sockets.append(self.sock)
+        return self.sock
+
+    def _wait(self, sock: socket.socket) -> bool:
+        deadline = time.monotonic() + self.timeout
+        while time.monotonic() < deadline:
+            if self._idle is not None:
+                self._idle()
+            if select.select([sock], [], [], 0.002 if self._idle else 0.1)[0]:
+                return True
+        return False
+
+    def send(self, message: Message | bytes, *fds: int) -> bool:
+        """Send one datagram, with descriptors. False when the other end is gone."""
+        data = message if isinstance(message, bytes) else encode(message)
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
+        assert self.sock is not None
+        try:
+            self.sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+    def recv(self) -> Message | None:
+        """The next message; None at its end. TimeoutError when nothing comes. Descriptors go to `memory_fds`."""
+        assert self.sock is not None
+        if not self._wait(self.sock):
+            raise TimeoutError("the other end says nothing")
+        try:
+            data, fds, _, _ = socket.recv_fds(self.sock, MESSAGE_SIZE, 8)
+        except ConnectionResetError:
+            return self.recv()  # reported once, ahead of what was said last
+        self._fds += fds
+        self.received = fds
+        return decode(data) if data else None
+
+    def farewell(self) -> str:
+        """Read on until the other end leaves. -> its reason, `HUNG_UP`, or `SILENT` when it stays."""
+        while True:
+            try:
+                message = self.recv()
+            except TimeoutError:
+                return SILENT
+            if message is None:
+                return HUNG_UP
+            if isinstance(message, Disconnect):
+                return message.reason
+
+    # -- an honest handshake, to be altered
+
+    def script(self) -> dict[str, Step]:
+        """Slave: the steps "init", "region", "s2m", "m2s", "connect" of an honest handshake, with fresh memory."""
+        self.make_memory()
+        self.connect()
+        steps = {"init": Step(Init(self.id, secret=self.secret, name="hostile"))}
+        steps["region"] = Step(AddRegion(0, len(self.memory[0])), [self.memory_fds[0]])
+        for (direction, index), ring in self.rings.items():
+            message = AddRing(direction == "s2m", index, 0, ring.offset, self.log2_ring_size)
+            steps[direction] = Step(message, [self.event_fds[direction, index]])
+        steps["connect"] = Step(Connect("hostile0"))
+        return steps
+
+    def make_memory(self, size: int | None = None, flags: int = os.MFD_ALLOW_SEALING) -> None:
+        """Slave: one region with a ring each way and a buffer a slot, made by ``memfd_create`` with `flags`."""
+        slots = 1 << self.log2_ring_size
+        ring_bytes = 128 + 16 * slots
+        base = 2 * ring_bytes
+        fd = os.memfd_create("hostile", flags | os.MFD_CLOEXEC)
+        self.memory_fds.append(fd)
+        os.ftruncate(fd, size or -(-(base + 2 * slots * self.buffer_size) // mmap.PAGESIZE) * mmap.PAGESIZE)
+        self.memory.append(mmap.mmap(fd, 0))
+        for number, direction in enumerate(("s2m", "m2s")):
+            ring = RawRing(self.memory[0], number * ring_bytes, self.log2_ring_size)
+            ring.initialise()
+            for slot in range(slots):
+                place = base + (number * slots + slot) * self.buffer_size
+                ring[slot] = Descriptor(0, 0, self.buffer_size, place)
+            self.rings[direction, 0] = ring
+            self.event_fds[direction, 0] = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def play(self, script: dict[str, Step]) -> str | None:
+        """Slave: say the steps, each after the answer to the one before. -> None when the link is up, else the reason
+        for which the other end left, `HUNG_UP` or `SILENT`."""
+        if not isinstance(self.recv(), Hello):
+            return HUNG_UP
+        return self.say(script)
+
+    def say(self, script: dict[str, Step]) -> str | None:
+        """As `play`, without waiting for HELLO first."""
+        for step in script.values():
+            if not self.send(step.data, *step.fds):
+                return self.farewell()
+            if not step.answer:
+                continue
+            try:
+                answer = self.recv()
+            except TimeoutError:
+                return SILENT
+            if isinstance(answer, Disconnect):
+                return answer.reason
+            if answer is None:
+                return HUNG_UP
+        return None
+
+    def serve(self, hello: Hello | None = None, until: type[Message] | None = None) -> Message | None:
+        """Master: greet the client, answer all it says, map its memory, up to and with CONNECTED.
+
+        `until` stops at the first message of that type, without an answer to it. -> the last message received; None
+        when the client left.
+        """
+        self.accept()
+        self.send(hello or Hello("hostile"))
+        while True:
+            message = self.recv()
+            if message is None or isinstance(message, Disconnect) or (until and isinstance(message, until)):
+                return message
+            self._take(message)
+            self.send(Connected("hostile0") if isinstance(message, Connect) else Ack())
+            if isinstance(message, Connect):
+                return message
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, AddRegion):
+            self.memory_fds += self.received
+            self.memory.append(mmap.mmap(self.received[0], message.size))
+        if isinstance(message, AddRing):
+            key = ("s2m" if message.s2m else "m2s", message.index)
+            self.event_fds[key] = self.received[0]
+            self.rings[key] = RawRing(self.memory[message.region], message.offset, message.log2_ring_size)
+
+    def link(self) -> None:
+        """Come up honestly, in either role. ConnectionError with the reason when the other end will not."""
+        if self.role == "slave":
+            reason = self.play(self.script())
+        else:
+            reason = None if isinstance(self.serve(), Connect) else HUNG_UP
+        if reason is not None:
+            raise ConnectionError(reason)
+
+    # -- the rings
+
+    @property
+    def out(self) -> RawRing:
+        """The ring on which this end sends packets."""
+        return self.rings["s2m" if self.role == "slave" else "m2s", 0]
+
+    @property
+    def back(self) -> RawRing:
+        """The ring on which this end receives packets."""
+        return self.rings["m2s" if self.role == "slave" else "s2m", 0]
+
+    def show(self, ring: RawRing, count: int) -> None:
+        """Move our index of a ring on by `count`: on `out` that sends packets, on `back` it returns slots."""
+        if self.role == "slave":
+            ring.head += count
+        else:
+            ring.tail += count
+
+    def settle(self) -> None:
+        """Let the other end do what it has to, if it lives in this process."""
+        for _ in range(3):
+            if self._idle is not None:
+                self._idle()
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Wait until something is so; TimeoutError when it does not come."""
+        deadline = time.monotonic() + self.timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError("the other end did not do it")
+            self.settle()
+            time.sleep(0.001)
+
+    def signal(self, direction: str | None = None) -> None:
+        """Interrupt the other end, as after sending."""
+        key = direction or ("s2m" if self.role == "slave" else "m2s")
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_write(self.event_fds[key, 0], 1)
+
+    @contextlib.contextmanager
+    def scribble(self, ring: RawRing, *versions: Descriptor) -> Iterator[None]:
+        """Context: a thread rewrites all descriptors of `ring` with one version after the other, all the time."""
+        memory = self.memory[0]
+        start = ring.offset + ring.place(0)
+        anchor = (ctypes.c_char * (16 * ring.size)).from_buffer(memory, start)
+        target = ctypes.addressof(anchor)
+        blocks = [version.pack() * ring.size for version in versions]
+        stop = threading.Event()
+
+        def run() -> None:
+            while not stop.is_set():
+                for block in blocks:
+                    ctypes.memmove(target, block, len(block))
+
+        thread = threading.Thread(target=run, name="scribble", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            del anchor

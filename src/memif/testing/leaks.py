@@ -1,0 +1,68 @@
+"""A check that nothing was left behind: descriptors, shared memory, threads."""
+
+import contextlib
+import gc
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class Resources(NamedTuple):
+    """What a process can leak, each kind as a set of lines that name the thing."""
+
+    descriptors: frozenset[str]
+    mappings: frozenset[str]
+    threads: frozenset[str]
+
+    @classmethod
+    def now(cls) -> "Resources":
+        """Take stock of this process."""
+        threads = frozenset(f"{thread.name} ({thread.ident})" for thread in threading.enumerate())
+        return cls(frozenset(_descriptors()), frozenset(_mappings()), threads)
+
+    def beyond(self, before: "Resources") -> list[str]:
+        """Name what is here and was not there `before`."""
+        kinds = ("descriptor", "mapping", "thread")
+        pairs = zip(kinds, self, before, strict=True)
+        return [f"{kind} {line}" for kind, here, there in pairs for line in sorted(here - there)]
+
+
+def _descriptors() -> Iterator[str]:
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the directory's own descriptor is gone by now
+            yield f"{name} -> {os.readlink(f'/proc/self/fd/{name}')}"
+
+
+def _mappings() -> Iterator[str]:
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            if "/memfd:" in line or "anon_hugepage" in line:
+                yield line.strip()
+
+
+@contextlib.contextmanager
+def leak_check(grace: float = 1.0) -> Iterator[None]:
+    """Context: AssertionError at its end when more descriptors, shared memory or threads are there than at its start.
+
+    `grace` is how many seconds to wait for what is just going away. An exception inside passes through unchecked: its
+    traceback keeps things alive. For one thread at a time: it looks at the whole process.
+    """
+    gc.collect()
+    before = Resources.now()
+    yield
+    left = leaked(before, grace)
+    if left:
+        raise AssertionError("leaked:\n  " + "\n  ".join(left))
+
+
+def leaked(before: Resources, grace: float = 1.0) -> list[str]:
+    """What is here now and was not `before`, after at most `grace` seconds of waiting for it to go."""
+    deadline = time.monotonic() + grace
+    while True:
+        gc.collect()
+        left = Resources.now().beyond(before)
+        if not left or time.monotonic() >= deadline:
+            return left
+        time.sleep(0.02)

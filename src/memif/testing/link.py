@@ -1,0 +1,53 @@
+"""Two connected interfaces in one process."""
+
+import contextlib
+import itertools
+import os
+import select
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from memif.errors import MemifTimeoutError
+from memif.interface import Interface
+from memif.socket import Socket
+
+_names = itertools.count()
+
+
+def unused_name() -> str:
+    """The name of an abstract socket that nobody has: no file, nothing to clean up."""
+    return f"@memif-testing-{os.getpid()}-{next(_names)}"
+
+
+@contextlib.contextmanager
+def pair(
+    path: str | None = None, *, master: dict[str, Any] | None = None, slave: dict[str, Any] | None = None,
+    timeout: float = 5.0, **both: Any,
+) -> Iterator[tuple[Interface, Interface]]:
+    """Context: a master and a slave in this process, linked: ``with pair() as (master, slave): ...``.
+
+    What one end sends on ``tx[0]`` the other receives on ``rx[0]``. `master` and `slave` are options of one end, all
+    other options those of both (see `Socket.interface`); `path` is the control socket (default: a name of its own
+    that leaves no file). Both are closed at the end. Raises `MemifTimeoutError` when the link is not up within
+    `timeout` seconds, and the errors of `Socket.interface`.
+    """
+    name = path or unused_name()
+    with Socket(name, app_name="master") as listening, Socket(name, app_name="slave") as connecting:
+        server = listening.interface(role="master", **{**both, **(master or {})})
+        client = connecting.interface(role="slave", **{**both, **(slave or {})})
+        pump(listening, connecting, until=lambda: server.up and client.up, timeout=timeout)
+        yield server, client
+
+
+def pump(*sockets: Socket, until: Callable[[], object], timeout: float = 5.0) -> None:
+    """Poll several sockets of this process until `until` returns something true.
+
+    Raises `MemifTimeoutError` after `timeout` seconds.
+    """
+    deadline = time.monotonic() + timeout
+    while not until():
+        if time.monotonic() > deadline:
+            raise MemifTimeoutError(f"it did not happen within {timeout:g} s")
+        if not sum(socket.poll(0) for socket in sockets):
+            select.select(sockets, [], [], 0.01)
