@@ -132,7 +132,7 @@ def test_modes(socket_path: str, mode: str) -> None:
 REFUSALS: list[tuple[dict[str, Any], dict[str, Any], str, ErrorCode]] = [
     ({"secret": b"right"}, {"secret": b"wrong"}, "incorrect secret", ErrorCode.SECRET),
     ({"secret": b"right"}, {"secret": b"right "}, "incorrect secret", ErrorCode.SECRET),
-    ({"secret": b"right"}, {}, "secret required", ErrorCode.SECRET),
+    ({"secret": b"right"}, {}, "secret required", ErrorCode.NOSECRET),
     ({"mode": "ip"}, {}, "mode mismatch", ErrorCode.MODE),
     ({}, {"mode": "punt/inject"}, "mode mismatch", ErrorCode.MODE),
 ]
@@ -151,6 +151,7 @@ def test_refused_for_good(
             memif.connect(socket_path, timeout=10.0, **slave)
         assert time.monotonic() - start < 5.0
         assert isinstance(caught.value, ConnectionError)
+        assert caught.value.code is code
         thread.join()
         while listening.socket.poll(0.05):
             pass
