@@ -12,14 +12,14 @@ peers that are trusted not to do so, or set ``seal="require"``.
 
 What no seal covers: a peer can punch holes. In ordinary memory the kernel fills a hole with zeros at the next
 access. In hugepages, and in files on a tmpfs mount that is full, there may be no page to fill it with, and
-that is SIGBUS again. Whoever must withstand a hostile slave has to refuse hugepage memory: `mapping_size`
-differs from the announced size or `page_size` is above the system's.
+that is SIGBUS again. So "require" also refuses all memory but that of an ordinary memfd.
 
 All functions may be called from any thread.
 """
 
 import errno
 import fcntl
+import functools
 import mmap
 import os
 import stat
@@ -105,6 +105,8 @@ def check_peer_fd(
     peer allows it. Where it does not, "add" accepts the memory and returns False: the caller should warn,
     because the peer can then end this process at any time (see this module's text). "require" refuses it.
 
+    "require" also refuses huge pages and files, whose pages the peer can take away for good by punching holes.
+
     Raises `MemifProtocolError`, with a `detail` of at most 95 bytes to send in DISCONNECT. `fd` stays open in
     any case, its owner closes it. `MemifValueError` for an unknown `seal`.
     """
@@ -115,10 +117,22 @@ def check_peer_fd(
     sealed = _seal(fd)
     if seal == "require" and not sealed:
         raise MemifProtocolError("region memory is not sealed against shrinking")
+    if seal == "require" and os.fstat(fd).st_dev != _memfd_device():
+        raise MemifProtocolError("region memory is not an ordinary memfd (huge pages, file)")
     actual = os.fstat(fd).st_size
     if actual < size:
         raise MemifProtocolError(f"region size {size} announced, memory has {actual}"[:95])
     return sealed
+
+
+@functools.cache
+def _memfd_device() -> int:
+    """Number of the kernel's own file system for ordinary memfds; huge pages and tmpfs mounts have others."""
+    fd = os.memfd_create("memif-device", os.MFD_CLOEXEC)
+    try:
+        return os.fstat(fd).st_dev
+    finally:
+        os.close(fd)
 
 
 def _seal(fd: int) -> bool:

@@ -182,6 +182,14 @@ def _unsealable(peer: HostilePeer, script: Script) -> None:
     _copy_rings(peer)
 
 
+def _huge(peer: HostilePeer) -> list[int]:
+    """Sealed, but of huge pages, of which there may be none when one is needed."""
+    fd = peer.keep(os.memfd_create("huge", os.MFD_ALLOW_SEALING | os.MFD_HUGETLB | os.MFD_CLOEXEC))
+    os.ftruncate(fd, 2 << 20)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    return [fd]
+
+
 def _copy_rings(peer: HostilePeer) -> None:
     os.pwrite(peer.memory_fds[0], peer.memory[0][:], 0)
 
@@ -265,6 +273,8 @@ def cases() -> Iterator[Case]:
         yield Case(f"region-{policy}", "slave", False, about, altered(change), Outcome.HARMLESS)
         yield Case(f"region-{policy}-strict", "slave", False, f'{about}, to seal="require"', altered(change),
                    Outcome.REFUSED, "not sealed against shrinking", options={"seal": "require"})
+    yield Case("region-huge-pages-strict", "slave", False, 'offers huge pages, to seal="require"',
+               altered(_region(fds=_huge)), Outcome.REFUSED, "not an ordinary memfd", options={"seal": "require"})
     yield Case("memory-shrinks", "slave", True, "truncates its memory to nothing", _nothing_back(_shrink),
                Outcome.HARMLESS)
     yield Case("memory-holes", "slave", True, "punches its memory full of holes", _nothing_back(_punch),
