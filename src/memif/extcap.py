@@ -1,0 +1,348 @@
+"""Wireshark's way to a memif: an extcap program.
+
+``memif extcap --install`` puts a launcher where Wireshark looks for such programs; from then on "memif" stands
+in its list of interfaces, with a dialog for the control socket, id, role and so on. tshark takes the same
+settings as preferences::
+
+    tshark -i memif -o extcap.memif.socket:/run/vpp/memif.sock -o extcap.memif.id:1
+
+with all words but the secret's, and without their dashes (``extcap.memif.ringsize``). Wireshark keeps secrets
+out of its preferences, so that one may be in the environment, as MEMIF_SECRET.
+
+The capture is one end of the link: it shows what the peer sends to it (a mirror port, say), and never answers.
+While nobody is at the other end it waits. Everything in here but the capture itself loads in a few
+milliseconds, because Wireshark calls the program several times at its start.
+"""
+
+import argparse
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from memif.capture import PcapngWriter
+    from memif.interface import Interface
+
+_NAME = "memif"
+_DLTS = ((1, "EN10MB", "Ethernet"), (101, "RAW", "Raw IP"))
+_LOOK_EVERY = 0.1  # seconds: the longest time until a reader that has gone is noticed
+
+
+class _Option(NamedTuple):
+    """One setting: an argument of the program and a line of Wireshark's dialog."""
+
+    name: str
+    display: str
+    type: str
+    default: str
+    tooltip: str
+    more: str = ""
+    values: tuple[str, ...] = ()
+    group: str = "Link"
+
+
+_OPTIONS = (
+    _Option("socket", "Control socket", "string", "/run/vpp/memif.sock", "A path, @abstract or abstract:name"),
+    _Option("id", "Interface id", "unsigned", "0", "Both ends must agree on it", "{range=0,4294967295}"),
+    _Option("role", "Role", "selector", "slave", "A slave connects to the peer's socket, a master waits for the peer",
+            values=("slave", "master")),
+    _Option("mode", "Mode", "selector", "ethernet", "What the packets start with; both ends must agree",
+            values=("ethernet", "ip")),
+    _Option("secret", "Secret", "password", "", "If the peer asks for one; at most 23 bytes (default: $MEMIF_SECRET)"),
+    _Option("rx-queues", "Receive queues", "unsigned", "1", "Slave: how many to offer; master: the most to accept",
+            "{range=1,255}", group="Rings"),
+    _Option("ring-size", "Ring size", "unsigned", "1024", "Slave: slots of each ring, a power of two up to 16384",
+            "{range=2,16384}", group="Rings"),
+    _Option("buffer-size", "Buffer size", "unsigned", "2048", "Slave: bytes of each buffer", "{range=64,65535}",
+            group="Rings"),
+    _Option("snaplen", "Snap length", "unsigned", "65536", "Bytes kept of each packet", "{range=1,262144}",
+            group="Rings"),
+)  # fmt: skip
+
+
+# -- what Wireshark asks
+
+
+def interfaces() -> str:
+    """The answer to --extcap-interfaces: one interface."""
+    from memif import __version__
+
+    return f"extcap {{version={__version__}}}\ninterface {{value={_NAME}}}{{display=memif shared memory interface}}"
+
+
+def dlts() -> str:
+    """The answer to --extcap-dlts; which of them applies is in the capture, by its mode."""
+    return "\n".join(f"dlt {{number={n}}}{{name={name}}}{{display={text}}}" for n, name, text in _DLTS)
+
+
+def config() -> str:
+    """The answer to --extcap-config: the dialog."""
+    lines, values = [], []
+    for number, option in enumerate(_OPTIONS):
+        default = f"{{default={option.default}}}" if option.default else ""
+        lines.append(
+            f"arg {{number={number}}}{{call=--{option.name}}}{{display={option.display}}}{{type={option.type}}}"
+            f"{default}{{tooltip={option.tooltip}}}{option.more}{{group={option.group}}}"
+        )
+        for value in option.values:
+            chosen = "true" if value == option.default else "false"
+            values.append(f"value {{arg={number}}}{{value={value}}}{{display={value}}}{{default={chosen}}}")
+    return "\n".join(lines + values)
+
+
+# -- the capture
+
+
+def capture(fifo: str, options: argparse.Namespace) -> None:
+    """Write what the peer sends as pcapng to `fifo`, until its reader goes or SIGTERM or SIGINT comes.
+
+    `options` has the settings of the dialog as attributes. Raises `memif.MemifError` for settings that can not
+    be, and when the peer refuses for good.
+    """
+    import logging
+
+    from memif.capture import CapturePipeClosedError, LinkType, PcapngWriter
+    from memif.socket import Socket
+
+    # Errors that end the capture come as exceptions; their log lines would show them twice.
+    logging.getLogger("memif").addHandler(logging.NullHandler())
+    stop = _Stop()
+    link = LinkType.ETHERNET if options.mode == "ethernet" else LinkType.RAW
+    with Socket(options.socket, app_name="Wireshark") as sock:
+        iface = sock.interface(
+            id=options.id, role=options.role, mode=options.mode,
+            secret=options.secret or os.environ.get("MEMIF_SECRET"),
+            rx_queues=options.rx_queues, ring_size=options.ring_size, buffer_size=options.buffer_size,
+        )  # fmt: skip
+        try:
+            with PcapngWriter(fifo, snaplen=options.snaplen, application="memif extcap") as writer:
+                text = f"{options.role} of {sock.address}, id {options.id}"
+                writer.add_interface(name=iface.name, linktype=link, description=text)
+                _pump(iface, writer, stop, _Reader(fifo))
+                _note_drops(iface, writer)
+        except CapturePipeClosedError:
+            return
+
+
+def _pump(iface: "Interface", writer: "PcapngWriter", stop: "_Stop", reader: "_Reader") -> None:
+    from memif.errors import MemifDisconnectedError, MemifTimeoutError
+
+    looked = time.monotonic()
+    while not stop.asked:
+        try:
+            iface.wait_up(_LOOK_EVERY)
+            moved = _take_all(iface, writer)
+        except (MemifTimeoutError, MemifDisconnectedError):
+            moved = 0
+        if not moved or time.monotonic() - looked > _LOOK_EVERY:
+            looked = time.monotonic()
+            if reader.gone():
+                return
+
+
+def _take_all(iface: "Interface", writer: "PcapngWriter") -> int:
+    """A burst of each queue, after waiting for one. -> packets written."""
+    total = 0
+    for queue in iface.rx:
+        # With several queues none may hold up the others.
+        timeout = _LOOK_EVERY if len(iface.rx) == 1 else 0.0
+        with queue.recv(256, timeout=timeout) as burst:
+            if burst:
+                total += writer.write_packets(list(burst), direction="in")
+    if not total and len(iface.rx) > 1:
+        _sleep_on_all(iface)
+    return total
+
+
+def _sleep_on_all(iface: "Interface") -> None:
+    import select
+
+    select.select([iface.socket, *iface.rx], [], [], _LOOK_EVERY)
+
+
+def _note_drops(iface: "Interface", writer: "PcapngWriter") -> None:
+    dropped = sum(queue["dropped_bad"] + queue["dropped_oversize"] for queue in iface.stats["rx"])
+    writer.set_statistics(0, dropped=dropped)
+
+
+class _Stop:
+    """Becomes true with SIGTERM, which is how Wireshark ends a capture, or SIGINT."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+
+
+class _Reader:
+    """Knows whether somebody still reads the FIFO: without packets to write nothing else would tell."""
+
+    def __init__(self, fifo: str) -> None:
+        self._fifo = fifo
+
+    def gone(self) -> bool:
+        """True when the FIFO has no reader any more; never for a regular file."""
+        try:
+            os.close(os.open(self._fifo, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:  # ENXIO: no reader; ENOENT: removed
+            return True
+        return False
+
+
+# -- the launcher
+
+
+def folders() -> "list[Path]":
+    """Where the launcher belongs: the personal extcap folder of the Wireshark that is installed, by its own
+    word.
+
+    Older ones do not tell theirs, which is in the configuration folder. Without any Wireshark: the folders of
+    both.
+    """
+    from pathlib import Path
+
+    home = os.environ.get("HOME") or os.path.expanduser("~")
+    new = Path(home) / ".local/lib/wireshark/extcap"
+    told = _told_folders()
+    if "Personal Extcap path" in told:
+        return [Path(told["Personal Extcap path"])]
+    if "Personal configuration" in told:
+        return [Path(told["Personal configuration"]) / "extcap"]
+    return [new, Path(os.environ.get("XDG_CONFIG_HOME") or Path(home) / ".config") / "wireshark/extcap"]
+
+
+def _told_folders() -> dict[str, str]:
+    for program in ("tshark", "wireshark"):
+        if shutil.which(program) is None:
+            continue
+        try:
+            answer = subprocess.run([program, "-G", "folders"], capture_output=True, text=True, timeout=30, check=True)
+        except (OSError, subprocess.SubprocessError):
+            continue
+        pairs = (line.partition(":") for line in answer.stdout.splitlines())
+        return {name.strip(): path.strip() for name, _, path in pairs}
+    return {}
+
+
+def install(folder: "str | os.PathLike[str] | None" = None) -> "list[Path]":
+    """Put the launcher into `folder`, or where `folders` says. -> files written.
+
+    The launcher runs this interpreter. Raises OSError when that can not be, and RuntimeError when what was
+    installed does not answer.
+    """
+    from pathlib import Path
+
+    written = []
+    for place in [Path(folder)] if folder is not None else folders():
+        place.mkdir(parents=True, exist_ok=True)
+        file = place / _NAME
+        file.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m memif.extcap "$@"\n')
+        file.chmod(0o755)
+        answer = subprocess.run([file, "--extcap-interfaces"], capture_output=True, text=True, timeout=60)
+        if answer.stdout.strip() != interfaces():
+            raise RuntimeError(f"{file} does not work: {answer.stderr.strip() or answer.stdout.strip()}")
+        written.append(file)
+    return written
+
+
+def uninstall(folder: "str | os.PathLike[str] | None" = None) -> "list[Path]":
+    """Remove the launcher from `folder`, or from where `folders` says. -> files removed."""
+    from pathlib import Path
+
+    files = [place / _NAME for place in ([Path(folder)] if folder is not None else folders())]
+    there = [file for file in files if file.exists()]
+    for file in there:
+        file.unlink()
+    return there
+
+
+# -- the program
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program with the words after its name (default: those of this process). -> exit code.
+
+    Errors are one line on standard error, which Wireshark shows, and exit code 1; wrong usage is 2, by
+    SystemExit.
+    """
+    parser = _parser()
+    # Newer versions of Wireshark may ask with options that are not known here.
+    options, _ = parser.parse_known_args(argv)
+    try:
+        return _run(options, parser)
+    except (OSError, RuntimeError, ValueError) as error:
+        return _fail(error)
+    except Exception as error:
+        from memif.errors import MemifError
+
+        if not isinstance(error, MemifError):
+            raise
+        return _fail(error)
+
+
+def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    if options.install or options.uninstall:
+        for file in install(options.folder) if options.install else uninstall(options.folder):
+            print(file)
+    elif options.extcap_interfaces:
+        print(interfaces())
+    elif options.extcap_interface not in (None, _NAME):
+        return _fail(f"no interface {options.extcap_interface!r}, only {_NAME!r}")
+    elif options.extcap_dlts:
+        print(dlts())
+    elif options.extcap_config:
+        print(config())
+    elif options.extcap_capture_filter:
+        # Wireshark shows what is printed as the reason why the filter is wrong.
+        print("memif has no capture filters, use a display filter")
+        return 1 if options.capture else 0
+    elif options.capture:
+        if not options.fifo:
+            parser.error("--capture needs --fifo")
+        capture(options.fifo, options)
+    else:
+        parser.print_help()
+    return 0
+
+
+def _fail(error: object) -> int:
+    print(f"memif: {error}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="memif extcap", allow_abbrev=False, description="Wireshark's interface to memif (an extcap program)."
+    )
+    own = parser.add_argument_group("installation")
+    own.add_argument("--install", action="store_true", help="make memif known to Wireshark, for this user")
+    own.add_argument("--uninstall", action="store_true", help="undo --install")
+    own.add_argument("--folder", metavar="PATH", help="the extcap folder (default: Wireshark's personal one)")
+    asked = parser.add_argument_group("asked by Wireshark")
+    for name in ("extcap-interfaces", "extcap-dlts", "extcap-config", "capture"):
+        asked.add_argument(f"--{name}", action="store_true")
+    for name in ("extcap-interface", "extcap-version", "extcap-capture-filter", "fifo"):
+        asked.add_argument(f"--{name}", nargs="?" if name == "extcap-version" else None, metavar="X")
+    settings = parser.add_argument_group("settings of a capture")
+    for option in _OPTIONS:
+        kind: dict[str, Any] = {"type": int, "default": int(option.default)} if option.type == "unsigned" else {}
+        settings.add_argument(
+            f"--{option.name}", **({"default": option.default, "choices": option.values or None} | kind),
+            metavar=option.type.upper() if not option.values else None, help=option.tooltip,
+        )  # fmt: skip
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
