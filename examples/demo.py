@@ -15,8 +15,20 @@ MEMIF = [sys.executable, "-m", "memif"]
 def main() -> int:
     """Run both programs; the exit code is ping's."""
     responder_command = ["icmp-responder", "--role", "master", "--socket", SOCKET, "--ip", "192.168.1.2"]
-    ping_command = ["ping", "--role", "slave", "--socket", SOCKET, "--ip", "192.168.1.1",
-                    "--count", "5", "--interval", "0.3", "192.168.1.2"]
+    ping_command = [
+        "ping",
+        "--role",
+        "slave",
+        "--socket",
+        SOCKET,
+        "--ip",
+        "192.168.1.1",
+        "--count",
+        "5",
+        "--interval",
+        "0.3",
+        "192.168.1.2",
+    ]
     print("$ memif", " ".join(responder_command), "&", flush=True)
     responder = subprocess.Popen([*MEMIF, *responder_command, "--duration", "30"])
     try:
@@ -25,8 +37,12 @@ def main() -> int:
     finally:
         responder.send_signal(signal.SIGINT)
         responder.wait(10)
-    print("\nTwo processes exchanged these packets through shared memory: one as master, one as slave."
-          if code == 0 else "\nNo reply came: that should not happen.", flush=True)
+    print(
+        "\nTwo processes exchanged these packets through shared memory: one as master, one as slave."
+        if code == 0
+        else "\nNo reply came: that should not happen.",
+        flush=True,
+    )
     return code
 
 

@@ -1,0 +1,46 @@
+"""Where a slave's memory comes from: huge pages, or anything you bring.
+
+python examples/howto_memory.py
+"""
+
+import os
+
+import memif
+
+# [hugepages] ordinary pages, with one warning, where there are no huge ones
+pages = memif.HugepageAllocator(fallback=True)
+
+
+# [own]
+class Counted:
+    """Ordinary memory, counted. An allocator returns a descriptor of at least `size` bytes and gets it back."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def allocate(self, size: int) -> int:
+        """Called once for each region of each link; the size is zeroed and must not shrink."""
+        fd = os.memfd_create("counted", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.truncate(fd, size)
+        self.bytes += size
+        return fd
+
+    def free(self, fd: int, buffer: object) -> None:
+        """Called when the link is gone."""
+        os.close(fd)
+
+
+# [use]
+counted = Counted()
+with memif.listen("@memory", id=0) as first, memif.listen("@memory-2", id=0) as second:
+    with memif.Socket("@memory") as socket, memif.Socket("@memory-2") as other:
+        ends = [
+            socket.interface(id=0, allocator=counted, ring_size=256),
+            other.interface(id=0, allocator=pages, ring_size=256),
+        ]
+        while not all(end.up for end in (first, second, *ends)):
+            for end in (first.socket, second.socket, socket, other):
+                end.poll(0.01)
+        for end in ends:
+            print(f"{end.details().regions[0].size:,} bytes")
+print(f"{counted.bytes:,} bytes came from our own allocator")

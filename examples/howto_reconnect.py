@@ -1,0 +1,53 @@
+"""A slave that keeps going while its master comes and goes.
+
+python examples/howto_reconnect.py
+"""
+
+# [slave]
+import threading
+
+import memif
+
+
+def linked(iface: memif.Interface) -> None:
+    """Called each time the link has come up."""
+    print("up, peer is", iface.peer.name, flush=True)
+
+
+def unlinked(iface: memif.Interface) -> None:
+    """Called each time it has gone."""
+    print("down:", iface.disconnect_reason, flush=True)
+
+
+def work(path: str, packets: int) -> None:
+    """Receive until `packets` have come, through any number of links."""
+    with memif.Socket(path) as socket:
+        iface = socket.interface(id=0, reconnect=0.1, on_connect=linked, on_disconnect=unlinked)
+        left = packets
+        while left:
+            try:
+                iface.wait_up(timeout=10.0)
+                with iface.rx[0].recv(256, timeout=1.0) as burst:
+                    left -= len(burst)
+            except memif.MemifDisconnectedError:
+                continue  # nothing to clean up: wait_up waits for the next link
+        print("received", iface.stats["rx"][0]["packets"], "packets over", iface.stats["connects"], "links", flush=True)
+
+
+# [master]
+def master(path: str, packet: bytes) -> None:
+    """A master that sends one packet, waits until it was taken, and ends."""
+    with memif.listen(path, id=0) as iface:
+        iface.wait_up(timeout=10.0)
+        while not iface.tx[0].send([packet]):  # the slave may not have offered buffers yet
+            iface.tx[0].wait_free(timeout=1.0)
+        iface.tx[0].wait_free(iface.tx[0].ring.size, timeout=1.0)
+
+
+# [demo]
+if __name__ == "__main__":
+    slave = threading.Thread(target=work, args=("@reconnect", 2))
+    slave.start()
+    master("@reconnect", b"from the first master")
+    master("@reconnect", b"from the second master")
+    slave.join()

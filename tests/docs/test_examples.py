@@ -1,0 +1,185 @@
+"""Every example program is run here, by the command that its docstring gives."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import memif
+from ends import pump
+from memif.packet import classify, verify_ipv4
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+#: Programs that end by themselves: their arguments.
+COMPLETE: dict[str, list[str]] = {
+    "hello": [],
+    "tutorial_two_ends": [],
+    "howto_access": [],
+    "howto_capture": ["{tmp}/memif.pcapng"],
+    "howto_events": [],
+    "howto_handlers": ["0.05"],
+    "howto_memory": [],
+    "howto_metrics": [],
+    "howto_reconnect": [],
+    "howto_scapy": [],
+    "howto_threads": [],
+}
+#: Programs with a test of their own, here or elsewhere.
+ELSEWHERE = {"demo", "howto_tap", "tutorial_bridge", "tutorial_counter", "tutorial_responder"}
+
+
+def run(name: str, *arguments: str, timeout: float = 40.0) -> str:
+    """Run one example to its end and return what it printed; AssertionError unless it exits with 0."""
+    words = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *arguments]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def program(name: str, *arguments: str) -> subprocess.Popen[str]:
+    """Start one example."""
+    words = [sys.executable, "-u", str(EXAMPLES / f"{name}.py"), *arguments]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def interrupt(process: subprocess.Popen[str]) -> str:
+    """Ctrl-C, and all that it printed; AssertionError unless it ends with 0."""
+    process.send_signal(signal.SIGINT)
+    try:
+        output, _ = process.communicate(timeout=10)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    return output
+
+
+def test_every_example_is_tested() -> None:
+    found = {path.stem for path in EXAMPLES.glob("*.py")}
+    assert found == COMPLETE.keys() | ELSEWHERE
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_prints_what_the_page_shows(name: str, tmp_path: Path) -> None:
+    output = run(name, *(argument.format(tmp=tmp_path) for argument in COMPLETE[name]))
+    shown = EXAMPLES / "output" / f"{name}.txt"
+    if shown.exists():
+        assert output == shown.read_text()
+    assert output
+
+
+def test_handlers_of_three_styles_do_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import howto_handlers as handlers
+
+    results = []
+    with memif.listen("@styles", id=0) as master, memif.Socket("@styles") as socket:
+        slave = socket.interface(id=0)
+        pump(master, slave, until=lambda: master.up and slave.up)
+        for handler in (handlers.route_loop, handlers.route_numpy, handlers.route_numba):
+            slave.tx[0].send_array(handlers.frames(50))
+            slave.tx[0].send([b"short", bytes(60), handlers.frames(1).tobytes()[:33]])
+            with master.rx[0].recv(64, timeout=1.0) as burst:
+                assert handler(burst) == 50
+                results.append(burst.tobytes())
+    assert results[0] == results[1] == results[2]
+    heads = np.frombuffer(b"".join(results[0][:50]), np.uint8).reshape(50, 64)
+    layers = classify(heads, np.full(50, 64, np.uint32))
+    assert verify_ipv4(heads, layers).all()
+
+
+def test_bridge_joins_two_clients(socket_path: str) -> None:
+    bridge = program("tutorial_bridge", f"{socket_path}.left", f"{socket_path}.right")
+    try:
+        with memif.Socket(f"{socket_path}.left") as one, memif.Socket(f"{socket_path}.right") as two:
+            left, right = one.interface(id=0, reconnect=0.05), two.interface(id=0, reconnect=0.05)
+            pump(left, right, until=lambda: left.up and right.up, timeout=10)
+            for source, target in ((left, right), (right, left)):
+                packets = [bytes([n]) * 60 for n in range(200)]
+                assert source.tx[0].send(packets) == 200
+                got: list[bytes] = []
+                while len(got) < 200:
+                    with target.rx[0].recv(256, timeout=5.0) as burst:
+                        assert burst, f"{len(got)} of 200 came through"
+                        got += burst.tobytes()
+                assert got == packets
+    finally:
+        output = interrupt(bridge)
+    assert output.endswith("done\n")
+
+
+@pytest.mark.dpdk
+def test_counter_counts_what_testpmd_sends(testpmd, socket_path: str) -> None:
+    counter = program("tutorial_counter", socket_path, "1")
+    try:
+        assert counter.stdout is not None
+        assert counter.stdout.readline() == f"waiting for a client on {socket_path}\n"
+        peer = testpmd("client", forward="txonly")
+        peer.wait_link()
+        peer.start()
+        lines = [counter.stdout.readline() for _ in range(3)]
+        peer.stop()
+        assert counter.wait(10) == 0
+    finally:
+        counter.kill()
+        counter.communicate()
+    assert lines[0].startswith("linked to 'net_memif0' of 'DPDK")
+    assert "UDP, length 22" in lines[1]
+    count = re.fullmatch(r"([\d,]+) packets in this second\n", lines[2])
+    assert count is not None, lines
+    assert int(count[1].replace(",", "")) > 1000
+
+
+@pytest.mark.dpdk
+@pytest.mark.parametrize("role", ["slave", "master"])
+def test_responder_answers_the_kernel(role: str, kernel_port, socket_path: str) -> None:
+    arguments = (socket_path, role, "192.168.1.2")
+    if role == "master":
+        responder = program("tutorial_responder", *arguments)
+        while not Path(socket_path).exists():
+            assert responder.poll() is None
+        port = kernel_port("client")
+    else:
+        port = kernel_port("server")
+        responder = program("tutorial_responder", *arguments)
+    try:
+        port.testpmd.wait_link()
+        port.testpmd.start()
+        result = port.ping("192.168.1.2", count=5, interval=0.05)
+        port.testpmd.stop()
+    finally:
+        output = interrupt(responder)
+    assert result.received == 5, result.output
+    assert "'echo': 5" in output
+
+
+@pytest.mark.dpdk
+@pytest.mark.parametrize("script", ["testpmd_client.sh", "testpmd_server.sh"])
+def test_testpmd_scripts(script: str, socket_path: str) -> None:
+    if shutil.which("dpdk-testpmd") is None:
+        from peers.settings import require_testpmd
+
+        require_testpmd()
+    listening = memif.listen(socket_path, id=0) if "client" in script else None
+    log = Path(socket_path).with_suffix(".log")
+    with log.open("w") as output:
+        words = [str(EXAMPLES / script), socket_path]
+        peer = subprocess.Popen(words, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
+    iface = None
+    try:
+        iface = listening or memif.connect(socket_path, id=0, timeout=15.0)
+        iface.wait_up(15.0)
+        if listening:
+            with iface.rx[0].recv(32, timeout=10.0) as burst:
+                assert set(burst.lengths.tolist()) == {64}
+    finally:
+        peer.send_signal(signal.SIGINT)
+        peer.wait(15)
+        if iface or listening:
+            (iface or listening).close()
+    assert peer.returncode == 0, log.read_text()
