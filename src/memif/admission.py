@@ -9,15 +9,15 @@ awake for nothing. One descriptor is held back for this: it makes room to accept
 """
 
 import errno
-import logging
 import os
 import socket
 from collections import Counter
 from collections.abc import Collection
 
 from memif.connection import Connection
+from memif.logs import get_logger
 
-_log = logging.getLogger("memif.socket")
+_log = get_logger("memif.socket")
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 

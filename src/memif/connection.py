@@ -4,7 +4,6 @@ Nothing here blocks or waits; whoever polls the socket calls `Connection.readabl
 connection is for is told to a `Host`: a slave's interface, or the table of interfaces behind a listener.
 """
 
-import logging
 import os
 import socket
 from collections import deque
@@ -12,6 +11,7 @@ from typing import Protocol
 
 from memif import transport
 from memif.errors import MemifError, MemifProtocolError
+from memif.logs import get_logger, of
 from memif.memory.mapped import Mapped
 from memif.protocol import (
     Action,
@@ -30,7 +30,7 @@ from memif.protocol import (
     encode,
 )
 
-_log = logging.getLogger("memif.control")
+_log = get_logger("memif.control")
 
 
 class Host(Protocol):
@@ -163,7 +163,7 @@ class Connection:
             self.mapped, regions, rings = self.host.make_memory(wanted)
             actions = self.handshake.offer(regions, rings)
         except MemifError as error:
-            _log.error("%s: %s", self.name, error)
+            _log.error("%s: %s", self.name, error, extra=of(self.name))
             self.refuse(error)
             return
         self._do(actions)
@@ -174,7 +174,7 @@ class Connection:
             self.mapped = self.host.take_memory(self, wanted)
         except MemifError as error:
             if not isinstance(error, MemifProtocolError):
-                _log.error("%s: %s", self.name, error)
+                _log.error("%s: %s", self.name, error, extra=of(self.name))
             self.refuse(error)
             return
         self._do(self.handshake.accept())

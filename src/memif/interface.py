@@ -18,6 +18,7 @@ from memif.errors import (
     MemifStateError,
     MemifTimeoutError,
 )
+from memif.logs import get_logger
 from memif.memory import mapped as memory
 from memif.memory.mapped import Mapped
 from memif.protocol import Cause, Close, CreateMemory, MapMemory, RegionOffer, RingOffer, Role
@@ -26,7 +27,7 @@ from memif.ring import RxQueue, RxRing, TxQueue, TxRing
 if TYPE_CHECKING:
     from memif.socket import Socket
 
-_log = logging.getLogger("memif.interface")
+_log = get_logger("memif.interface")
 
 #: Answers that stay the same however often one asks: waiting longer would not help.
 _FINAL = {ErrorCode.SECRET, ErrorCode.NOSECRET, ErrorCode.MODE, ErrorCode.PROTO, ErrorCode.ACCES,

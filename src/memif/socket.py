@@ -18,6 +18,7 @@ from memif.connection import Connection
 from memif.errors import ErrorCode, MemifClosedError, MemifStateError, MemifValueError
 from memif.interface import Interface, Peer
 from memif.listener import Listener, listen_socket
+from memif.logs import get_logger
 from memif.memory.mapped import Mapped
 from memif.protocol import (
     Cause,
@@ -38,7 +39,7 @@ from memif.protocol.refusals import ALREADY_CONNECTED, IS_SLAVE, UNKNOWN_ID
 from memif.protocol.wire import Init
 from memif.timer import Timer
 
-_log = logging.getLogger("memif.socket")
+_log = get_logger("memif.socket")
 _NOT_AUTHORIZED = Refusal("not authorized", ErrorCode.ACCES)
 DEFAULT_APP_NAME = "memif for Python"
 
@@ -280,7 +281,7 @@ class Socket:
     def selected(self, connection: Connection, id: int) -> None:
         """A client wants interface `id`: it belongs to that from here on, unless it is not welcome."""
         interface = self._interfaces[(Role.MASTER, id)]
-        connection.host = interface
+        connection.host, connection.name = interface, interface.name
         interface.selected(connection, id)
         authorize = interface.config.authorize
         if authorize is not None:

@@ -271,6 +271,7 @@ def test_testpmd_seen_by_tshark(installed: Path, socket_path: str, testpmd: Call
     words = ("-l", "-i", "memif", "-o", f"extcap.memif.socket:{socket_path}", "-T", "fields", "-e", "udp.dstport")
     with started("tshark", *words) as process:
         peer.wait_link(20)
+        time.sleep(0.2)  # the master's link is up a moment before the slave has handed over its buffers
         with peer.forwarding(tx_first=5):
             assert process.stdout is not None
             lines = [process.stdout.readline() for _ in range(40)]

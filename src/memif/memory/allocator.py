@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from memif.errors import MemifMemoryError, MemifOSError, MemifValueError
+from memif.logs import get_logger
 from memif.memory.layout import align_up
 from memif.memory.region import HUGEPAGE_SIZE, create_memfd
 
-_log = logging.getLogger("memif.memory")
+_log = get_logger("memif.memory")
 
 
 @runtime_checkable

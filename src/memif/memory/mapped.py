@@ -1,20 +1,20 @@
 """The memory of one connection, mapped, with its rings: made by a slave, or taken over from one by a master."""
 
 import fcntl
-import logging
 import os
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from memif.errors import ErrorCode, MemifError, MemifOSError, MemifProtocolError, MemifValueError, from_os_error
+from memif.logs import get_logger, of
 from memif.memory.allocator import Allocator, allocator_map, allocator_page_size, allocator_place
 from memif.memory.layout import MemoryLayout, check_rings, infer_cache_line, plan_layout, probe_cache_line
 from memif.memory.region import SealPolicy, check_peer_fd, keep_off_standard_fds, mapping_size
 from memif.protocol import CreateMemory, MapMemory, RegionOffer, RingOffer
 from memif.ring import Region, RxRing, TxRing
 
-_log = logging.getLogger("memif.memory")
+_log = get_logger("memif.memory")
 _COOKIE = 0x03E31F20
 
 
@@ -165,7 +165,7 @@ def adopt(
 def _map_peers(region: RegionOffer, seal: SealPolicy, limit: int, name: str) -> Region:
     if not check_peer_fd(region.fd, region.size, seal=seal, limit=limit):
         _log.warning("%s: the peer's memory is not sealed; if it shrinks it, this process dies of SIGBUS "
-                     "(seal=\"require\" refuses such peers)", name)
+                     "(seal=\"require\" refuses such peers)", name, extra=of(name))
     return Region(region.fd, mapping_size(region.fd, region.size))
 
 

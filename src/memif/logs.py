@@ -1,0 +1,47 @@
+"""The loggers of this package, by the names below ``memif``. Every record has the interface's name.
+
+==================  ===============================================================================================
+memif.interface     links that come up and end, with the reason (INFO, WARNING when nobody here wanted it); failed
+                    attempts to connect (INFO, once for each reason); peers that break the rings' rules (WARNING)
+memif.control       a handshake failed for a reason on this side, as no memory (ERROR)
+memif.memory        memory of a peer that is not sealed (WARNING); huge pages that can not be had (WARNING)
+memif.socket        clients refused before they had an interface (WARNING, one a second; more at DEBUG); no descriptor
+                    left to accept clients with (ERROR)
+memif.libmemif      callbacks of the C library's API that raise (ERROR)
+==================  ===============================================================================================
+
+`LogRecord.interface` is the interface's name, "" where there is none, so this works for all of them::
+
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s [%(interface)s] %(message)s")
+
+That format is for the loggers of memif; give it to a handler of the logger ``memif`` if other packages log, too. The
+package adds no handlers and sets no levels.
+"""
+
+import logging
+from typing import TypedDict
+
+
+class Extra(TypedDict):
+    """Argument ``extra`` of a logging call."""
+
+    interface: str
+
+
+def of(interface: str) -> Extra:
+    """``extra=of(name)``: the record is about this interface."""
+    return {"interface": interface}
+
+
+def get_logger(name: str) -> logging.Logger:
+    """Return the logger `name`; its records without an interface get the name ""."""
+    logger = logging.getLogger(name)
+    if _complete not in logger.filters:
+        logger.addFilter(_complete)
+    return logger
+
+
+def _complete(record: logging.LogRecord) -> bool:
+    if not hasattr(record, "interface"):
+        record.interface = ""
+    return True
