@@ -33,7 +33,8 @@ memif_bad_descriptors_total                counter  descriptors of the peer that
 memif_ring_slots                           gauge    size of the ring, by ``direction``; while the link is up
 memif_ring_used_slots                      gauge    slots with packets in them, or lent out by bursts; likewise
 memif_clients_accepted_total               counter  of a socket (no other label): clients that connected
-memif_clients_turned_away_total            counter  of a socket: clients beyond its limit of pending ones
+memif_clients_turned_away_total            counter  of a socket: clients beyond its limit, or without descriptors left
+memif_clients_refused_total                counter  of a socket: clients that did not get as far as an interface
 =========================================  =======  ===============================================================
 """
 
@@ -69,7 +70,8 @@ _LINK_COUNTERS = {
 }
 _SOCKET_COUNTERS = {
     "accepted": ("clients_accepted", "Clients that connected"),
-    "turned_away": ("clients_turned_away", "Clients turned away because too many others were connecting"),
+    "turned_away": ("clients_turned_away", "Clients turned away because there were too many"),
+    "refused": ("clients_refused", "Clients refused before it was known which interface they wanted"),
 }
 
 
