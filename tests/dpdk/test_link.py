@@ -10,7 +10,7 @@ import pytest
 import memif
 from ends import Child, pump, receive
 from memif import ErrorCode
-from peers.end import THEIRS, link
+from peers.end import THEIRS, link, settle
 from peers.testpmd import Testpmd, TestpmdError, poll_until
 
 pytestmark = pytest.mark.dpdk
@@ -96,7 +96,7 @@ SERVERS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("ours", "text"), SERVERS)
 def test_server_refuses(socket_path: str, testpmd: Factory, ours: dict[str, Any], text: str) -> None:
-    testpmd("server")
+    server = testpmd("server")
     with memif.Socket(socket_path) as sock:
         slave = sock.interface(**ours)
         pump(sock, until=lambda: slave.disconnect_reason is not None)
@@ -104,6 +104,8 @@ def test_server_refuses(socket_path: str, testpmd: Factory, ours: dict[str, Any]
         # Nothing is spoilt by that.
         slave.close()
         sock.interface().wait_up(5.0)
+        server.wait_link()
+    settle(server)
 
 
 def test_second_client_of_ours(socket_path: str, testpmd: Factory) -> None:
@@ -115,6 +117,7 @@ def test_second_client_of_ours(socket_path: str, testpmd: Factory) -> None:
         first.close()
         second.wait_up(5.0)
         echoed(second, peer)
+        second.close()
 
 
 def test_second_testpmd(socket_path: str, testpmd: Factory) -> None:
@@ -191,7 +194,7 @@ def test_a_server_takes_our_slave_again(socket_path: str, testpmd: Factory) -> N
         with memif.connect(socket_path, ring_size=ring_size) as iface:
             wait_up(iface, server)
             echoed(iface, server)
-        server.wait_link(up=False)
+        settle(server)
 
 
 def test_a_client_finds_our_master_again(socket_path: str, testpmd: Factory) -> None:
@@ -199,11 +202,12 @@ def test_a_client_finds_our_master_again(socket_path: str, testpmd: Factory) -> 
         client = testpmd("client")
         wait_up(iface, client)
         echoed(iface, client)
-    client.wait_link(up=False)
+    settle(client)
     with memif.listen(socket_path) as iface:
         client.reconnect()
         wait_up(iface, client)
         echoed(iface, client)
+    settle(client)
 
 
 # -- kill -9
@@ -262,6 +266,7 @@ def test_kill9_of_our_side(socket_path: str, testpmd: Factory, role: str) -> Non
             peer.reconnect()
         wait_up(iface, peer)
         echoed_among_others(iface, peer)
+    settle(peer)
 
 
 def survivor(peer: Testpmd, testpmd: Factory, role: str) -> Testpmd:

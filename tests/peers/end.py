@@ -20,13 +20,22 @@ def link(
     At the end testpmd stops forwarding before our side goes away, which it could not bear.
     """
     with contextlib.ExitStack() as stack:
+        peers: list[Testpmd] = []
+        stack.callback(lambda: [settle(peer) for peer in peers])
         if role == "master":
             iface = stack.enter_context(memif.listen(path, **(ours or {})))
         # A server has to be there before its client, whoever plays the part.
         peer = testpmd(THEIRS[role], path, **theirs)
+        peers.append(peer)
         if role == "slave":
             iface = stack.enter_context(memif.connect(path, **(ours or {})))
         iface.wait_up(10.0)
         peer.wait_link()
         stack.callback(peer.stop)
         yield iface, peer
+
+
+def settle(peer: Testpmd) -> None:
+    """Wait until testpmd has seen that our side is gone: one that is told to quit in that moment may crash."""
+    if peer.alive:
+        peer.wait_link(up=False)

@@ -42,6 +42,12 @@ def poll_until(ready: Callable[[], Any], timeout: float, interval: float = 0.001
     return value
 
 
+def _thread_states(pid: int) -> list[str]:
+    """The state letter of each thread of process `pid`."""
+    stats = (thread / "stat" for thread in Path(f"/proc/{pid}/task").iterdir())
+    return [stat.read_text().rpartition(")")[2].split()[0] for stat in stats]
+
+
 class Testpmd:
     """One running testpmd with a memif as its port 0.
 
@@ -237,8 +243,11 @@ class Testpmd:
         self._kill()
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP): a peer that is connected, but silent."""
-        self._running().send_signal(signal.SIGSTOP)
+        """Freeze it (SIGSTOP): a peer that is connected, but silent. Returns when its threads stand still."""
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)
+        if not poll_until(lambda: set(_thread_states(process.pid)) == {"T"}, self._timeout):
+            self._fail("did not stop when told to")
 
     def resume(self) -> None:
         """Undo `pause`."""
