@@ -69,6 +69,11 @@ class Files:
             with PcapngWriter(self.path, snaplen=self.snaplen, application=application) as single:
                 yield single
 
+    def names(self, writer: "PcapngWriter | None") -> list[str]:
+        """The files that were written and are still there."""
+        paths = getattr(writer, "paths", None)
+        return [str(name) for name in paths] if paths is not None else [self.path] if self.path else []
+
 
 def file_options(command: Any) -> Any:
     """Decorator: the options of `Files`, passed on as separate arguments; see `take_files`."""
@@ -118,7 +123,7 @@ def command(link: Link, as_json: bool, interval: float, filter_words: tuple[str,
         capture = Capture(link.mode, writer, keep, files.snaplen, show_hex=show_hex, as_json=as_json)
         status = stack.enter_context(Status("capture", interval if writer is not None and not as_json else 0))
         error = capture.guarded(interface, stop, status, count)
-    summarise(capture.result(files.path, stop.elapsed), as_json, to_stderr=files.path in (None, "-"))
+    summarise(capture.result(files.names(writer), stop.elapsed), as_json, to_stderr=files.path in (None, "-"))
     if error is not None:
         fail(str(error))
         sys.exit(1)
@@ -206,10 +211,8 @@ class Capture:
             if self.show_hex:
                 click.echo(hex_lines(packet[:self.snaplen]))
 
-    def result(self, path: str | None, elapsed: float) -> dict[str, Any]:
+    def result(self, names: list[str], elapsed: float) -> dict[str, Any]:
         """The numbers, and the files."""
-        paths = getattr(self.writer, "paths", None)
-        names = [str(name) for name in paths] if paths is not None else [path] if path else []
         return {"captured": self.captured, "bytes": self.bytes, "filtered_out": self.passed_over,
                 "seconds": elapsed, "files": names}
 
@@ -232,6 +235,11 @@ def summarise(result: dict[str, Any], as_json: bool, *, to_stderr: bool) -> None
     rest = f", {result['filtered_out']} did not pass the filter" if result["filtered_out"] else ""
     click.echo(f"{result['captured']} packets, {si(result['bytes'], 'B')} captured in "
                f"{seconds(result['seconds'])}{rest}", err=to_stderr)
-    for name in result["files"]:
+    summarise_files(result["files"], to_stderr=to_stderr)
+
+
+def summarise_files(names: list[str], *, to_stderr: bool) -> None:
+    """One line a file."""
+    for name in names:
         if name != "-":
             click.echo(f"  {name}", err=to_stderr)

@@ -1,0 +1,127 @@
+"""Packets that a tap has copied out of a ring, and how their lengths are found when the ring has forgotten them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from memif.capture import PcapngWriter
+
+Bytes = NDArray[np.uint8]
+Lengths = NDArray[np.uint32]
+
+#: Bytes that are kept of a packet whose length can not be told.
+UNKNOWN_LENGTH = 60
+_NEXT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Packets of one ring, copied: rows of `matrix` (uint8, (n, width)) with their `lengths` (uint32, (n,)) on the
+    wire, or, when some were chained, the list `packets`.
+
+    `s2m`: sent by the slave. `ns`: when they were looked at, since 1970; all of a batch have the same time.
+    """
+
+    link: int
+    s2m: bool
+    queue: int
+    ns: int
+    matrix: Bytes | None
+    lengths: Lengths
+    packets: list[bytes] | None = None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def tobytes(self) -> list[bytes]:
+        """All packets, cut to the width that was copied."""
+        if self.packets is not None:
+            return self.packets
+        assert self.matrix is not None
+        return [row[:length].tobytes() for row, length in zip(self.matrix, self.lengths.tolist(), strict=True)]
+
+    def first(self, count: int) -> "Batch":
+        """At most so many of the packets."""
+        if count >= len(self):
+            return self
+        packets = None if self.packets is None else self.packets[:count]
+        matrix = None if self.matrix is None else self.matrix[:count]
+        return replace(self, matrix=matrix, lengths=self.lengths[:count], packets=packets)
+
+    def select(self, chosen: Sequence[bool]) -> "Batch":
+        """The packets for which `chosen` is true."""
+        packets = None if self.packets is None else list(compress(self.packets, chosen))
+        mask = np.array(chosen, np.bool_)
+        matrix = None if self.matrix is None else self.matrix[mask]
+        return replace(self, matrix=matrix, lengths=self.lengths[mask], packets=packets)
+
+    def write(self, writer: "PcapngWriter", interface: int) -> None:
+        """Write all to a capture; direction "out" is slave to master."""
+        direction: Any = "out" if self.s2m else "in"
+        if self.packets is not None or self.matrix is None:
+            writer.write_packets(self.packets or [], self.ns, interface, direction)
+        else:
+            writer.write_array(self.matrix, self.lengths, self.ns, interface, direction)
+
+
+def lengths_by_headers(heads: Bytes, ethernet: bool) -> tuple[Lengths, NDArray[np.bool_]]:
+    """The lengths of packets by their IPv4, IPv6 or ARP headers, and for which rows there was one.
+
+    `heads`: uint8 (n, at least 64). Padding of short frames is not in a header and so not in the result.
+    """
+    count = len(heads)
+    start = np.zeros(count, np.int64)
+    if not ethernet:
+        version = heads[:, 0] >> 4
+        kind = np.where(version == 4, 0x0800, np.where(version == 6, 0x86DD, 0))
+    else:
+        start += 14
+        kind = heads[:, 12].astype(np.int64) << 8 | heads[:, 13]
+        for _ in range(2):
+            tagged = (kind == 0x8100) | (kind == 0x88A8)
+            if not tagged.any():
+                break
+            start[tagged] += 4
+            kind[tagged] = _word(heads, start - 2)[tagged]
+    lengths = np.full(count, UNKNOWN_LENGTH, np.int64)
+    known = np.zeros(count, np.bool_)
+    for value, at, extra in ((0x0800, 2, 0), (0x86DD, 4, 40)):
+        rows = kind == value
+        if rows.any():
+            lengths[rows] = (start + _word(heads, start + at) + extra)[rows]
+            known |= rows
+    arp = kind == 0x0806
+    lengths[arp] = start[arp] + 28
+    return lengths.astype(np.uint32), known | arp
+
+
+def _word(heads: Bytes, at: NDArray[np.int64]) -> NDArray[np.int64]:
+    every = np.arange(len(heads))
+    words: NDArray[np.int64] = heads[every, at].astype(np.int64) << 8 | heads[every, at + 1]
+    return words
+
+
+def rechain(flags: NDArray[np.uint16], lengths: NDArray[np.int64], reset: NDArray[np.bool_], capacity: int) -> int:
+    """Split packets that are longer than a buffer over the following slots, as their sender had to; sets the flags.
+
+    `reset`: the pieces that are concerned. -> how many slots hold the later pieces of such packets.
+    """
+    if not (reset & (lengths > capacity)).any() or capacity < 1:
+        return 0
+    i = pieces = 0
+    while i < len(lengths):
+        left = int(lengths[i])
+        if reset[i] and left > capacity:
+            while left > capacity and i + 1 < len(lengths):
+                lengths[i], flags[i] = capacity, _NEXT
+                left -= capacity
+                i, pieces = i + 1, pieces + 1
+            lengths[i] = min(left, capacity)
+            flags[i] = _NEXT if left > capacity else 0      # the rest comes with the next batch
+        i += 1
+    return pieces

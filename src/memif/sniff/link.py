@@ -1,0 +1,105 @@
+"""One link between a slave and a master, as its control messages tell of it, and the taps on its rings."""
+
+import os
+from typing import Final
+
+import numpy as np
+
+from memif.errors import MemifError, MemifProtocolError
+from memif.memory.layout import check_rings, infer_cache_line, probe_cache_line
+from memif.memory.region import DEFAULT_REGION_LIMIT, mapping_size
+from memif.protocol import wire
+from memif.ring import Region
+from memif.sniff.batch import Bytes
+from memif.sniff.ring import RingTap
+
+_MOST_REGIONS: Final = 256
+_MOST_RINGS: Final = 512
+
+
+class Link:
+    """What is known of a link. `taps` are there once it is up; one thread at a time."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.id = 0
+        self.mode = 0
+        #: Program and interface names that the two say of themselves.
+        self.slave_app = self.master_app = self.slave_name = self.master_name = ""
+        self.up = False
+        self.taps: list[RingTap] = []
+        self._regions: list[Region] = []
+        self._rings: list[wire.AddRing] = []
+
+    @property
+    def name(self) -> str:
+        """The interface's number with both names, for people."""
+        return f"id {self.id}: {self.slave_name or self.slave_app} - {self.master_name or self.master_app}"
+
+    @property
+    def ethernet(self) -> bool:
+        """True where packets start with an Ethernet header."""
+        return self.mode == wire.Mode.ETHERNET
+
+    def see(self, message: wire.Message, fds: list[int]) -> None:
+        """Follow a message; takes the descriptors.
+
+        Raises `MemifError` when what it announces can not be mapped or is not sound. The link itself goes on, only it
+        can not be recorded.
+        """
+        try:
+            match message:
+                case wire.Hello():
+                    self.master_app = message.name
+                case wire.Init():
+                    self.id, self.mode, self.slave_app = message.id, message.mode, message.name
+                case wire.AddRegion():
+                    self._add_region(message, fds)
+                case wire.AddRing():
+                    self._add_ring(message)
+                case wire.Connect():
+                    self.slave_name = message.if_name
+                case wire.Connected():
+                    self.master_name = message.if_name
+                    self._start()
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _add_region(self, message: wire.AddRegion, fds: list[int]) -> None:
+        if len(fds) != 1 or message.index != len(self._regions) or message.index >= _MOST_REGIONS:
+            raise MemifProtocolError(f"region {message.index}: out of order, or without its descriptor")
+        actual = os.fstat(fds[0]).st_size
+        if not 0 < message.size <= min(actual, DEFAULT_REGION_LIMIT):
+            raise MemifProtocolError(f"region {message.index}: {message.size} bytes announced, memory has {actual}")
+        try:
+            self._regions.append(Region(fds[0], mapping_size(fds[0], message.size), writable=False))
+        except OSError as error:
+            raise MemifError(f"region {message.index} can not be mapped: {error.strerror}") from error
+
+    def _add_ring(self, message: wire.AddRing) -> None:
+        if len(self._rings) >= _MOST_RINGS:
+            raise MemifProtocolError("too many rings")
+        self._rings.append(message)
+
+    def _start(self) -> None:
+        sizes = [len(region) for region in self._regions]
+        line = infer_cache_line(self._rings, sizes) or self._probe() or 64
+        check_rings(sizes, self._rings, line)
+        memory: list[Bytes] = [np.frombuffer(memoryview(region), np.uint8) for region in self._regions]
+        self.taps = [RingTap(memory, ring, link=self.number, cache_line=line, ethernet=self.ethernet)
+                     for ring in self._rings]
+        self.up = True
+
+    def _probe(self) -> int | None:
+        if not self._rings or self._rings[0].region >= len(self._regions):
+            return None
+        with memoryview(self._regions[self._rings[0].region]) as memory:
+            return probe_cache_line(memory, self._rings[0])
+
+    def close(self) -> None:
+        """Let go of the memory; counters stay readable."""
+        self.up = False
+        for tap in self.taps:
+            tap.close()
+        self._regions = []

@@ -1,0 +1,197 @@
+"""The process between two peers: hands their control messages over, and nothing else.
+
+Started by `memif.sniff.Sniffer` as ``python -m memif.sniff.relay``. It is kept apart from the process that records, so
+that nothing which happens there (a full disk, a crash, Ctrl-C) closes the control sockets, which would end the link.
+When the recorder is gone it accepts no new slaves, and it ends with the last link.
+"""
+
+import os
+import select
+import socket
+import sys
+from collections import deque
+from contextlib import suppress
+from typing import Final
+
+from memif import transport
+from memif.address import parse_address
+from memif.errors import MemifError
+from memif.sniff.report import Kind, Report, Side, send
+
+_READ: Final = select.POLLIN | select.POLLHUP | select.POLLERR
+
+
+class Pair:
+    """One slave and its connection to the master. Messages that a full socket does not take wait here."""
+
+    def __init__(self, number: int, slave: socket.socket, master: socket.socket) -> None:
+        self.number = number
+        self.socks = {Side.SLAVE: slave, Side.MASTER: master}
+        self.waiting: dict[Side, deque[tuple[bytes, list[int]]]] = {Side.SLAVE: deque(), Side.MASTER: deque()}
+
+    def flush(self, side: Side) -> None:
+        """Send what waits for `side`, as far as its socket takes it."""
+        waiting = self.waiting[side]
+        while waiting:
+            data, fds = waiting[0]
+            try:
+                socket.send_fds(self.socks[side], [data], fds, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                return
+            except OSError:
+                pass            # gone; reading from it will tell
+            waiting.popleft()
+            _close(fds)
+
+    def close(self) -> None:
+        """Close both connections."""
+        for side, sock in self.socks.items():
+            self.flush(side)
+            for _, fds in self.waiting[side]:
+                _close(fds)
+            sock.close()
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+class Relay:
+    """Accepts slaves, connects to the master for each, passes messages on until recorder and links are gone."""
+
+    def __init__(self, listener: socket.socket, reports: socket.socket, target: str) -> None:
+        self.listener: socket.socket | None = listener
+        self.reports: socket.socket | None = reports
+        self.target = parse_address(target)
+        self._pairs: dict[int, tuple[Pair, Side]] = {}      # by descriptor
+        self._count = 0
+        self._poll = select.poll()
+        self._file = _file_of(listener)
+        self._poll.register(listener, select.POLLIN)
+        self._poll.register(reports, select.POLLIN)
+        self._tell(Report(Kind.READY, data=str(os.getpid()).encode()))
+
+    def run(self) -> None:
+        """Until there is nothing left to do."""
+        while self.listener is not None or self._pairs:
+            for fd, events in self._poll.poll(1000):
+                self._event(fd, events)
+
+    def _event(self, fd: int, events: int) -> None:
+        if self.listener is not None and fd == self.listener.fileno():
+            self._accept()
+        elif self.reports is not None and fd == self.reports.fileno():
+            self._lost_recorder()
+        elif fd in self._pairs:
+            pair, side = self._pairs[fd]
+            if events & select.POLLOUT:
+                pair.flush(side)
+            if events & _READ:
+                self._pass_on(pair, side)
+            self._watch(pair)
+
+    def _accept(self) -> None:
+        assert self.listener is not None
+        try:
+            slave, _ = self.listener.accept()
+        except OSError:
+            return
+        slave.setblocking(False)
+        self._count += 1
+        try:
+            master = transport.connect_socket(self.target)
+        except MemifError as error:
+            slave.close()
+            self._tell(Report(Kind.FAILED, self._count, data=str(error).encode()[:900]))
+            return
+        pair = Pair(self._count, slave, master)
+        for side, sock in pair.socks.items():
+            self._pairs[sock.fileno()] = (pair, side)
+            self._poll.register(sock, select.POLLIN)
+        self._tell(Report(Kind.OPEN, pair.number))
+
+    def _pass_on(self, pair: Pair, side: Side) -> None:
+        try:
+            alive = self._copied(pair, side)
+        except BlockingIOError:
+            return
+        except OSError:
+            alive = False
+        if not alive:
+            self._end(pair, side)
+
+    def _copied(self, pair: Pair, side: Side) -> bool:
+        """Pass one message on and report it. The recorder's duplicates are made first: afterwards ours are closed."""
+        data, fds, _ = transport.recv_message(pair.socks[side])
+        if not data:
+            return False
+        self._tell(Report(Kind.MESSAGE, pair.number, side, data, fds))
+        other = Side(1 - side)
+        pair.waiting[other].append((data, fds))
+        pair.flush(other)
+        return True
+
+    def _end(self, pair: Pair, side: Side) -> None:
+        for sock in pair.socks.values():
+            self._poll.unregister(sock)
+            del self._pairs[sock.fileno()]
+        pair.close()
+        self._tell(Report(Kind.CLOSE, pair.number, side, side.name.lower().encode()))
+
+    def _watch(self, pair: Pair) -> None:
+        for side, sock in pair.socks.items():
+            if sock.fileno() in self._pairs:
+                full = bool(pair.waiting[side])
+                self._poll.modify(sock, select.POLLIN | (select.POLLOUT if full else 0))
+
+    def _tell(self, report: Report) -> None:
+        if self.reports is not None:
+            send(self.reports, report)
+
+    def _lost_recorder(self) -> None:
+        """Nobody records any more: no new links, and the present ones go on."""
+        assert self.reports is not None
+        self._poll.unregister(self.reports)
+        self.reports.close()
+        self.reports = None
+        if self.listener is not None:
+            self._poll.unregister(self.listener)
+            path, found = self._file
+            if path and _inode(path) == found:
+                with suppress(OSError):
+                    os.unlink(path)
+            self.listener.close()
+            self.listener = None
+
+
+def _file_of(listener: socket.socket) -> tuple[str, tuple[int, int] | None]:
+    name = listener.getsockname()
+    if not isinstance(name, str) or not name or name.startswith("\0"):
+        return "", None
+    path = os.path.abspath(name)
+    return path, _inode(path)
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        info = os.lstat(path)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino
+
+
+def main(argv: list[str]) -> None:
+    """argv: descriptors of the listener and of the report socket, name of the master's socket.
+
+    Forks first and lets the parent end, so that the relay is nobody's child and leaves no zombie behind.
+    """
+    if os.fork():
+        os._exit(0)
+    listener, reports = (socket.socket(fileno=int(number)) for number in argv[:2])
+    os.chdir("/")
+    Relay(listener, reports, argv[2]).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

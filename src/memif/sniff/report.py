@@ -1,0 +1,78 @@
+"""How the relay tells the recorder what passes: datagrams between the two processes.
+
+Each has a header (kind, side, link number) and a payload: the 128 bytes of a control message with duplicates of its
+descriptors, or text.
+"""
+
+import enum
+import os
+import socket
+import struct
+from dataclasses import dataclass, field
+from typing import Final
+
+_HEADER: Final = struct.Struct("<BBHI")
+_SIZE: Final = 1024
+_MOST_FDS: Final = 16
+
+
+class Kind(enum.IntEnum):
+    """What a report is about."""
+
+    #: The relay runs; the payload is its process number.
+    READY = 1
+    #: A slave has connected, and the master has accepted.
+    OPEN = 2
+    #: A control message passed.
+    MESSAGE = 3
+    #: A link has ended; the payload says which side closed.
+    CLOSE = 4
+    #: A slave could not be served; the payload says why.
+    FAILED = 5
+
+
+class Side(enum.IntEnum):
+    """Who sent a message."""
+
+    SLAVE = 0
+    MASTER = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One datagram. The receiver owns `fds`."""
+
+    kind: Kind
+    link: int = 0
+    side: Side = Side.SLAVE
+    data: bytes = b""
+    fds: list[int] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The payload as text."""
+        return self.data.decode(errors="replace")
+
+
+def send(sock: socket.socket, report: Report) -> bool:
+    """Send without waiting. -> False when nobody reads: the recorder is gone or far behind."""
+    header = _HEADER.pack(report.kind, report.side, 0, report.link)
+    try:
+        socket.send_fds(sock, [header, report.data], report.fds, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    except OSError:
+        return False
+    return True
+
+
+def receive(sock: socket.socket) -> Report | None:
+    """The next report; None when the relay is gone. Raises BlockingIOError when there is none yet."""
+    try:
+        data, fds, _, _ = socket.recv_fds(sock, _SIZE, _MOST_FDS, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        return None
+    if len(data) < _HEADER.size:
+        for fd in fds:
+            os.close(fd)
+        return None
+    kind, side, _, link = _HEADER.unpack_from(data)
+    return Report(Kind(kind), link, Side(side), data[_HEADER.size:], list(fds))

@@ -1,0 +1,242 @@
+"""Following one ring from outside, read-only."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memif.protocol.wire import AddRing
+from memif.sniff.batch import Batch, lengths_by_headers, rechain
+from memif.sniff.slots import DESCRIPTOR, NEXT, Bytes, Descriptors, Slots
+
+_HEAD: Final = 64
+_MAX_LENGTH: Final = 65536
+_TURN: Final = 1 << 16
+_START_COST: Final = 20e-6      # seconds of a copy, however few packets it has
+
+
+@dataclass(slots=True)
+class RingCounters:
+    """What happened to the packets of a ring. A piece of a chained packet counts as one, but in `seen`.
+
+    passed      descriptors that the ring's index says were sent
+    seen        packets copied
+    bytes       of the packets seen, on the wire
+    missed      descriptors that were overwritten, or may have been, before they were copied
+    inferred    of those seen: the length is from the packet's own header, as the receiver had reset it
+    unknown     of those seen: only the first 60 bytes were kept, as even the header does not tell the length
+    unsure      of those seen: buffers of zero-copy peers that may have been used again before they were copied
+    malformed   descriptors that point outside of the memory
+    estimated   how often the ring was looked at so late that its 16 bit index may have turned round: `passed` and
+                `missed` are exact only where this is 0
+    """
+
+    passed: int = 0
+    seen: int = 0
+    bytes: int = 0
+    missed: int = 0
+    inferred: int = 0
+    unknown: int = 0
+    unsure: int = 0
+    malformed: int = 0
+    estimated: int = 0
+
+
+class RingTap:
+    """One ring of a link between two others. Reads only; one thread at a time.
+
+    `memory`: the link's regions as read-only arrays of bytes, by index. `ring`: the announcement of the ring, checked
+    against them. Starts at index 0, where all rings start when a link comes up.
+    """
+
+    def __init__(self, memory: Sequence[Bytes], ring: AddRing, *, link: int = 0, cache_line: int = 64,
+                 ethernet: bool = True) -> None:
+        self.ring, self.link, self.ethernet = ring, link, ethernet
+        self.counters = RingCounters()
+        self.size = 1 << ring.log2_ring_size
+        header = memoryview(memory[ring.region].data)[ring.offset:ring.offset + 2 * cache_line + 16 * self.size]
+        self._head = header[6:8].cast("H")
+        self._tail = header[cache_line:cache_line + 2].cast("H")
+        self._filled = self._head if ring.s2m else self._tail
+        self._slots = Slots(memory, np.frombuffer(header[2 * cache_line:], DESCRIPTOR))
+        self._capacity = int(self._slots.known["length"].max())
+        # Slots that a sender may be filling just now, ahead of the index, are those of the oldest packets.
+        self._safe = self.size - max(self.size // 4, 1)
+        #: Descriptors a second, smoothed.
+        self.rate = 0.0
+        self._cost = 1e-6           # seconds a packet
+        self._width = _HEAD
+        self._looked = time.monotonic()
+        self._low = self._produced = self._next = 0     # the first has 16 bits, the others do not wrap
+        self._learned: tuple[int, int] | None = None
+        self._torn = False
+
+    # -- counting, which is cheap
+
+    def track(self) -> int:
+        """Note how far the ring has come. -> descriptors that are new since the last `take`.
+
+        To be called often enough: the ring's index has 16 bits. Where it may have turned round more than once, the rate
+        so far tells how often.
+        """
+        value = self._filled[0]
+        step = (value - self._low) & 0xFFFF
+        now = time.monotonic()
+        span = now - self._looked
+        expected = self.rate * span
+        if expected > _TURN / 2:
+            step += _TURN * max(round((expected - step) / _TURN), 0)
+            self.counters.estimated += 1
+        elif span > 0:
+            weight = min(span / 2e-3, 1.0)      # over about 2 ms, however often one looks
+            self.rate += weight * (step / span - self.rate)
+        self._looked, self._low = now, value
+        self._produced += step
+        self.counters.passed += step
+        if not (self.ring.s2m or step):
+            self._learn()
+        return self._produced - self._next
+
+    def _learn(self) -> None:
+        """M2S: remember which buffer each empty slot has, and how large it is, for when the slave has changed it."""
+        tail, head = self._tail[0], self._head[0]
+        if (tail, head) != self._learned:
+            self._learned = tail, head
+            self._slots.learn(tail, min((head - tail) & 0xFFFF, self.size))
+            self._capacity = int(self._slots.known["length"].max())
+
+    # -- copying
+
+    def take(self, limit: int = 1024, snaplen: int = _MAX_LENGTH) -> Batch | None:
+        """Copy up to `limit` packets, each up to `snaplen` bytes; None when there is none that can still be read."""
+        self.track()
+        first, count = self._window(min(limit, self.size))
+        self.counters.missed += first - self._next
+        self._torn = first != self._next and self._middle_of_chain(first)
+        self._next = first + count
+        if not count:
+            return None
+        # Most bursts are like the last one; where packets turn out to be longer, once more.
+        for _ in range(2):
+            started = time.monotonic()
+            descriptors, rows = self._slots.grab(first, count, min(self._width, snaplen), by_known=not self.ring.s2m)
+            taken, ns = self._given_back_to(), time.time_ns()
+            self.track()
+            self._cost += 0.3 * (max(self._looked - started - _START_COST, 0.0) / count - self._cost)
+            lengths, reset = self._lengths(first, descriptors, rows)
+            longest = int(min(lengths.max(), snaplen))
+            fits = longest <= rows.shape[1]
+            self._width = max(longest, 7 * self._width // 8, _HEAD)
+            if fits:
+                break
+        if not self.ring.s2m:
+            self._learn()
+        index = np.arange(first, first + count)
+        good = self._slots.inside(descriptors, np.minimum(lengths, rows.shape[1])) & (lengths > 0) & (
+            lengths <= _MAX_LENGTH)
+        self.counters.malformed += int((~good).sum())
+        # Neither given back by the receiver, nor so old that the sender may be at its slot again.
+        waiting = ((index - taken) & 0xFFFF) < _TURN // 2
+        present = (waiting | (self._produced - index <= self._safe)) & (reset | (lengths <= rows.shape[1])
+                                                                       | (lengths > snaplen))
+        if self._slots.moving:
+            self.counters.unsure += int((present & ~waiting).sum())
+        return self._batch(ns, rows, lengths, descriptors["flags"], good, present, snaplen)
+
+    def _window(self, limit: int) -> tuple[int, int]:
+        """Which packets to copy: the oldest, if they will last until that is done, otherwise newer ones."""
+        per_second = self.rate
+        most = (self._safe - per_second * _START_COST) / (1 + per_second * self._cost)
+        count = min(limit, max(int(most), 16))
+        turned = int(per_second * (_START_COST + self._cost * count))
+        first = max(self._next, min(self._produced + turned - self._safe, self._produced - count),
+                    self._produced - self._safe)
+        return first, min(self._produced - first, count)
+
+    def _middle_of_chain(self, first: int) -> bool:
+        """Whether what follows a gap is the rest of a chain."""
+        return bool(self._slots.table["flags"][(first - 1) & (self.size - 1)] & NEXT)
+
+    def _given_back_to(self) -> int:
+        """Up to which index the receiver has handed the buffers back."""
+        return self._tail[0] if self.ring.s2m else (self._head[0] - self.size) & 0xFFFF
+
+    def _lengths(self, first: int, descriptors: Descriptors,
+                 rows: Bytes) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Bytes of each piece, and for which ones the ring has forgotten them. Corrects flags in `descriptors`.
+
+        A slave resets length and flags of a slot as soon as it has read it, and may put in another buffer.
+        """
+        lengths = descriptors["length"].astype(np.int64)
+        if self.ring.s2m:
+            return lengths, np.zeros(len(lengths), np.bool_)
+        index = np.arange(first, first + len(lengths))
+        reset: NDArray[np.bool_] = ((self._head[0] - index) & 0xFFFF) > self.size
+        # One that is just being reset, or a packet that fills its buffer: see what its header says.
+        doubtful = ~reset & (lengths == self._capacity) & (descriptors["flags"] == 0)
+        doubtful[1:] &= descriptors["flags"][:-1] == 0
+        if reset.any() or doubtful.any():
+            self._infer(descriptors, lengths, rows, reset, doubtful)
+        return lengths, reset
+
+    def _infer(self, descriptors: Descriptors, lengths: NDArray[np.int64], rows: Bytes, reset: NDArray[np.bool_],
+               doubtful: NDArray[np.bool_]) -> None:
+        told, known = lengths_by_headers(rows, self.ethernet)
+        use = reset | (doubtful & known & (told < self._capacity))
+        descriptors["flags"][reset] = 0
+        lengths[use] = told[use]
+        pieces = rechain(descriptors["flags"], lengths, reset, self._capacity)
+        self.counters.inferred += max(int((use & known).sum()) - pieces, 0)
+        self.counters.unknown += max(int((use & ~known).sum()) - pieces, 0)
+
+    # -- results
+
+    def _batch(self, ns: int, rows: Bytes, lengths: NDArray[np.int64], flags: NDArray[np.uint16],
+               good: NDArray[np.bool_], present: NDArray[np.bool_], snaplen: int) -> Batch | None:
+        self.counters.missed += int((good & ~present).sum())
+        usable = good & present
+        packets = None
+        if (flags[good] & NEXT).any():
+            packets = self._joined(rows, lengths, flags, good, usable)
+            lengths = np.array([len(packet) for packet in packets], np.int64)
+            packets = [packet[:snaplen] for packet in packets]
+        elif not usable.all():
+            rows, lengths = rows[usable], lengths[usable]
+        if not len(lengths):
+            return None
+        self.counters.seen += len(lengths)
+        self.counters.bytes += int(lengths.sum())
+        return Batch(self.link, self.ring.s2m, self.ring.index, ns, None if packets is not None else rows,
+                     lengths.astype(np.uint32), packets)
+
+    def _joined(self, rows: Bytes, lengths: NDArray[np.int64], flags: NDArray[np.uint16], good: NDArray[np.bool_],
+                usable: NDArray[np.bool_]) -> list[bytes]:
+        """Packets from the pieces of chains; of those that are not complete all pieces are missed."""
+        packets: list[bytes] = []
+        parts: list[bytes] = []
+        complete = not self._torn
+        kept = zip(rows[good], lengths[good].tolist(), flags[good].tolist(), usable[good].tolist(), strict=True)
+        for row, length, flag, fine in kept:
+            parts.append(row[:length].tobytes())
+            complete &= fine
+            if flag & NEXT:
+                continue
+            if complete:
+                packets.append(b"".join(parts))
+            else:
+                self.counters.missed += len(parts)
+            parts, complete = [], True
+        if len(parts) < len(rows):
+            self._next -= len(parts)    # the rest of this one lies behind what was taken: next time
+        else:
+            self.counters.missed += len(parts)
+        return packets
+
+    def close(self) -> None:
+        """Let go of the memory; the counters stay."""
+        self._head.release()
+        self._tail.release()
+        self._slots.close()

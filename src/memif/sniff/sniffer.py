@@ -1,0 +1,260 @@
+"""`Sniffer`: the recorder's side of a passive tap."""
+
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from memif.address import Address, SocketName, parse_address
+from memif.errors import MemifError, MemifOSError
+from memif.listener import listen_socket
+from memif.protocol import wire
+from memif.sniff.batch import Batch
+from memif.sniff.link import Link
+from memif.sniff.report import Kind, Report, Side, receive
+
+_START: Final = 10.0
+# Seconds between two looks at the rings.
+_SHORTEST, _LONGEST, _OVERLOADED = 100e-6, 1e-3, (2e-3, 10e-3)
+_QUARTER_TURN: Final = 1 << 14
+_BATCH: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A control message passed. `message` is a `memif.protocol.wire` dataclass, or the bytes if they are none."""
+
+    link: int
+    side: Side
+    ns: int
+    message: wire.Message | bytes
+    raw: bytes
+    descriptors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The link is up and its rings are followed from now on."""
+
+    link: Link
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The link has ended; `side` closed it."""
+
+    link: Link
+    side: Side
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that a user should know: a master that does not answer, memory that can not be mapped."""
+
+    text: str
+
+
+Event = Control | Started | Ended | Note | Batch
+
+
+class Sniffer:
+    """Stands between slaves that connect to `listen` and the master at `connect`; see `memif.sniff`.
+
+    Iterate over `events`, or call `poll` in a loop of your own. `snaplen`: bytes kept of each packet. `load`: the share
+    of one CPU that copying packets may take, 0 to 1; where that is not enough, packets are missed and counted.
+    `realtime`: run this thread ahead of others where the system allows it (CAP_SYS_NICE), so that it never looks too
+    late to count what passed; otherwise the count of a busy ring is an estimate, see `RingCounters.estimated`.
+    `socket_mode`: of the socket file. Context manager; `close` ends the recording, not the link.
+
+    Raises what `memif.listen` raises for its name, `MemifOSError` when the relay does not start. One thread.
+    """
+
+    def __init__(self, listen: SocketName, connect: SocketName, *, snaplen: int = 65536, load: float = 0.1,
+                 realtime: bool = True, socket_mode: int | None = 0o600) -> None:
+        self.snaplen, self.load = snaplen, load
+        self.listen, self.connect = parse_address(listen), parse_address(connect)
+        self.links: dict[int, Link] = {}
+        #: Process number of the relay.
+        self.relay_pid = 0
+        self._pause = _SHORTEST
+        self._next_report = self._copied_at = self._cpu = 0.0
+        self._listener = listen_socket(self.listen, mode=socket_mode)
+        try:
+            self._reports = self._start_relay()
+        except BaseException:
+            self._listener.close()
+            raise
+        self._scheduler = _go_ahead() if realtime else None
+
+    def _start_relay(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            fds = (self._listener.fileno(), theirs.fileno())
+            words = [sys.executable, "-m", "memif.sniff.relay", *map(str, fds), _absolute(self.connect)]
+            subprocess.run(words, pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL, start_new_session=True, check=False, timeout=_START)
+        ready, _, _ = select.select([ours], [], [], _START)
+        report = receive(ours) if ready else None
+        if report is None or report.kind is not Kind.READY:
+            ours.close()
+            raise MemifOSError("the relay process of the tap did not start")
+        self.relay_pid = int(report.text)
+        return ours
+
+    # -- use
+
+    def events(self) -> Iterator[Event]:
+        """All events, for ever; ends when the relay has died."""
+        while (events := self.poll(0.1)) is not None:
+            yield from events
+
+    def poll(self, timeout: float = 0.1) -> list[Event] | None:
+        """What has happened, after waiting for it for `timeout` seconds at most; None when the relay is gone."""
+        deadline = time.monotonic() + timeout
+        while True:
+            now = time.monotonic()
+            events: list[Event] = []
+            if not self._any_up() or now >= self._next_report:
+                self._next_report = now + 0.01
+                wait = 0.0 if self._any_up() else max(deadline - now, 0.0)
+                if not self._read_reports(events, wait):
+                    return None
+            taps = [tap for link in self.links.values() if link.up for tap in link.taps]
+            waiting = max((tap.track() for tap in taps), default=0)
+            affordable = self._affordable()
+            if waiting and affordable:
+                self._copy(events)
+            if events or time.monotonic() >= deadline:
+                return events
+            if taps:
+                self._sleep(not waiting or affordable, max(tap.rate for tap in taps))
+
+    def _sleep(self, keeping_up: bool, rate: float) -> None:
+        """Look often while packets come now and then, less often while none do, and if more come than can be copied
+        then when there is time for the next copy, but before an index has turned round."""
+        if keeping_up:
+            self._pause = min(self._pause * 1.3, _LONGEST)
+        else:
+            # A look has its price too: looking again and again whether there is time yet would use that up.
+            late = self._copied_at + (time.thread_time() - self._cpu) / self.load - time.monotonic()
+            most = _QUARTER_TURN / rate if rate else _OVERLOADED[1]
+            self._pause = max(min(max(late, _OVERLOADED[0]), _OVERLOADED[1], most), _SHORTEST)
+        time.sleep(self._pause)
+
+    def _affordable(self) -> bool:
+        """Whether what this thread has done since the last copy, the caller's part included, is within its load."""
+        spent = time.thread_time() - self._cpu
+        return (time.monotonic() - self._copied_at) * self.load >= spent
+
+    def _any_up(self) -> bool:
+        return any(link.up for link in self.links.values())
+
+    def _copy(self, events: list[Event]) -> None:
+        self._copied_at, self._cpu = time.monotonic(), time.thread_time()
+        for link in self.links.values():
+            for tap in link.taps if link.up else ():
+                batch = tap.take(_BATCH, self.snaplen)
+                if batch is not None:
+                    events.append(batch)
+        self._pause = _SHORTEST
+
+    def _read_reports(self, events: list[Event], wait: float) -> bool:
+        poller = select.poll()
+        poller.register(self._reports, select.POLLIN)
+        while poller.poll(1000 * wait):
+            wait = 0.0
+            try:
+                report = receive(self._reports)
+            except BlockingIOError:
+                return True
+            if report is None:
+                return False
+            self._report(report, events)
+        return True
+
+    def _report(self, report: Report, events: list[Event]) -> None:
+        link = self.links.get(report.link)
+        if report.kind is Kind.OPEN:
+            self.links[report.link] = Link(report.link)
+        elif report.kind is Kind.FAILED:
+            events.append(Note(f"a slave connected, but not the master: {report.text}"))
+        elif report.kind is Kind.CLOSE and link is not None:
+            self._last_packets(link, events)
+            link.close()
+            events.append(Ended(link, report.side))
+        elif report.kind is Kind.MESSAGE and link is not None:
+            self._message(link, report, events)
+
+    def _message(self, link: Link, report: Report, events: list[Event]) -> None:
+        message: wire.Message | bytes
+        try:
+            message = wire.decode(report.data)
+        except MemifError:
+            message = report.data
+        events.append(Control(link.number, report.side, time.time_ns(), message, report.data, len(report.fds)))
+        if isinstance(message, bytes):
+            for fd in report.fds:
+                os.close(fd)
+            return
+        was_up = link.up
+        try:
+            link.see(message, report.fds)
+        except MemifError as error:
+            events.append(Note(f"link {link.number} can not be recorded: {error.detail or error}"))
+        if link.up and not was_up:
+            events.append(Started(link))
+
+    def _last_packets(self, link: Link, events: list[Event]) -> None:
+        """What still lies in the rings of a link that has ended."""
+        for tap in link.taps if link.up else ():
+            while tap.track():
+                batch = tap.take(_BATCH, self.snaplen)
+                if batch is None:
+                    break
+                events.append(batch)
+
+    def forget(self, link: Link) -> None:
+        """Drop a link that has ended and whose counters are no longer needed."""
+        self.links.pop(link.number, None)
+
+    # -- end
+
+    def close(self) -> None:
+        """End the recording. New slaves are not accepted any more; links that are up stay up."""
+        if self._scheduler is not None:
+            os.sched_setscheduler(0, *self._scheduler)
+            self._scheduler = None
+        self._listener.close()
+        self._reports.close()
+        for link in self.links.values():
+            link.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _go_ahead() -> tuple[int, os.sched_param] | None:
+    """Put this thread ahead of all ordinary ones. -> what it was before; None where that is not allowed.
+
+    The load bounds what it takes from them. Children do not inherit it.
+    """
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except OSError:
+        return None
+    return before
+
+
+def _absolute(address: Address) -> str:
+    return os.path.abspath(address.display) if address.kind == "path" else address.display

@@ -1,0 +1,267 @@
+"""``memif sniff``: a passive tap between two other programs."""
+
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from memif.errors import MemifError
+from memif.tools.capture import LINKTYPES, file_options, make_filter, summarise_files, take_files
+from memif.tools.options import (
+    complete_file,
+    duration_option,
+    examples,
+    fail,
+    interval_option,
+    json_option,
+    print_json,
+    run,
+)
+from memif.tools.status import Status
+from memif.tools.stop import Stop
+from memif.tools.units import Count, seconds, si
+
+if TYPE_CHECKING:
+    from memif.capture import PcapngWriter
+    from memif.sniff import Batch, Control, Link, Sniffer
+    from memif.tools.filters import Filter
+
+_SECRET = slice(9, 33)      # of the INIT message
+
+
+@click.command("sniff", epilog=examples(
+    "sniff /tmp/tap.sock /run/vpp/memif.sock", "sniff -w link.pcapng /tmp/tap.sock /run/vpp/memif.sock",
+    "sniff -w - /tmp/tap.sock /tmp/m.sock | wireshark -k -i -", "sniff --control -c 0 /tmp/tap.sock /tmp/m.sock"))
+@click.argument("listen", shell_complete=complete_file)
+@click.argument("connect", shell_complete=complete_file)
+@click.argument("filter_words", nargs=-1, metavar="[FILTER]...")
+@file_options
+@click.option("-c", "--count", type=Count(), help="End after so many packets; 0: control messages only.")
+@duration_option
+@click.option("--control/--no-control", default=None, help="Record the control messages too (default: yes, as text).")
+@click.option("--id", "only_id", type=click.IntRange(0, 0xFFFFFFFF), help="Record this interface only.")
+@click.option("--load", type=click.FloatRange(1, 100), default=10, show_default=True, metavar="PERCENT",
+              help="Of one CPU, for copying packets. Less disturbs the peers less, and misses more.")
+@click.option("--show-secret", is_flag=True, help="Record secrets, which are blanked otherwise.")
+@interval_option
+@json_option
+def command(listen: str, connect: str, **options: Any) -> None:
+    """Listen on LISTEN, where the slave is told to connect, connect to the real master on CONNECT, and record.
+
+    The two talk over their own memory at full speed; it is mapped here read-only, and packets of both directions are
+    copied as they pass: ">" slave to master, "<" master to slave. What is too fast to be copied is counted as missed.
+    The control connection is kept by a small process of its own, so that the link outlives this program.
+
+    FILTER is an expression as tcpdump takes it (needs libpcap).
+    """
+    run(sniff, listen=listen, connect=connect, **options)
+
+
+def sniff(listen: str, connect: str, filter_words: tuple[str, ...], count: int | None, duration: float | None,
+          control: bool | None, only_id: int | None, load: float, show_secret: bool, interval: float, as_json: bool,
+          **options: Any) -> None:
+    """Record until the end, and summarise."""
+    from memif.sniff import Sniffer
+
+    files = take_files(options)
+    keep = make_filter(filter_words, "ethernet")
+    error: MemifError | None = None
+    with ExitStack() as stack:
+        writer = stack.enter_context(files.open("memif sniff"))
+        sniffer = stack.enter_context(Sniffer(listen, connect, snaplen=min(files.snaplen, 65536), load=load / 100))
+        stop = stack.enter_context(Stop(duration))
+        status = stack.enter_context(Status("sniff", interval if writer is not None and not as_json else 0))
+        recorder = Recorder(sniffer, writer, keep, count, only_id, as_json=as_json, show_secret=show_secret,
+                            control=writer is None if control is None else control)
+        if writer is not None and not as_json:
+            status.say(f"listening on {sniffer.listen}, for the master on {sniffer.connect}")
+        error = recorder.run(stop, status)
+        links = [link for link in sniffer.links.values() if link.up]
+    result = recorder.result(stop.elapsed, files.names(writer), sniffer.relay_pid if links else None)
+    report(result, as_json, to_stderr=files.path in (None, "-"))
+    if error is not None:
+        fail(str(error))
+        sys.exit(1)
+
+
+class Recorder:
+    """Takes a sniffer's events to a file or to the terminal. One thread."""
+
+    def __init__(self, sniffer: "Sniffer", writer: "PcapngWriter | None", keep: "Filter | None", count: int | None,
+                 only_id: int | None, *, control: bool, as_json: bool, show_secret: bool) -> None:
+        self.sniffer, self.writer, self.keep, self.count, self.only_id = sniffer, writer, keep, count, only_id
+        self.control, self.as_json, self.show_secret = control, as_json, show_secret
+        self.packets = self.bytes = self.messages = self.passed_over = 0
+        self.links: list[Link] = []
+        self._interfaces: dict[int, int] = {}
+        self._control_interface: int | None = None
+
+    def run(self, stop: Stop, status: Status) -> MemifError | None:
+        """Until `stop`, the count, or an error, which comes back."""
+        from memif.capture import CapturePipeClosedError
+
+        try:
+            while not stop and not (self.count and self.packets >= self.count):
+                events = self.sniffer.poll(stop.left())
+                if events is None:
+                    return MemifError("the relay process of the tap has ended, and with it the links")
+                for event in events:
+                    self._event(event, status)
+                status.tick(self.packets, self.bytes, f"{self.missed} missed")
+        except CapturePipeClosedError:
+            return None
+        except MemifError as error:
+            return error
+        finally:
+            self._statistics()
+        return None
+
+    @property
+    def missed(self) -> int:
+        """Packets that passed and could not be copied."""
+        return sum(tap.counters.missed for link in self.links for tap in link.taps)
+
+    def _event(self, event: Any, status: Status) -> None:
+        from memif.sniff import Batch, Control, Ended, Note, Started
+
+        match event:
+            case Batch():
+                if self._wanted(event.link):
+                    self._batch(event)
+            case Control():
+                self.messages += 1
+                if self.control:
+                    self._message(event)
+            case Started(link):
+                if self._wanted(link.number):
+                    self.links.append(link)
+                    self._say(status, f"link up, {link.name}")
+            case Ended(link, side):
+                self._say(status, f"link down, {link.name}: closed by the {side.name.lower()}")
+            case Note(text):
+                fail(text)
+
+    def _say(self, status: Status, text: str) -> None:
+        if self.writer is not None and not self.as_json:
+            status.say(text)
+        elif not self.as_json:
+            click.echo(text)
+
+    def _wanted(self, number: int) -> bool:
+        return self.only_id is None or self.sniffer.links[number].id == self.only_id
+
+    def _batch(self, batch: "Batch") -> None:
+        if self.count == 0:
+            return
+        if self.keep is not None:
+            batch = self._filtered(batch)
+        if self.count:
+            batch = batch.first(self.count - self.packets)
+        if not len(batch):
+            return
+        self.packets += len(batch)
+        self.bytes += int(batch.lengths.sum())
+        link = self.sniffer.links[batch.link]
+        if self.writer is not None:
+            batch.write(self.writer, self._interface(link))
+        else:
+            self._print(batch, link)
+
+    def _filtered(self, batch: "Batch") -> "Batch":
+        assert self.keep is not None
+        packets, lengths = batch.tobytes(), batch.lengths.tolist()
+        passed = [self.keep(packet, length) for packet, length in zip(packets, lengths, strict=True)]
+        self.passed_over += len(passed) - sum(passed)
+        return batch.select(passed)
+
+    def _interface(self, link: "Link") -> int:
+        assert self.writer is not None
+        if link.number not in self._interfaces:
+            self._interfaces[link.number] = self.writer.add_interface(
+                link.name, linktype=LINKTYPES["ethernet" if link.ethernet else "ip"],
+                description=f"{link.slave_app} to {link.master_app}; out: slave to master")
+        return self._interfaces[link.number]
+
+    def _print(self, batch: "Batch", link: "Link") -> None:
+        from memif.capture import packet_line, summary
+
+        linktype = LINKTYPES["ethernet" if link.ethernet else "ip"]
+        for packet, length in zip(batch.tobytes(), batch.lengths.tolist(), strict=True):
+            if self.as_json:
+                print_json({"time_ns": batch.ns, "link": link.number, "id": link.id, "queue": batch.queue,
+                            "from": "slave" if batch.s2m else "master", "length": length,
+                            "summary": summary(packet, linktype), "data": packet.hex()})
+            else:
+                click.echo(packet_line(batch.ns, packet, direction="out" if batch.s2m else "in", linktype=linktype,
+                                       length=length))
+
+    def _message(self, event: "Control") -> None:
+        if self.writer is not None:
+            if self._control_interface is None:
+                self._control_interface = self.writer.add_interface(
+                    "control", linktype=147, description="memif control messages; out: from the slave")
+            self.writer.write_packet(event.raw if self.show_secret else blanked(event.raw), event.ns,
+                                     interface=self._control_interface, direction="in" if event.side else "out")
+        elif self.as_json:
+            from memif.tools.decode import as_dict
+
+            print_json({"time_ns": event.ns, "link": event.link, "from": event.side.name.lower()}
+                       | as_dict("in" if event.side else "out", event.message, (), self.show_secret))
+        else:
+            from memif.capture import describe
+
+            arrow, ns = "<" if event.side else ">", event.ns % 1_000_000_000
+            clock = time.strftime("%H:%M:%S", time.localtime(event.ns // 1_000_000_000))
+            beside = f", {event.descriptors} descriptor beside it" if event.descriptors else ""
+            click.echo(f"{clock}.{ns // 1000:06d} {arrow} control "
+                       f"{describe(event.message, show_secret=self.show_secret)}{beside}")
+
+    def _statistics(self) -> None:
+        """What the file says of each link at its end: how many passed, and how many of them are not in it."""
+        if self.writer is None or self.writer.broken:
+            return
+        for link in self.links:
+            counters = [tap.counters for tap in link.taps]
+            if link.number in self._interfaces:
+                self.writer.set_statistics(self._interfaces[link.number], received=sum(c.passed for c in counters),
+                                           dropped=sum(c.missed + c.malformed for c in counters))
+
+    def result(self, elapsed: float, names: list[str], relay: int | None) -> dict[str, Any]:
+        """The numbers, by link and ring."""
+        links = [{"id": link.id, "slave": link.slave_name, "master": link.master_name, "rings": [
+            {"ring": f"{'S2M' if tap.ring.s2m else 'M2S'} {tap.ring.index}", **asdict(tap.counters)}
+            for tap in link.taps]} for link in self.links]
+        return {"captured": self.packets, "bytes": self.bytes, "messages": self.messages, "missed": self.missed,
+                "filtered_out": self.passed_over, "seconds": elapsed, "files": names, "relay": relay, "links": links}
+
+
+def blanked(raw: bytes) -> bytes:
+    """A control message without its secret."""
+    if raw[:2] != b"\x03\x00" or len(raw) < _SECRET.stop:
+        return raw
+    return raw[:_SECRET.start] + bytes(_SECRET.stop - _SECRET.start) + raw[_SECRET.stop:]
+
+
+def report(result: dict[str, Any], as_json: bool, *, to_stderr: bool) -> None:
+    """The result; beside the packets when those go to standard output."""
+    if as_json:
+        print_json(result, err=to_stderr)
+        return
+    rest = f", {result['filtered_out']} did not pass the filter" if result["filtered_out"] else ""
+    click.echo(f"{result['captured']} packets, {si(result['bytes'], 'B')} and {result['messages']} control messages in "
+               f"{seconds(result['seconds'])}{rest}", err=to_stderr)
+    for link in result["links"]:
+        click.echo(f"id {link['id']}: {link['slave']} - {link['master']}", err=to_stderr)
+        for ring in link["rings"]:
+            notes = "".join(f", {ring[name]} {text}" for name, text in (
+                ("missed", "missed"), ("inferred", "lengths by header"), ("unknown", "lengths unknown"),
+                ("unsure", "maybe overwritten"), ("malformed", "malformed")) if ring[name])
+            notes += " (estimated)" if ring["estimated"] else ""
+            click.echo(f"  {ring['ring']}: {ring['passed']} passed, {ring['seen']} seen{notes}", err=to_stderr)
+    summarise_files(result["files"], to_stderr=to_stderr)
+    if result["relay"] is not None:
+        click.echo(f"The link stays up: process {result['relay']} passes its control messages on until it ends.",
+                   err=to_stderr)
