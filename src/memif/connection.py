@@ -10,7 +10,7 @@ from collections import deque
 from typing import Protocol
 
 from memif import transport
-from memif.errors import MemifError, MemifProtocolError
+from memif.errors import ErrorCode, MemifError, MemifProtocolError
 from memif.logs import get_logger, of
 from memif.memory.mapped import Mapped
 from memif.protocol import (
@@ -166,6 +166,9 @@ class Connection:
             _log.error("%s: %s", self.name, error, extra=of(self.name))
             self.refuse(error)
             return
+        except BaseException:       # a user's allocator: the attempt ends, the caller gets to see why
+            self._do(self.handshake.refuse("out of memory", code=ErrorCode.NOMEM))
+            raise
         self._do(actions)
 
     def _map(self, wanted: MapMemory) -> None:

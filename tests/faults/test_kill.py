@@ -81,6 +81,13 @@ def traffic(path: str, role: str) -> Iterator[str]:
             iface.rx[0].recv(64, timeout=0).release()
 
 
+def use_up(iface: memif.Interface) -> None:
+    """Receive and send until that fails."""
+    while True:
+        iface.rx[0].recv(64, timeout=0.5).release()
+        iface.tx[0].send([b"x" * 100] * 64)
+
+
 @pytest.mark.parametrize("role", ["slave", "master"])
 def test_killed_under_load(socket_path: str, role: str) -> None:
     dice = random.Random(role)
@@ -96,9 +103,7 @@ def test_killed_under_load(socket_path: str, role: str) -> None:
                     iface.tx[0].send([b"x" * 100] * 64)
                 child.kill9()
             with pytest.raises(memif.MemifDisconnectedError):
-                while True:
-                    iface.rx[0].recv(64, timeout=0.5).release()
-                    iface.tx[0].send([b"x" * 100] * 64)
+                use_up(iface)
             assert iface.stats["disconnects"] == round_number
         assert iface.stats["rx"][0]["packets"] > 0
 
