@@ -165,7 +165,8 @@ def _take_all(iface: "Interface", writer: "PcapngWriter") -> int:
 def _sleep_on_all(iface: "Interface") -> None:
     import select
 
-    select.select([iface.socket, *iface.rx], [], [], _LOOK_EVERY)
+    watched: list[Any] = [iface.socket, *iface.rx]
+    select.select(watched, [], [], _LOOK_EVERY)
 
 
 def _note_drops(iface: "Interface", writer: "PcapngWriter") -> None:

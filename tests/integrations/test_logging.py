@@ -42,9 +42,9 @@ def test_links(log: io.StringIO, socket_path: str) -> None:
 
 def test_refusals(log: io.StringIO, socket_path: str) -> None:
     """A client without an interface leaves the name empty; the format holds."""
-    with memif.listen(socket_path, id=1), memif.Socket(socket_path) as sock:
+    with memif.listen(socket_path, id=1) as server, memif.Socket(socket_path) as sock:
         client = sock.interface(id=2, name="stray")
-        pump(client.socket, until=lambda: client.disconnect_reason)
+        pump(server, client, until=lambda: client.disconnect_reason)
         with pytest.raises(memif.MemifTimeoutError):
             memif.connect(socket_path, id=1, timeout=0)
     lines = log.getvalue().splitlines()
