@@ -1,11 +1,12 @@
 """Rings, queues and bursts: the compiled part of memif, everything that moves packets.
 
-`Region` owns mapped memory, `RxRing` and `TxRing` are one ring of it each, `RxQueue` and `TxQueue` are what the user
-holds (they outlive the rings of one connection), and a `Burst` is a run of packets borrowed from a ring. numpy is loaded
-by the first call that needs it.
+`Region` owns mapped memory, `RxRing` and `TxRing` are one ring of it each, `RxQueue` and `TxQueue` are what
+the user holds (they outlive the rings of one connection), and a `Burst` is a run of packets borrowed from a
+ring. numpy is loaded by the first call that needs it.
 """
 
 from memif.ring._burst import Burst
+from memif.ring._queue import Queue
 from memif.ring._region import Region
 from memif.ring._ring import Ring, Stats
 from memif.ring._rx import RxRing
@@ -13,4 +14,4 @@ from memif.ring._rxqueue import RxQueue
 from memif.ring._tx import TxRing
 from memif.ring._txqueue import TxQueue
 
-__all__ = ["Burst", "Region", "Ring", "RxQueue", "RxRing", "Stats", "TxQueue", "TxRing"]
+__all__ = ["Burst", "Queue", "Region", "Ring", "RxQueue", "RxRing", "Stats", "TxQueue", "TxRing"]

@@ -1,5 +1,6 @@
-# cython: language_level=3
-"""Checks of what users pass in, and numpy, loaded by the first call that needs it and not by the import of memif."""
+# cython: language_level=3, auto_pickle=False, autotestdict=False
+"""Checks of what users pass in, and numpy, loaded by the first call that needs it and not by the import of
+memif."""
 from libc.stdint cimport int64_t, uint32_t
 
 from memif.errors import MemifValueError
@@ -39,7 +40,8 @@ cdef Numpy load_numpy():
 
 
 cdef Py_ssize_t number(str name, value, Py_ssize_t low, Py_ssize_t high) except -1:
-    """An integer argument between `low` and `high`, which are not negative. TypeError for what is no integer."""
+    """An integer argument between `low` and `high`, which are not negative. TypeError for what is no
+    integer."""
     cdef Py_ssize_t n = PyNumber_AsSsize_t(value, NULL)      # clips what no machine word can hold
     if n < low or n > high:
         raise MemifValueError.argument(name, value, f"{low} to {high}")
@@ -74,7 +76,8 @@ cdef object as_uint32(lengths, uint32_t count):
 
 
 cdef int check_matrix(str name, Py_buffer *view, Py_ssize_t rows, Py_ssize_t least) except -1:
-    """A two-dimensional array of bytes whose rows are contiguous, with at least `rows` rows of `least` bytes."""
+    """A two-dimensional array of bytes whose rows are contiguous, with at least `rows` rows of `least`
+    bytes."""
     if (view.ndim != 2 or view.itemsize != 1
             or view.shape[0] and (view.shape[1] < 1 or view.strides[1] != 1 and view.shape[1] > 1)):
         shape = tuple([view.shape[k] for k in range(view.ndim)])

@@ -7,9 +7,11 @@ from memif.ring._rx cimport RxRing
 from memif.ring._store cimport Store
 from memif.ring._tx cimport TxRing
 
+
 # Debug mode: counts the views of a burst's packets that are alive.
-cdef class Lease:
+cdef class _Lease:
     cdef Py_ssize_t views
+
 
 @cython.final
 cdef class Burst:
@@ -20,7 +22,7 @@ cdef class Burst:
     cdef Columns *c             # NULL once released
     cdef uint32_t run
     cdef int busy               # native loops that are at work on it: it cannot be released
-    cdef Lease lease            # debug mode only
+    cdef _Lease lease            # debug mode only
     cdef list pool              # where the store goes back to
     cdef int check(self) except -1
     cdef int fit(self, uint32_t i) except -1

@@ -1,13 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: auto_pickle=False, autotestdict=False
 """Burst: a borrowed run of packets in shared memory, as columns.
 
-The native loops fill arrays (offset, length, region, flags, one element a descriptor); Python objects for single
-packets are made only when somebody asks for one. The array of lengths is the user's to write: what is in it is checked
-by each call, and clamped by the loops, which run without the interpreter lock while another thread may write again.
+The native loops fill arrays (offset, length, region, flags, one element a descriptor); Python objects for
+single packets are made only when somebody asks for one. The array of lengths is the user's to write: what is
+in it is checked by each call, and clamped by the loops, which run without the interpreter lock while another
+thread may write again.
 """
 cimport cython
-from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
-                             PyObject_GetBuffer)
+from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo,
+                             PyBuffer_Release, PyObject_GetBuffer)
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -32,13 +34,13 @@ def set_debug(bint on) -> None:
     debug = on
 
 
-cdef class Lease:
-    """How many views of a burst's packets are alive; see `Window`."""
+cdef class _Lease:
+    """How many views of a burst's packets are alive; see `_Window`."""
 
 
-cdef class Window:
+cdef class _Window:
     """Debug mode: the exporter of one packet, which knows when its view is gone."""
-    cdef Lease lease
+    cdef _Lease lease
     cdef object memory
 
     def __getbuffer__(self, Py_buffer *view, int flags):
@@ -55,7 +57,7 @@ cdef class Window:
 cdef Burst new_burst():
     cdef Burst burst = Burst.__new__(Burst)
     if debug:
-        burst.lease = Lease()
+        burst.lease = _Lease()
     return burst
 
 
@@ -79,7 +81,8 @@ cdef Burst allocated(TxRing ring, Store store, list pool):
     return burst
 
 
-cdef uint32_t row_copy(Ring ring, const Columns *c, uint32_t i, uint8_t *row, uint32_t width, bint back) noexcept nogil:
+cdef uint32_t row_copy(Ring ring, const Columns *c, uint32_t i, uint8_t *row, uint32_t width,
+                       bint back) noexcept nogil:
     """Copy the first `width` bytes of packet i to `row`, or back. -> bytes copied."""
     cdef uint32_t d, last = first_of(c, i + 1), n, done = 0
     cdef uint8_t *data
@@ -96,7 +99,8 @@ cdef uint32_t row_copy(Ring ring, const Columns *c, uint32_t i, uint8_t *row, ui
     return done
 
 
-cdef void gather_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t stride, uint32_t width) noexcept nogil:
+cdef void gather_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t stride,
+                      uint32_t width) noexcept nogil:
     """The rows of a matrix from the packets; what is behind a short packet's end becomes zeros."""
     cdef uint32_t i, n, line, ahead
     for i in range(c.packets):
@@ -113,7 +117,8 @@ cdef void gather_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t str
             memset(rows + i * stride + n, 0, width - n)
 
 
-cdef void scatter_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t stride, uint32_t width) noexcept nogil:
+cdef void scatter_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t stride,
+                       uint32_t width) noexcept nogil:
     cdef uint32_t i
     for i in range(c.packets):
         if i + 4 < c.packets and not c.chained:
@@ -151,12 +156,12 @@ cdef class Burst:
     """Packets in shared memory, borrowed until `release` (received) or `send` (allocated).
 
     Sequence: ``len(burst)`` packets, a chained packet counts once; ``burst[i]`` and iteration give writable
-    memoryviews of the packet in place, or a contiguous read-only copy where the packet is chained. Views keep the
-    memory mapped but show other packets once the burst is released. Context manager: leaving the block releases a
-    received burst, and sends an allocated one (an exception cancels it instead).
+    memoryviews of the packet in place, or a contiguous read-only copy where the packet is chained. Views keep
+    the memory mapped but show other packets once the burst is released. Context manager: leaving the block
+    releases a received burst, and sends an allocated one (an exception cancels it instead).
 
-    One thread at a time may use a burst; it need not be the thread that received it. Made by `RxQueue.recv` and
-    `TxQueue.alloc` only. Everything raises MemifStateError after the release.
+    One thread at a time may use a burst; it need not be the thread that received it. Made by `RxQueue.recv`
+    and `TxQueue.alloc` only. Everything raises MemifStateError after the release.
     """
 
     def __init__(self):
@@ -176,7 +181,8 @@ cdef class Burst:
         return 0
 
     cdef int fit(self, uint32_t i) except -1:
-        """Check the length that the user may have given to packet i, and pass it on to the packet's last piece."""
+        """Check the length that the user may have given to packet i, and pass it on to the packet's last
+        piece."""
         cdef Columns *c = self.c
         cdef uint32_t d, last = first_of(c, i + 1) - 1, before = 0, length = c.length[i], most
         for d in range(first_of(c, i), last):
@@ -199,14 +205,15 @@ cdef class Burst:
     cdef int check_lent(self) except -1:
         """Debug mode: whoever still looks at the packets would see others after the release."""
         if self.lease is not None and self.lease.views:
-            raise MemifStateError(f"{self.lease.views} views of this burst's packets are still in use (memif.debug)")
+            raise MemifStateError(f"{self.lease.views} views of this burst's packets are still in use "
+                                  "(memif.debug)")
         return 0
 
     cdef object view(self, Ring ring, uint32_t region, uint64_t start, uint64_t size):
-        cdef Window window
+        cdef _Window window
         if self.lease is None:
             return ring.views[region][start:start + size]
-        window = Window.__new__(Window)
+        window = _Window.__new__(_Window)
         window.lease = self.lease
         window.memory = ring.views[region][start:start + size]
         return memoryview(window)
@@ -223,7 +230,8 @@ cdef class Burst:
                 memif_flag_set(&self.tx.lent, RETURNED)
             else:
                 memif_flag_set(&self.rx.runs[self.run & ring.wrap].done, 1)
-                while tries < 1000:                 # held for a few microseconds at most; if not, the next recv settles
+                # The lock is held for a few microseconds at most; if it is longer, the next recv settles.
+                while tries < 1000:
                     if memif_try_lock(&ring.lock):
                         self.rx.settle()
                         memif_unlock(&ring.lock)
@@ -240,24 +248,26 @@ cdef class Burst:
     def release(self) -> None:
         """Hand the buffers back to the peer; for an allocated burst: cancel it. A second call does nothing.
 
-        Bursts of one queue may be released in any order; the peer gets its slots back in the order of the ring.
+        Bursts of one queue may be released in any order; the peer gets its slots back in the order of the
+        ring.
         """
         if self.c != NULL:
             self.check_lent()
             self.close()
 
     def send(self, count=None) -> int:
-        """Send the first `count` packets (default all) of an allocated burst and give the rest up. -> packets sent.
+        """Send the first `count` packets (default all) of an allocated burst and give the rest up. -> packets
+        sent.
 
-        A packet's length is its element of `lengths`. Raises MemifValueError when one does not fit its buffers,
-        MemifStateError for a burst that was received or is already sent. 0 when the link is down.
+        A packet's length is its element of `lengths`. Raises MemifValueError when one does not fit its
+        buffers, MemifStateError for a burst that was received or is already sent. 0 when the link is down.
         """
         cdef Py_ssize_t wanted = 0 if count is None else number("count", count, 0, 0x7FFFFFFF)
         self.check()
         if self.c == NULL:
             return 0
         if self.tx is None:
-            raise MemifStateError("only an allocated burst can be sent: use TxQueue.forward for a received one")
+            raise MemifStateError("only an allocated burst can be sent: TxQueue.forward sends a received one")
         cdef TxRing ring = self.tx
         cdef Columns *c = self.c
         if count is None:
@@ -342,14 +352,20 @@ cdef class Burst:
         return packets
 
     def fragments(self, i: int) -> list:
-        """The pieces of packet `i` as a list of writable memoryviews in place; one element when it is not chained."""
+        """The pieces of packet `i` as a list of writable memoryviews in place; one element when it is not
+        chained."""
         cdef uint32_t p = self.index(i), d
         cdef Columns *c = self.c
         cdef Ring ring = self.ring
-        cdef Store store = self.store               # stays when a finalizer, run by what follows, releases the burst
+        cdef list views = []
         self.fit(p)
-        return [self.view(ring, c.region[d], c.offset[d], c.piece[d])
-                for d in range(first_of(c, p), first_of(c, p + 1))]
+        self.busy += 1          # a finalizer, run by what follows, must not release the burst
+        try:
+            for d in range(first_of(c, p), first_of(c, p + 1)):
+                views.append(self.view(ring, c.region[d], c.offset[d], c.piece[d]))
+        finally:
+            self.busy -= 1
+        return views
 
     def tobytes(self) -> list:
         """All packets as a list of bytes, copied."""
@@ -368,8 +384,8 @@ cdef class Burst:
     def lengths(self):
         """Bytes of each packet: numpy uint32, shape (len(burst),), no copy.
 
-        Writable. In an allocated burst this sets what will be sent; in a received burst it may shorten a packet before
-        `TxQueue.forward`. The array stays readable after the release.
+        Writable. In an allocated burst this sets what will be sent; in a received burst it may shorten a
+        packet before `TxQueue.forward`. The array stays readable after the release.
         """
         self.check()
         if self.c == NULL:
@@ -378,14 +394,15 @@ cdef class Burst:
 
     @property
     def offsets(self):
-        """Where each descriptor's data starts in its region: numpy uint32, one a descriptor, read-only, no copy."""
+        """Where each descriptor's data starts in its region: numpy uint32, one a descriptor, read-only, no
+        copy."""
         self.check()
         return self.store.words(self.c.offset, self.c.descriptors, False) if self.c != NULL else self.lengths
 
     @property
     def pieces(self):
-        """Bytes of each descriptor: numpy uint32, one a descriptor, read-only, no copy. The same as `lengths` while no
-        packet of the burst is chained."""
+        """Bytes of each descriptor: numpy uint32, one a descriptor, read-only, no copy. The same as `lengths`
+        while no packet of the burst is chained."""
         self.check()
         return self.store.words(self.c.piece, self.c.descriptors, False) if self.c != NULL else self.lengths
 
@@ -399,7 +416,8 @@ cdef class Burst:
 
     @property
     def flags(self):
-        """Flags of each descriptor (1: the packet goes on in the next one): numpy uint16, one a descriptor, read-only."""
+        """Flags of each descriptor (1: the packet goes on in the next one): numpy uint16, one a descriptor,
+        read-only."""
         self.check()
         if self.c == NULL:
             return load_numpy().empty(0, load_numpy().uint16)
@@ -415,8 +433,8 @@ cdef class Burst:
     def memory(self) -> tuple:
         """The connection's regions as numpy uint8 arrays, by region index, writable, no copy.
 
-        For compiled handlers: packet i without a chain is ``memory[regions[i]][offsets[i]:offsets[i] + lengths[i]]``.
-        Whoever writes elsewhere damages the rings of this connection.
+        For compiled handlers: packet i without a chain is ``memory[regions[i]][offsets[i]:offsets[i] +
+        lengths[i]]``. Whoever writes elsewhere damages the rings of this connection.
         """
         self.check()
         if self.ring is None:
@@ -424,9 +442,10 @@ cdef class Burst:
         return tuple([load_numpy().array((len(r),), load_numpy().uint8, r) for r in self.ring.regions])
 
     def gather(self, width: int, out=None):
-        """The first `width` bytes of each packet, copied: numpy uint8, shape (len(burst), width), zeros behind the end of
-        shorter packets. `out`: an array of that shape (or with more rows), C-contiguous rows, to be filled instead of a
-        new one; the filled part is returned. Raises MemifValueError for a width outside 1 to 65536 or a wrong `out`.
+        """The first `width` bytes of each packet, copied: numpy uint8, shape (len(burst), width), zeros
+        behind the end of shorter packets. `out`: an array of that shape (or with more rows), C-contiguous
+        rows, to be filled instead of a new one; the filled part is returned. Raises MemifValueError for a
+        width outside 1 to 65536 or a wrong `out`.
         """
         cdef Py_ssize_t columns = number("width", width, 1, MAX_PACKET)
         self.check()
@@ -446,7 +465,8 @@ cdef class Burst:
                 self.check()                        # released by what exported the buffer
             check_matrix("out", &target, n, columns)
             if target.shape[1] != columns or n > 1 and target.strides[0] < columns:
-                raise MemifValueError.argument("out", f"rows of {target.shape[1]} bytes", f"rows of {columns}")
+                raise MemifValueError.argument("out", f"rows of {target.shape[1]} bytes",
+                                               f"rows of {columns}")
             with nogil:
                 gather_rows(ring, c, <uint8_t *>target.buf, target.strides[0], <uint32_t>columns)
         finally:
@@ -455,8 +475,8 @@ cdef class Burst:
         return out if len(out) == n else out[:n]
 
     def scatter(self, array) -> None:
-        """Write the rows of `array` (uint8, shape (len(burst), width)) back into the packets: of each row as many bytes
-        as the packet has, up to width. The reverse of `gather`."""
+        """Write the rows of `array` (uint8, shape (len(burst), width)) back into the packets: of each row as
+        many bytes as the packet has, up to width. The reverse of `gather`."""
         self.check()
         cdef Py_ssize_t n = self.c.packets if self.c != NULL else 0
         if n == 0:
@@ -481,8 +501,9 @@ cdef class Burst:
     def prepend(self, count: int) -> None:
         """Grow every packet of a received burst by `count` bytes at its front, into the headroom.
 
-        Slave only: a master does not know what lies in front of a packet. Raises MemifValueError when the headroom that
-        the interface was made with is too small or a packet would exceed 65536 bytes, and changes nothing then.
+        Slave only: a master does not know what lies in front of a packet. Raises MemifValueError when the
+        headroom that the interface was made with is too small or a packet would exceed 65536 bytes, and
+        changes nothing then.
         """
         cdef uint32_t i, d, n = <uint32_t>number("count", count, 0, MAX_PACKET)
         self.check()

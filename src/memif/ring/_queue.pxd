@@ -44,8 +44,8 @@ cdef inline int64_t after_span(int64_t span) noexcept nogil:
 
 # The ring's lock is held for microseconds at most by threads that release bursts.
 cdef inline bint lock_ring(Ring ring) noexcept nogil:
-    cdef int tries
-    for tries in range(100000):
+    cdef int _tries
+    for _tries in range(100000):
         if memif_try_lock(&ring.lock):
             return True
         memif_pause()

@@ -1,8 +1,10 @@
-# cython: language_level=3
-"""Queue: what RxQueue and TxQueue share. One object for one queue of an interface, through all its connections.
+# cython: language_level=3, auto_pickle=False, autotestdict=False
+"""Queue: what RxQueue and TxQueue share. One object for one queue of an interface, through all its
+connections.
 
-A queue holds the ring of the present connection, or none while the link is down. A call takes its own reference to the
-ring first, so a disconnect in another thread can replace it at any time: the call ends on memory that is still mapped.
+A queue holds the ring of the present connection, or none while the link is down. A call takes its own
+reference to the ring first, so a disconnect in another thread can replace it at any time: the call ends on
+memory that is still mapped.
 """
 from memif.errors import MemifStateError
 
@@ -48,7 +50,8 @@ cdef class Queue:
             ring.kill()
 
     def fileno(self) -> int:
-        """The ring's event fd, for select, epoll or an event loop. Raises MemifDisconnectedError while the link is down.
+        """The ring's event fd, for select, epoll or an event loop. Raises MemifDisconnectedError while the
+        link is down.
 
         It belongs to the connection: after a reconnect there is another one.
         """
@@ -60,7 +63,7 @@ cdef class Queue:
         if ring is None or memif_flag_get(&ring.dead):
             raise self.owner.down()
         if ring.born != fork_count():
-            raise MemifStateError("this connection belongs to the parent process: open one of your own after fork()")
+            raise MemifStateError("this connection belongs to the parent process: open another after fork()")
         return ring
 
     cdef int in_use(self) except -1:
@@ -79,7 +82,8 @@ cdef class Queue:
             memif_unlock(&self.busy)
 
     cdef int serve(self) except -1:
-        """Look after the control channel, timers and reconnects. May end the link, and may call the user's functions."""
+        """Look after the control channel, timers and reconnects. May end the link, and may call the user's
+        functions."""
         self.served = now()
         self.owner.serve()
         return 0

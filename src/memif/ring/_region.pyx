@@ -1,18 +1,19 @@
-# cython: language_level=3
+# cython: language_level=3, auto_pickle=False, autotestdict=False
 """Region: shared memory, mapped, and owned by whoever looks at it.
 
-Every view of packet memory (memoryview, numpy array) is exported by a Region through the buffer protocol, so the
-mapping stays in place until the last view is gone, whatever happens to the connection.
+Every view of packet memory (memoryview, numpy array) is exported by a Region through the buffer protocol, so
+the mapping stays in place until the last view is gone, whatever happens to the connection.
 
-After ``fork`` the child must not touch rings that its parent drives. A handler that runs in the child replaces each
-mapping made here by private zero pages: a view kept by the child stays readable and can corrupt nothing.
+After ``fork`` the child must not touch rings that its parent drives. A handler that runs in the child
+replaces each mapping made here by private zero pages: a view kept by the child stays readable and can corrupt
+nothing.
 """
 from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
                              PyObject_GetBuffer)
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
-from posix.mman cimport (MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap,
-                         munmap)
+from posix.mman cimport (MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE,
+                         mmap, munmap)
 
 cdef extern from "pthread.h" nogil:
     int pthread_atfork(void (*prepare)() noexcept nogil, void (*parent)() noexcept nogil,
@@ -67,10 +68,12 @@ cdef void forget(Mapping *m) noexcept:
 cdef class Region:
     """One region of memif memory.
 
-    Region(fd, size, writable=True) maps ``size`` bytes of ``fd`` from offset 0, shared; the descriptor itself is not kept.
-    Region.wrap(buffer) takes memory that the caller has mapped (any writable object with the buffer protocol).
+    Region(fd, size, writable=True) maps ``size`` bytes of ``fd`` from offset 0, shared; the descriptor itself
+    is not kept. Region.wrap(buffer) takes memory that the caller has mapped (any writable object with the
+    buffer protocol).
 
-    Exports its bytes through the buffer protocol: ``memoryview(region)``. Raises OSError when the mapping fails.
+    Exports its bytes through the buffer protocol: ``memoryview(region)``. Raises OSError when the mapping
+    fails.
     """
 
     def __cinit__(self):
@@ -83,7 +86,8 @@ cdef class Region:
             raise RuntimeError("a Region is set up only once")
         if size == 0 or size > (<uint64_t>1 << 46):
             raise ValueError(f"size: got {size}, allowed: 1 to 2**46")
-        cdef void *base = mmap(NULL, size, PROT_READ | PROT_WRITE if writable else PROT_READ, MAP_SHARED, fd, 0)
+        cdef int protection = PROT_READ | PROT_WRITE if writable else PROT_READ
+        cdef void *base = mmap(NULL, size, protection, MAP_SHARED, fd, 0)
         if base == MAP_FAILED:
             PyErr_SetFromErrno(OSError)
         self.mapping = remember(base, size)
@@ -96,7 +100,8 @@ cdef class Region:
 
     @staticmethod
     def wrap(buffer) -> Region:
-        """A Region over memory that ``buffer`` owns; it is kept alive, and contiguous writable bytes are required."""
+        """A Region over memory that ``buffer`` owns; it is kept alive, and contiguous writable bytes are
+        required."""
         cdef Region self = Region.__new__(Region)
         PyObject_GetBuffer(buffer, &self.buffer, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
         self.held = True
@@ -112,7 +117,7 @@ cdef class Region:
         cdef uint64_t size
         if self.mapping != NULL:
             base, size = self.mapping.base, self.mapping.size
-            forget(self.mapping)                    # first: once unmapped, the addresses can be somebody else's
+            forget(self.mapping)        # first: once unmapped, the addresses can be somebody else's
             munmap(base, size)
         if self.held:
             PyBuffer_Release(&self.buffer)

@@ -18,8 +18,8 @@ cdef struct Span:
     uint8_t *base
     uint64_t size
 
-# The buffer that a slave has put into one slot of its ring. Private: what the descriptor in shared memory says about
-# region and offset is never believed by the slave.
+# The buffer that a slave has put into one slot of its ring. Private: what the descriptor in shared memory
+# says about region and offset is never believed by the slave.
 cdef struct Slot:
     uint32_t start          # first byte of the buffer in its region
     uint32_t room           # bytes of the whole buffer
@@ -58,7 +58,7 @@ cdef class Ring:
     cdef readonly uint32_t region_index
     cdef readonly uint64_t offset
     cdef uint16_t cursor                 # receive: next slot to read; transmit: next slot to fill
-    cdef uint16_t settled                # receive: first slot not given back; transmit: own index as published
+    cdef uint16_t settled                # receive: first slot not given back; transmit: own index as shown
     cdef uint16_t seen                   # the peer's index as last read and found sane
     cdef int lock                        # one thread at a time
     cdef int dead                        # the connection is gone

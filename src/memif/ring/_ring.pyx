@@ -1,4 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: auto_pickle=False, autotestdict=False
 """What receiving and sending rings share: their place in memory, the indices, the event fd.
 
 Theory of operation
@@ -13,18 +14,19 @@ S2M           the slave's head                       the master's tail
 M2S           the master's tail                      the slave's head (fresh buffers)
 ============  =====================================  ============================================
 
-Seen from one side only two kinds remain. An `RxRing` takes packets that the peer's index made visible and gives
-slots back by its own; a `TxRing` fills slots that the peer's index made free and publishes them by its own. "own"
-and "peer" point at the right two words, so the loops do not ask which role they play, except where the slave's
-private table of buffers replaces what the descriptors say.
+Seen from one side only two kinds remain. An `RxRing` takes packets that the peer's index made visible and
+gives slots back by its own; a `TxRing` fills slots that the peer's index made free and publishes them by its
+own. "own" and "peer" point at the right two words, so the loops do not ask which role they play, except where
+the slave's private table of buffers replaces what the descriptors say.
 
 What is trusted: nothing that the peer can write. This side's cursors are private copies; the peer's index is
-accepted only when it lies within what the ring's state allows (else `trouble` is set and the connection must go); a
-descriptor is read once into locals, checked, and only then used. A slave ignores region and offset in descriptors
-altogether: it knows which buffer it put into which slot.
+accepted only when it lies within what the ring's state allows (else `trouble` is set and the connection must
+go); a descriptor is read once into locals, checked, and only then used. A slave ignores region and offset in
+descriptors altogether: it knows which buffer it put into which slot.
 
-One thread at a time may use a ring: callers take `lock` first. The memory orders are those of protocol section 7:
-acquire on the peer's index, release on our own, one full fence between publishing and looking at MASK_INT.
+One thread at a time may use a ring: callers take `lock` first. The memory orders are those of protocol
+section 7: acquire on the peer's index, release on our own, one full fence between publishing and looking at
+MASK_INT.
 """
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
@@ -64,7 +66,8 @@ cdef bint readable(int fd) noexcept nogil:
 
 
 cdef class Stats:
-    """Counters of one queue: what it moved and what it dropped, and why. They never go back, not even on reconnect."""
+    """Counters of one queue: what it moved and what it dropped, and why. They never go back, not even on
+    reconnect."""
 
     def as_dict(self) -> dict:
         """All counters by name."""
@@ -84,12 +87,10 @@ cdef class Stats:
 cdef class Ring:
     """What both kinds share: the place in memory, the event fd, the indices.
 
-    regions         Region objects of the connection, by region index
-    region, offset  where the ring's header stands
-    log2_size       0 to 14
-    slave           which side we are; the direction follows from the class (a slave receives on M2S, a master on S2M)
-    event_fd        taken over once the ring is made: closed with it (-1: none)
-    buffers         slave only: (region, bytes of a buffer, offsets of the buffers, one a slot)
+    regions         Region objects of the connection, by region index region, offset  where the ring's header
+    stands log2_size       0 to 14 slave           which side we are; the direction follows from the class (a
+    slave receives on M2S, a master on S2M) event_fd        taken over once the ring is made: closed with it
+    (-1: none) buffers         slave only: (region, bytes of a buffer, offsets of the buffers, one a slot)
     cache_line      64 or 128
 
     Raises ValueError when anything would lie outside its region, so that no loop has to ask again.
@@ -150,10 +151,10 @@ cdef class Ring:
         self.wrap = <uint16_t>(self.size - 1)
         cdef uint64_t need = 2 * cache_line + 16 * <uint64_t>self.size
         cdef uint64_t size = self.spans[region].size
-        if offset % 16 or need > size or offset > size - need or <size_t>(self.spans[region].base + offset) % 16:
-            raise ValueError(f"offset: got {offset} for a ring of {need} bytes, allowed: a multiple of 16 inside "
-                             f"the {size} bytes of region {region}")
         self.header = self.spans[region].base + offset
+        if offset % 16 or need > size or offset > size - need or <size_t>self.header % 16:
+            raise ValueError(f"offset: got {offset} for a ring of {need} bytes, allowed: a multiple of 16 "
+                             f"inside the {size} bytes of region {region}")
         self.mask = <uint16_t *>(self.header + 4)
         self.desc = <uint64_t *>(self.header + 2 * cache_line)
         self.own = <uint16_t *>(self.header + (6 if self.slave else cache_line))
@@ -179,7 +180,8 @@ cdef class Ring:
         for i in range(self.size):
             start = offsets[i]
             if start > self.spans[region].size - room or start + room > <uint64_t>1 << 32:
-                raise ValueError(f"buffers: got offset {start}, allowed: inside region {region}, ending below 2**32")
+                raise ValueError(f"buffers: got offset {start}, allowed: inside region {region}, "
+                                 "ending below 2**32")
             self.slots[i].start = <uint32_t>start
             self.slots[i].room = <uint32_t>room
             self.slots[i].region = <uint16_t>region
@@ -217,14 +219,16 @@ cdef class Ring:
 
     @property
     def buffer_size(self) -> int:
-        """Bytes of one buffer: our own as slave; as master the capacity in the descriptor that is next to be used."""
+        """Bytes of one buffer: our own as slave; as master the capacity in the descriptor that is next to be
+        used."""
         self.check_complete()
         if self.slave:
             return self.slots[0].room
         return <uint32_t>(memif_load64(self.desc + 2 * (self.cursor & self.wrap)) >> 32)
 
     def initialise(self) -> None:
-        """Slave, before INIT: write the header and all descriptors. Indices 0, cookie set, interrupts allowed."""
+        """Slave, before INIT: write the header and all descriptors. Indices 0, cookie set, interrupts
+        allowed."""
         cdef uint32_t i
         self.check_complete()
         if not self.slave:
@@ -239,8 +243,9 @@ cdef class Ring:
             memif_store64(self.desc + 2 * i + 1, self.slots[i].start)
 
     def kill(self) -> None:
-        """The connection is gone: no operation will start any more. Threads that wait are woken by the owner, through
-        the control descriptor: a write to the event fd could block. Emptying it cannot, and frees a thread that does."""
+        """The connection is gone: no operation will start any more. Threads that wait are woken by the owner,
+        through the control descriptor: a write to the event fd could block. Emptying it cannot, and frees a
+        thread that does."""
         memif_flag_set(&self.dead, 1)
         self.drain()
 
@@ -257,8 +262,9 @@ cdef class Ring:
     cdef void signal(self) noexcept nogil:
         """Interrupt the consumer. EAGAIN (the counter is full) is as good as a success.
 
-        Never with the interpreter lock held: a hostile peer shares the descriptor's flags, can make it blocking and fill
-        it. Then this thread sleeps in here, and a signal or the end of the connection frees it. Only then is there EINTR.
+        Never with the interpreter lock held: a hostile peer shares the descriptor's flags, can make it
+        blocking and fill it. Then this thread sleeps in here, and a signal or the end of the connection frees
+        it. Only then is there EINTR.
         """
         cdef uint64_t one = 1
         if write(self.event_fd, &one, sizeof(one)) < 0 and errno == EINTR:
@@ -270,8 +276,8 @@ cdef class Ring:
         memif_fence()
 
     cdef void drain(self) noexcept nogil:
-        """Take the interrupts that have come. RWF_NOWAIT: the peer shares the descriptor's flags and could make a
-        plain read block; kernels before 5.8 do not know it for event fds."""
+        """Take the interrupts that have come. RWF_NOWAIT: the peer shares the descriptor's flags and could
+        make a plain read block; kernels before 5.8 do not know it for event fds."""
         cdef uint64_t count = 0
         cdef iovec vector
         cdef ssize_t got

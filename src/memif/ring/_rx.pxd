@@ -15,6 +15,7 @@ cdef struct Scan:
     uint32_t bad            # how many of them point at nothing that can be read
     uint32_t bytes
 
+
 @cython.final
 cdef class RxRing(Ring):
     cdef uint16_t stalled                # descriptors of a packet whose end has not come yet

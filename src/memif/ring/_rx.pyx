@@ -1,11 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: auto_pickle=False, autotestdict=False
 """RxRing: packets from the peer, taken in bursts and given back in any order."""
 cimport cython
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from memif.ring._atomics cimport (memif_flag_get, memif_load64, memif_prefetch_read, memif_store16, memif_store64,
-                                  memif_store_release)
+from memif.ring._atomics cimport (memif_flag_get, memif_load64, memif_prefetch_read, memif_store16,
+                                  memif_store64, memif_store_release)
 from memif.ring._columns cimport MAX_PACKET, Columns, make_chained
 from memif.ring._ring cimport NEXT, Slot, Span, peer_moved
 
@@ -14,10 +15,11 @@ from memif.ring._ring cimport NEXT, Slot, Span, peer_moved
 cdef class RxRing(Ring):
     """Packets from the peer: S2M on a master, M2S on a slave.
 
-    cursor is the next slot to read, settled the oldest slot not yet given back. What a peer may have made visible
-    never reaches beyond settled + size, in both roles: that is the bound for its index.
+    cursor is the next slot to read, settled the oldest slot not yet given back. What a peer may have made
+    visible never reaches beyond settled + size, in both roles: that is the bound for its index.
 
-    headroom: bytes that a slave leaves free in front of each packet, for `Burst.prepend`; all else as in `Ring`.
+    headroom: bytes that a slave leaves free in front of each packet, for `Burst.prepend`; all else as in
+    `Ring`.
     """
 
     def __init__(self, *args, uint32_t headroom=0, **kwargs):
@@ -33,13 +35,14 @@ cdef class RxRing(Ring):
             if self.headroom >= self.slots[0].room:
                 raise ValueError(f"headroom: got {self.headroom}, allowed: less than the buffer size "
                                  f"{self.slots[0].room}")
-            self.settled = <uint16_t>(0 - self.size)    # no buffer is with the master yet: all slots are to be given
+            self.settled = <uint16_t>(0 - self.size)    # no buffer is with the master yet
         self.runs = <Run *>calloc(self.size, sizeof(Run))
         if self.runs == NULL:
             raise MemoryError()
 
     def start(self) -> None:
-        """Slave, after CONNECTED: hand all buffers to the master. On a master this does nothing, nor a second time."""
+        """Slave, after CONNECTED: hand all buffers to the master. On a master this does nothing, nor a second
+        time."""
         self.check_complete()
         if self.slave and not self.started:
             self.started = True
@@ -115,7 +118,8 @@ cdef class RxRing(Ring):
         return <uint16_t>(i - start)
 
     cdef Scan scan(self, Columns *c, uint16_t start, uint16_t end) noexcept nogil:
-        """Read the descriptors of one packet, each once, into the columns as far as they reach, not counted there yet."""
+        """Read the descriptors of one packet, each once, into the columns as far as they reach, not counted
+        there yet."""
         cdef uint16_t i = start, region
         cdef uint32_t length, offset, room, at
         cdef uint64_t word = NEXT
@@ -166,7 +170,7 @@ cdef class RxRing(Ring):
         cdef uint32_t i
         if s.used == 0 or good and c.descriptors + s.used > c.capacity:
             return 0
-        if not self.slave and s.used > 1:           # a producer that only ORs the flag would merge later packets
+        if not self.slave and s.used > 1:           # a producer that ORs the flag would merge later packets
             for i in range(s.used):
                 memif_store16(<uint16_t *>(self.desc + 2 * ((start + i) & self.wrap)), 0)
         if good:
@@ -183,7 +187,8 @@ cdef class RxRing(Ring):
         return s.used
 
     cdef uint32_t open_run(self, uint32_t slots) noexcept nogil:
-        """Note that the next `slots` slots are lent out together. -> the run's number, for its `done` mark."""
+        """Note that the next `slots` slots are lent out together. -> the run's number, for its `done`
+        mark."""
         cdef uint32_t number = self.run_head
         self.runs[number & self.wrap].slots = slots
         self.runs[number & self.wrap].done = 0
@@ -191,7 +196,8 @@ cdef class RxRing(Ring):
         return number
 
     cdef void settle(self) noexcept nogil:
-        """Give back all runs that are done, in the order of the ring; one still lent holds up those behind it."""
+        """Give back all runs that are done, in the order of the ring; one still lent holds up those behind
+        it."""
         cdef uint32_t count = 0
         while self.run_tail != self.run_head and memif_flag_get(&self.runs[self.run_tail & self.wrap].done):
             count += self.runs[self.run_tail & self.wrap].slots
@@ -200,13 +206,14 @@ cdef class RxRing(Ring):
             self.give_back(count, self.headroom)
 
     cdef void give_back(self, uint32_t count, uint32_t headroom) noexcept nogil:
-        """Return the oldest `count` slots: the master stores tail; the slave re-arms the slots and stores head."""
+        """Return the oldest `count` slots: the master stores tail; the slave re-arms the slots and stores
+        head."""
         cdef uint16_t at = self.settled
-        cdef uint32_t i
+        cdef uint32_t _i
         cdef Slot *slot
         self.settled = <uint16_t>(at + count)
         if self.slave:
-            for i in range(count):
+            for _i in range(count):
                 slot = self.slots + (at & self.wrap)
                 slot.headroom = <uint16_t>headroom
                 memif_store64(self.desc + 2 * (at & self.wrap), (<uint64_t>slot.region << 16)

@@ -5,6 +5,7 @@ from memif.ring._burst cimport Burst
 from memif.ring._queue cimport Queue
 from memif.ring._rx cimport RxRing
 
+
 @cython.final
 cdef class RxQueue(Queue):
     cdef int _mode

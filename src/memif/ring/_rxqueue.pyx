@@ -1,9 +1,10 @@
-# cython: language_level=3, cdivision=True, wraparound=False
+# cython: language_level=3, cdivision=True, wraparound=False, auto_pickle=False, autotestdict=False
 """RxQueue: receiving, and waiting for something to receive.
 
-A consumer that goes to sleep clears MASK_INT, passes a full fence, looks at the ring once more and only then polls the
-event fd. Peers that lack a fence between publishing and reading MASK_INT can lose a wake-up; no sleep is longer than
-100 ms for that reason. The control channel is watched in the same poll, so a blocking call also keeps the link alive.
+A consumer that goes to sleep clears MASK_INT, passes a full fence, looks at the ring once more and only then
+polls the event fd. Peers that lack a fence between publishing and reading MASK_INT can lose a wake-up; no
+sleep is longer than 100 ms for that reason. The control channel is watched in the same poll, so a blocking
+call also keeps the link alive.
 """
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
@@ -46,14 +47,15 @@ cdef int sleep_ms(int64_t left) noexcept nogil:
     return <int>((max(min(left, LONGEST_SLEEP), 0) + 999_999) // 1_000_000)
 
 
-cdef uint32_t take_locked(RxRing ring, Columns *c, uint32_t limit, bint empty_fd, uint32_t *run) noexcept nogil:
+cdef uint32_t take_locked(RxRing ring, Columns *c, uint32_t limit, bint empty_fd,
+                          uint32_t *run) noexcept nogil:
     """Take a burst, note the run of slots, and drop the lock. -> slots passed."""
     cdef uint32_t slots
     ring.settle()
     slots = ring.take(c, limit)
     if empty_fd and c.packets < limit:
-        # Somebody sleeps on the event fd, and the ring is empty now: empty the fd too, then look again, because a
-        # packet may have come between the two.
+        # Somebody sleeps on the event fd, and the ring is empty now: empty the fd too, then look again,
+        # because a packet may have come between the two.
         ring.drain()
         slots += ring.take(c, limit)
     if slots:
@@ -66,7 +68,8 @@ cdef uint32_t take_locked(RxRing ring, Columns *c, uint32_t limit, bint empty_fd
 
 
 cdef bint arm(RxRing ring) noexcept nogil:
-    """Ask for interrupts; True when a packet came before the request could be seen, so that sleeping would be wrong."""
+    """Ask for interrupts; True when a packet came before the request could be seen, so that sleeping would be
+    wrong."""
     cdef bint found
     if not lock_ring(ring):
         return True
@@ -79,9 +82,9 @@ cdef bint arm(RxRing ring) noexcept nogil:
 
 cdef bint spin(RxRing ring, int64_t end) noexcept nogil:
     """Look at the ring until something is there or the time is over."""
-    cdef int i
+    cdef int _i
     while True:
-        for i in range(64):
+        for _i in range(64):
             if ring.ready() or memif_flag_get(&ring.dead):
                 return True
             memif_pause()
@@ -94,10 +97,11 @@ cdef bint spin(RxRing ring, int64_t end) noexcept nogil:
 
 @cython.final
 cdef class RxQueue(Queue):
-    """Receives packets from the peer. One thread at a time; different queues may be served by different threads.
+    """Receives packets from the peer. One thread at a time; different queues may be served by different
+    threads.
 
-    `mode` is "interrupt" (sleep until the peer signals; the default), "polling" (spin; the peer is told not to signal)
-    or "adaptive" (spin for 50 µs, then sleep). It can be changed at any time.
+    `mode` is "interrupt" (sleep until the peer signals; the default), "polling" (spin; the peer is told not
+    to signal) or "adaptive" (spin for 50 µs, then sleep). It can be changed at any time.
     """
 
     def __cinit__(self, *args):
@@ -117,28 +121,32 @@ cdef class RxQueue(Queue):
             self.any_ring.set_mask(self._mode != MODE_INTERRUPT)
 
     def attach(self, Ring ring not None) -> None:
-        """The link is up: from now on calls work on `ring`, a new RxRing. It counts here; its buffers go to the peer."""
+        """The link is up: from now on calls work on `ring`, a new RxRing. It counts here; its buffers go to
+        the peer."""
         cdef RxRing rx = <RxRing?>ring
         super().attach(rx)
         rx.set_mask(self._mode != MODE_INTERRUPT)
         rx.start()
 
     def fileno(self) -> int:
-        """The ring's event fd, for select, epoll or an event loop. Raises MemifDisconnectedError while the link is down.
+        """The ring's event fd, for select, epoll or an event loop. Raises MemifDisconnectedError while the
+        link is down.
 
-        Readable when there may be something to receive; `recv` makes it unreadable when it has emptied the ring. It
-        belongs to the connection: after a reconnect there is another one.
+        Readable when there may be something to receive; `recv` makes it unreadable when it has emptied the
+        ring. It belongs to the connection: after a reconnect there is another one.
         """
         fd = self.usable().event_fd
         self.exported = True
         return fd
 
     def recv(self, count=256, timeout=None) -> Burst:
-        """Receive up to `count` packets (1 to 16384). -> Burst, to be released (or used as a context manager).
+        """Receive up to `count` packets (1 to 16384). -> Burst, to be released (or used as a context
+        manager).
 
-        Returns as soon as at least one packet is there; an empty burst when `timeout` seconds have passed without one (0
-        never blocks, None waits for ever). Raises MemifDisconnectedError when the link is or goes down, MemifStateError
-        when another thread is receiving on this queue, MemifValueError for a count or timeout outside their range.
+        Returns as soon as at least one packet is there; an empty burst when `timeout` seconds have passed
+        without one (0 never blocks, None waits for ever). Raises MemifDisconnectedError when the link is or
+        goes down, MemifStateError when another thread is receiving on this queue, MemifValueError for a count
+        or timeout outside their range.
         """
         cdef uint32_t limit = <uint32_t>number("count", count, 1, 16384)
         cdef int64_t span = span_of(timeout)
@@ -175,7 +183,8 @@ cdef class RxQueue(Queue):
         return found
 
     def __iter__(self):
-        """Bursts of up to 256 packets, each released when the next is asked for; ends when the link goes down."""
+        """Bursts of up to 256 packets, each released when the next is asked for; ends when the link goes
+        down."""
         while self.any_ring is not None:
             try:
                 burst = self.recv(256)
@@ -208,7 +217,7 @@ cdef class RxQueue(Queue):
                 return burst
             put_store(self.pool, store)
             if slots or ring.trouble or capacity >= ring.size or ring.stalled or ring.seen == ring.cursor:
-                return None                 # nothing, or nothing but rubbish, of which a hostile peer has no end
+                return None                 # nothing, or only rubbish, of which a hostile peer has no end
             self.pool.clear()
             capacity = ring.size            # a chain longer than the columns
 
@@ -219,7 +228,8 @@ cdef class RxQueue(Queue):
             burst = self.take(ring, limit)
             if burst is not None or ring.trouble != OK:
                 return burst
-            # A peer that keeps us awake with rubbish must keep us neither from the clock nor from signals and control.
+            # A peer that keeps us awake with rubbish must keep us neither from the clock nor from signals and
+            # control.
             PyErr_CheckSignals()
             if now() - self.served > SERVE_EVERY:
                 self.look_around(ring)
@@ -254,8 +264,8 @@ cdef class RxQueue(Queue):
                 return False
 
     cdef bint sleep(self, RxRing ring, int64_t left) except -1:
-        """Sleep until the peer or the control channel wants something, or some time has passed. -> True when a packet
-        came before."""
+        """Sleep until the peer or the control channel wants something, or some time has passed. -> True when
+        a packet came before."""
         cdef pollfd fds[2]
         cdef bint found
         found = arm(ring)
@@ -277,8 +287,8 @@ cdef class RxQueue(Queue):
         return found
 
     cdef int look_around(self, RxRing ring) except -1:
-        """Serve the control channel in the middle of a call. The functions of the user that this may call can use the
-        queue themselves."""
+        """Serve the control channel in the middle of a call. The functions of the user that this may call can
+        use the queue themselves."""
         self.leave()
         try:
             self.serve()

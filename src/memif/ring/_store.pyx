@@ -1,8 +1,8 @@
-# cython: language_level=3
+# cython: language_level=3, auto_pickle=False, autotestdict=False
 """Store: the memory behind a burst's columns.
 
-It goes back to its queue's pool when the burst is released and no numpy array looks at it any more; otherwise it
-stays with those arrays, which so keep their contents.
+It goes back to its queue's pool when the burst is released and no numpy array looks at it any more; otherwise
+it stays with those arrays, which so keep their contents.
 """
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport uint16_t, uint32_t
@@ -48,10 +48,11 @@ cdef class Store:
         self.exports -= 1
 
     cdef object words(self, uint32_t *data, uint32_t count, bint writable):
-        """A numpy array over `count` uint32 (at least one) from `data` on. frombuffer keeps the export open for as
-        long as any array derived from it lives; the ndarray constructor would not."""
+        """A numpy array over `count` uint32 (at least one) from `data` on. frombuffer keeps the export open
+        for as long as any array derived from it lives; the ndarray constructor would not."""
         cdef Numpy numpy = load_numpy()
-        return numpy.frombuffer(self if writable else fixed(self), numpy.uint32, count, <char *>data - self.block)
+        exporter = self if writable else fixed(self)
+        return numpy.frombuffer(exporter, numpy.uint32, count, <char *>data - self.block)
 
     cdef object halves(self, uint16_t *data, uint32_t count):
         """The same for uint16, read-only."""

@@ -17,16 +17,17 @@ cdef enum Loan:             # TxRing.lent
     LENT = 1                # an allocated burst is open and owns the ring
     RETURNED = 2            # it was cancelled: the next call takes back what it had reserved
 
+
 @cython.final
 cdef class TxRing(Ring):
     cdef int lent
     cdef int verdict                     # why put_rows stopped
-    cdef uint32_t *rooms                 # master: the capacities that stood in the slots between settled and cursor
+    cdef uint32_t *rooms                 # master: capacities that stood in the slots from settled to cursor
     cdef uint32_t free_slots(self, uint32_t wanted) noexcept nogil
     cdef void spoil(self, uint16_t end) noexcept nogil
     cdef void rollback(self, uint16_t to) noexcept nogil
-    cdef uint32_t put_rows(self, const uint8_t *rows, Py_ssize_t stride, const uint32_t *lengths, uint32_t width,
-                           uint32_t count) noexcept nogil
+    cdef uint32_t put_rows(self, const uint8_t *rows, Py_ssize_t stride, const uint32_t *lengths,
+                           uint32_t width, uint32_t count) noexcept nogil
     cdef int put(self, const uint8_t *data, uint32_t length) noexcept nogil
     cdef int put_pieces(self, uint8_t **data, const uint32_t *lengths, uint32_t count,
                         uint32_t total) noexcept nogil

@@ -1,11 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: auto_pickle=False, autotestdict=False
 """TxRing: packets to the peer, copied in, written in place, or moved over from a receiving ring."""
 cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from memif.ring._atomics cimport (memif_load64, memif_load_acquire, memif_prefetch_write, memif_store16, memif_store32,
-                                  memif_store64, memif_store_release)
+from memif.ring._atomics cimport (memif_load64, memif_load_acquire, memif_prefetch_write, memif_store16,
+                                  memif_store32, memif_store64, memif_store_release)
 from memif.ring._columns cimport MAX_PACKET, MOVED, Columns, copy, first_of, make_chained
 from memif.ring._ring cimport BAD_DESCRIPTOR, BAD_INDEX, NEXT, Slot, peer_moved
 
@@ -29,8 +30,9 @@ cdef inline bint look_at(TxRing r, uint16_t index, Slot *slot) noexcept nogil:
 
 cdef inline void fill_slot(TxRing r, uint16_t index, const Slot *slot, uint32_t offset, uint32_t length,
                            uint16_t flags) noexcept nogil:
-    """Write a descriptor, flags whole. A master leaves region and offset alone: copying slaves never restore them.
-    It notes the capacity that its length replaces, in case the packet is taken back before it is published."""
+    """Write a descriptor, flags whole. A master leaves region and offset alone: copying slaves never restore
+    them. It notes the capacity that its length replaces, in case the packet is taken back before it is
+    published."""
     cdef uint64_t *desc = r.desc + 2 * (index & r.wrap)
     if r.slave:
         memif_store64(desc, flags | (<uint64_t>slot.region << 16) | (<uint64_t>length << 32))
@@ -59,8 +61,8 @@ cdef inline void prefetch_slot(TxRing r, uint16_t index) noexcept nogil:
 cdef class TxRing(Ring):
     """Packets to the peer: S2M on a slave, M2S on a master.
 
-    cursor is the next slot to fill; settled is our own index as the peer sees it; between the two lie packets that
-    are written or reserved but not published. Arguments as in `Ring`.
+    cursor is the next slot to fill; settled is our own index as the peer sees it; between the two lie packets
+    that are written or reserved but not published. Arguments as in `Ring`.
     """
 
     def __dealloc__(self):
@@ -73,13 +75,15 @@ cdef class TxRing(Ring):
                 raise MemoryError()
 
     cdef uint32_t free_slots(self, uint32_t wanted) noexcept nogil:
-        """Slots that may be filled now; looks at the peer's index only when fewer than `wanted` are known of."""
+        """Slots that may be filled now; looks at the peer's index only when fewer than `wanted` are known
+        of."""
         cdef uint32_t span = self.size if self.slave else 0
         cdef uint32_t known = <uint16_t>(self.seen + span - self.cursor)
         cdef uint16_t now
         if known >= wanted:
             return known
-        # A slave's peer returns slots up to what was published; a master's peer offers at most size ahead of that.
+        # A slave's peer returns slots up to what was published; a master's peer offers at most size ahead of
+        # that.
         if self.slave:
             now = memif_load_acquire(self.peer)
             if <uint16_t>(now - self.seen) > <uint16_t>(self.settled - self.seen):
@@ -91,7 +95,8 @@ cdef class TxRing(Ring):
         return <uint16_t>(self.seen + span - self.cursor)
 
     cdef void spoil(self, uint16_t end) noexcept nogil:
-        """The slave offered a buffer that is none, just before `end`: pass over all slots up to there as empty ones."""
+        """The slave offered a buffer that is none, just before `end`: pass over all slots up to there as
+        empty ones."""
         cdef Slot slot
         self.stats.n.bad_descriptors += 1
         while self.cursor != end:
@@ -101,7 +106,8 @@ cdef class TxRing(Ring):
             self.cursor += 1
 
     cdef void rollback(self, uint16_t to) noexcept nogil:
-        """Take back what was written or reserved from `to` on; as master put the slave's capacities back in place."""
+        """Take back what was written or reserved from `to` on; as master put the slave's capacities back in
+        place."""
         cdef uint64_t *desc
         while self.cursor != to:
             self.cursor -= 1
@@ -110,10 +116,10 @@ cdef class TxRing(Ring):
                 memif_store32(<uint32_t *>desc + 1, self.rooms[self.cursor & self.wrap])
                 memif_store16(<uint16_t *>desc, 0)
 
-    cdef uint32_t put_rows(self, const uint8_t *rows, Py_ssize_t stride, const uint32_t *lengths, uint32_t width,
-                           uint32_t count) noexcept nogil:
-        """Copy `count` rows into the ring, row i being lengths[i] (or width) bytes. -> rows accepted; `verdict` says why
-        not all. After NEVER the caller takes back what was written."""
+    cdef uint32_t put_rows(self, const uint8_t *rows, Py_ssize_t stride, const uint32_t *lengths,
+                           uint32_t width, uint32_t count) noexcept nogil:
+        """Copy `count` rows into the ring, row i being lengths[i] (or width) bytes. -> rows accepted;
+        `verdict` says why not all. After NEVER the caller takes back what was written."""
         cdef uint32_t available = self.free_slots(count), i = 0, length
         cdef uint16_t at
         cdef Slot slot
@@ -176,7 +182,8 @@ cdef class TxRing(Ring):
 
     cdef int put_pieces(self, uint8_t **data, const uint32_t *lengths, uint32_t count,
                         uint32_t total) noexcept nogil:
-        """Copy a packet that lies in `count` pieces of `total` bytes into as many slots as it needs. -> Verdict."""
+        """Copy a packet that lies in `count` pieces of `total` bytes into as many slots as it needs. ->
+        Verdict."""
         cdef Slot slot
         cdef uint32_t need, i = 0, done = 0, step, filled
         cdef uint16_t at
@@ -204,7 +211,8 @@ cdef class TxRing(Ring):
         return SENT
 
     cdef int swap(self, RxRing source, Columns *c, uint32_t first, uint32_t count) noexcept nogil:
-        """Send a received packet without a copy: its buffers change places with those of our free slots. -> Verdict.
+        """Send a received packet without a copy: its buffers change places with those of our free slots. ->
+        Verdict.
 
         Slave only, and only between rings over the same regions with buffers of the same size.
         """
@@ -287,7 +295,8 @@ cdef class TxRing(Ring):
         self.stats.n.bursts += packets != 0
 
     cdef bint show(self) noexcept nogil:
-        """Show the peer everything up to cursor, by one release store. -> whether it wants an interrupt for it."""
+        """Show the peer everything up to cursor, by one release store. -> whether it wants an interrupt for
+        it."""
         if self.cursor == self.settled or self.trouble:
             return False
         self.settled = self.cursor

@@ -15,6 +15,7 @@ cdef struct Order:
     uint32_t last
     uint32_t sent
 
+
 @cython.final
 cdef class TxQueue(Queue):
     cdef TxRing start(self)

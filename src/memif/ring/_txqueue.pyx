@@ -1,4 +1,4 @@
-# cython: language_level=3, cdivision=True, wraparound=False
+# cython: language_level=3, cdivision=True, wraparound=False, auto_pickle=False, autotestdict=False
 """TxQueue: sending by copy, by reservation, and straight out of a received burst."""
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
@@ -36,7 +36,8 @@ cdef void nap(int64_t ns) noexcept nogil:
 
 @cython.final
 cdef class TxQueue(Queue):
-    """Sends packets to the peer. One thread at a time; different queues may be served by different threads."""
+    """Sends packets to the peer. One thread at a time; different queues may be served by different
+    threads."""
 
     def __cinit__(self, *args):
         self.direction = "tx"
@@ -59,7 +60,7 @@ cdef class TxQueue(Queue):
             ring.lent = FREE
         elif lent == LENT:
             self.finish(ring)
-            raise MemifStateError(f"queue {self.index} has an open burst from alloc(): send or release it first")
+            raise MemifStateError(f"queue {self.index} has an open burst: send or release it first")
         if ring.trouble != OK:
             self.finish(ring)
             self.broken(ring)
@@ -84,21 +85,24 @@ cdef class TxQueue(Queue):
     # -- copying in
 
     def send(self, packets) -> int:
-        """Copy packets (a sequence of bytes-like objects, 1 to 65536 bytes each) into the ring and publish them.
+        """Copy packets (a sequence of bytes-like objects, 1 to 65536 bytes each) into the ring and publish
+        them.
 
-        -> packets accepted, from the first on; fewer than given when the ring is full, which is no error: nothing signals
-        free slots, so call again later or see `wait_free`. A packet larger than the peer's buffers is chained.
+        -> packets accepted, from the first on; fewer than given when the ring is full, which is no error:
+        nothing signals free slots, so call again later or see `wait_free`. A packet larger than the peer's
+        buffers is chained.
 
-        Raises MemifValueError (nothing was sent then) for an empty packet or one that can never fit, TypeError for what
-        is not bytes-like, MemifDisconnectedError while the link is down, MemifStateError when another thread is using
-        this queue or a burst of `alloc` is open.
+        Raises MemifValueError (nothing was sent then) for an empty packet or one that can never fit,
+        TypeError for what is not bytes-like, MemifDisconnectedError while the link is down, MemifStateError
+        when another thread is using this queue or a burst of `alloc` is open.
         """
         cdef Py_ssize_t count, i = 0, length = 0
         cdef int verdict = SENT
         cdef uint64_t total = 0
         if not isinstance(packets, (list, tuple)):
             if isinstance(packets, (bytes, bytearray, memoryview, str)):
-                raise TypeError("packets: expected a sequence of bytes-like objects; for one packet write send([packet])")
+                raise TypeError("packets: expected a sequence of bytes-like objects; "
+                                "for one packet write send([packet])")
             packets = list(packets)
         count = len(packets)
         cdef TxRing ring = self.start()
@@ -143,11 +147,12 @@ cdef class TxQueue(Queue):
         return verdict
 
     def send_array(self, matrix, lengths=None) -> int:
-        """Copy the rows of a matrix into the ring: row i is a packet of ``lengths[i]`` bytes. -> packets accepted.
+        """Copy the rows of a matrix into the ring: row i is a packet of ``lengths[i]`` bytes. -> packets
+        accepted.
 
-        matrix: uint8, shape (n, width), rows contiguous (any stride between rows), not copied on the way. lengths:
-        uint32, shape (n,), each 1 to width; default: all rows whole. Other integer dtypes are converted. Results and
-        errors as in `send`.
+        matrix: uint8, shape (n, width), rows contiguous (any stride between rows), not copied on the way.
+        lengths: uint32, shape (n,), each 1 to width; default: all rows whole. Other integer dtypes are
+        converted. Results and errors as in `send`.
         """
         cdef Py_buffer rows, sizes
         PyObject_GetBuffer(matrix, &rows, PyBUF_STRIDES)
@@ -186,8 +191,8 @@ cdef class TxQueue(Queue):
                 ring.publish()
         self.finish(ring)
         if ring.verdict == NEVER:
-            raise MemifValueError.argument(f"matrix[{accepted}]", f"{width if each == NULL else each[accepted]} bytes",
-                                           self.fits(ring))
+            length = width if each == NULL else each[accepted]
+            raise MemifValueError.argument(f"matrix[{accepted}]", f"{length} bytes", self.fits(ring))
         if accepted < count or ring.trouble != OK:
             self.after(ring, count, accepted)
         return accepted
@@ -201,12 +206,13 @@ cdef class TxQueue(Queue):
         select          a boolean array, one element a packet of the burst: only those that are true are sent
         copy            True: never exchange buffers, so that the same packets can be sent again elsewhere
 
-        Where this side is slave and both queues belong to the same connection, the buffers themselves change places and
-        no byte is copied: the packets then belong to the peer, so do not write to them any more. In all other cases the
-        packets are copied. Release the burst afterwards, as always. Changes made to the packets, to `lengths` and by
-        `prepend` take effect. Errors as in `send`; MemifStateError when a packet was given away before.
+        Where this side is slave and both queues belong to the same connection, the buffers themselves change
+        places and no byte is copied: the packets then belong to the peer, so do not write to them any more.
+        In all other cases the packets are copied. Release the burst afterwards, as always. Changes made to
+        the packets, to `lengths` and by `prepend` take effect. Errors as in `send`; MemifStateError when a
+        packet was given away before.
         """
-        cdef Py_ssize_t first, last, step
+        cdef Py_ssize_t first, last, _step
         cdef Py_buffer chosen
         cdef Order order
         burst.check()
@@ -214,7 +220,7 @@ cdef class TxQueue(Queue):
             return 0
         if burst.rx is None:
             raise MemifStateError("forward takes a received burst; an allocated one has its own send()")
-        first, last, step = slice(start, stop).indices(burst.c.packets)
+        first, last, _step = slice(start, stop).indices(burst.c.packets)
         burst.check()                               # an index may be an object that released it
         burst.check_lengths()
         order.c = burst.c
@@ -254,7 +260,8 @@ cdef class TxQueue(Queue):
             ring.stats.n.ring_full += wanted - order.sent
         self.finish(ring)
         if verdict == GONE:
-            raise MemifStateError("a packet of this burst was given away by an earlier forward(): use copy=True there")
+            raise MemifStateError("a packet of this burst was given away by an earlier forward(): "
+                                  "use copy=True there")
         if verdict == NEVER and order.sent == 0:
             raise MemifValueError.argument("burst", "a packet larger than the ring", self.fits(ring))
         if order.sent < wanted or ring.trouble != OK:
@@ -264,12 +271,14 @@ cdef class TxQueue(Queue):
     # -- writing in place
 
     def alloc(self, count, size=None) -> Burst:
-        """Reserve up to `count` empty packets of `size` bytes (default: one whole buffer each) to write in place.
+        """Reserve up to `count` empty packets of `size` bytes (default: one whole buffer each) to write in
+        place.
 
-        -> Burst, with fewer packets when the ring is full (empty when it is quite full). Leaving its ``with`` block sends
-        it, an exception or `Burst.release` gives it up. Set `Burst.lengths` to send less than `size`. A size above the
-        peer's buffers makes chained packets: write those through `Burst.fragments` or `Burst.scatter`. While the burst
-        is open nothing else can be sent on this queue. Errors as in `send`.
+        -> Burst, with fewer packets when the ring is full (empty when it is quite full). Leaving its ``with``
+        block sends it, an exception or `Burst.release` gives it up. Set `Burst.lengths` to send less than
+        `size`. A size above the peer's buffers makes chained packets: write those through `Burst.fragments`
+        or `Burst.scatter`. While the burst is open nothing else can be sent on this queue. Errors as in
+        `send`.
         """
         cdef uint32_t wanted = <uint32_t>number("count", count, 1, 16384)
         cdef uint32_t each = 0 if size is None else <uint32_t>number("size", size, 1, MAX_PACKET)
@@ -301,7 +310,8 @@ cdef class TxQueue(Queue):
         """A burst over as many packets as can be had now, or None; `verdict` says why there are no more."""
         cdef Store store
         cdef uint32_t n = 0, buffer = max(ring.buffer_size, 1)
-        cdef uint64_t capacity = min(wanted * <uint64_t>(1 if size <= buffer else (size + buffer - 1) // buffer), ring.size)
+        cdef uint32_t pieces = 1 if size <= buffer else (size + buffer - 1) // buffer
+        cdef uint64_t capacity = min(wanted * <uint64_t>pieces, ring.size)
         while True:
             store = take_store(self.pool, <uint32_t>capacity)
             with nogil:
@@ -317,7 +327,7 @@ cdef class TxQueue(Queue):
             if verdict[0] != NARROW or capacity >= ring.size:
                 return None
             self.pool.clear()
-            capacity = ring.size                    # the peer's buffers are smaller than the first one promised
+            capacity = ring.size            # the peer's buffers are smaller than the first one promised
 
     # -- room
 
@@ -330,10 +340,11 @@ cdef class TxQueue(Queue):
         return n
 
     def wait_free(self, count=1, timeout=None) -> bool:
-        """Wait until `count` slots are free, for `timeout` seconds at most (None: for ever). -> True when they are.
+        """Wait until `count` slots are free, for `timeout` seconds at most (None: for ever). -> True when
+        they are.
 
-        Nothing signals free slots in memif, so this looks again after pauses that grow from 10 µs to 1 ms. Errors as in
-        `send`, and MemifValueError for a count above the ring's size.
+        Nothing signals free slots in memif, so this looks again after pauses that grow from 10 µs to 1 ms.
+        Errors as in `send`, and MemifValueError for a count above the ring's size.
         """
         cdef int64_t deadline = after_span(span_of(timeout)), pause = FIRST_NAP
         cdef Py_ssize_t wanted = number("count", count, 1, self.usable().size)
@@ -350,17 +361,18 @@ cdef class TxQueue(Queue):
 
 cdef uint32_t put_matrix(TxRing ring, Py_buffer *rows, const uint32_t *each) noexcept nogil:
     """-> rows accepted; after NEVER none of them is sent, and it is the number of the one to blame."""
-    cdef uint32_t accepted = ring.put_rows(<const uint8_t *>rows.buf, rows.strides[0], each, <uint32_t>rows.shape[1],
-                                           <uint32_t>rows.shape[0])
+    cdef uint32_t count = <uint32_t>rows.shape[0], width = <uint32_t>rows.shape[1]
+    cdef uint32_t accepted = ring.put_rows(<const uint8_t *>rows.buf, rows.strides[0], each, width, count)
     if ring.verdict == NEVER:
         ring.rollback(ring.settled)
     return accepted
 
 
 cdef bint may_swap(TxRing ring, RxRing source) noexcept:
-    """Buffers can change places: both rings are the slave's, of one connection that lives, with buffers of one size."""
-    return (ring.slave and source.slave and source.regions is ring.regions and not memif_flag_get(&source.dead)
-            and ring.slots[0].room == source.slots[0].room)
+    """Buffers can change places: both rings are the slave's, of one connection that lives, with buffers of
+    one size."""
+    return (ring.slave and source.slave and source.regions is ring.regions
+            and not memif_flag_get(&source.dead) and ring.slots[0].room == source.slots[0].room)
 
 
 cdef int swap_all(TxRing ring, RxRing source, Order *order) noexcept nogil:

@@ -1,0 +1,16 @@
+from typing import final
+
+from typing_extensions import Buffer
+
+__pyx_capi__: dict[str, object]
+
+@final
+class Region(Buffer):
+    def __init__(self, fd: int, size: int, writable: bool = True) -> None: ...
+    @staticmethod
+    def wrap(buffer: object) -> Region: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def writable(self) -> bool: ...
+    def __len__(self) -> int: ...
