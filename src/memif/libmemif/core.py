@@ -1,0 +1,359 @@
+"""Initialise, create, delete, poll: the functions of 2.0, which take the forms of 3.1 and 4.0 as well."""
+
+import threading
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from memif.errors import ErrorCode, MemifError, MemifValueError
+from memif.libmemif.codes import (
+    MEMIF_ERR_ALREADY,
+    MEMIF_ERR_BAD_FD,
+    MEMIF_ERR_CONN,
+    MEMIF_ERR_DISCONNECTED,
+    MEMIF_ERR_INVAL_ARG,
+    MEMIF_ERR_MAX_RING,
+    MEMIF_ERR_NOCONN,
+    MEMIF_ERR_QID,
+    MEMIF_ERR_SUCCESS,
+)
+from memif.libmemif.handles import (
+    FdContext,
+    Main,
+    check_call,
+    memif_conn_handle_t,
+    memif_socket_handle_t,
+    result_of,
+    text,
+)
+from memif.libmemif.shell import ControlSocket, ManualInterface
+from memif.libmemif.types import MEMIF_MAX_LOG2_RING_SIZE, memif_conn_args_t
+from memif.ring import RxQueue
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+#: Attempts that failed for these reasons would fail for ever.
+_FINAL = {ErrorCode.ACCES, ErrorCode.FILE_NOT_SOCK, ErrorCode.CB_FDUPDATE, ErrorCode.INVAL_ARG}
+#: Seconds until a second attempt to connect; the master may be just starting.
+_FIRST_RETRY = 0.05
+_MODES = {0: "ethernet", 1: "ip", 2: "punt/inject"}
+
+_global: Main | None = None
+_global_lock = threading.Lock()
+
+
+def coded(function: Callable[_P, int]) -> Callable[_P, int]:
+    """Turn the core's exceptions into the C library's codes."""
+
+    @wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> int:
+        try:
+            return function(*args, **kwargs)
+        except (MemifError, OSError, MemoryError) as error:
+            return result_of(error)
+
+    return call
+
+
+def global_main() -> Main | None:
+    """What `memif_init` made."""
+    return _global
+
+
+@coded
+def memif_init(
+    on_control_fd_update: Callable[..., int | None] | None = None, app_name: str | bytes | None = None,
+    *memory: Callable[..., Any] | None, memif_alloc: Callable[[int], Any] | None = None,
+    memif_realloc: Callable[[Any, int], Any] | None = None, memif_free: Callable[[Any], object] | None = None,
+) -> int:
+    """Set the library up: ``memif_init(on_control_fd_update, app_name, memif_alloc, memif_free)``. -> code.
+
+    on_control_fd_update    ``f(fd, events) -> 0``: the user polls; hears of each descriptor that comes
+                            (MEMIF_FD_EVENT_READ, or READ | WRITE), changes (with MOD) and goes (DEL, before it is closed),
+                            and passes events to `memif_control_fd_handler`. None: `memif_poll_event` polls
+    app_name                at most 31 bytes, told to peers ("libmemif-app"); a longer one is refused, not cut
+    memif_alloc, memif_free where the shared memory for packets comes from: ``alloc(size)`` returns a descriptor of
+    at least
+                            size bytes of zeroed shared memory (memfd), or ``(descriptor, buffer)`` if it is mapped
+                            already, or an object with ``fileno()``, or None when there is none; ``free(memory)``
+                            gets it back once the last buffer and view of the connection is gone. None: the
+                            library's own
+
+    With five arguments, as in 3.1, the fourth is memif_realloc (never called: nothing here grows) and the callback for
+    descriptors is called as ``f(fd, events, None)``.
+
+    Results: MEMIF_ERR_ALREADY when it is set up already (see `memif_cleanup`), MEMIF_ERR_CB_FDUPDATE when the callback
+    fails for the timer's descriptor, which it hears of here, MEMIF_ERR_INVAL_ARG, MEMIF_ERR_PROC_FILE_LIMIT and other
+    system errors. One call for a process; it and all connections belong to any thread.
+    """
+    global _global
+    alloc, realloc, free = _memory(memory, memif_alloc, memif_realloc, memif_free)
+    check_call("memif_realloc", realloc)
+    with _global_lock:
+        if _global is not None:
+            return MEMIF_ERR_ALREADY
+        main = Main(app_name, alloc, free)
+        start_main(main, on_control_fd_update, "3.1" if len(memory) == 3 else "2.0")
+        _global = main
+    return MEMIF_ERR_SUCCESS
+
+
+def _memory(given: tuple[Any, ...], alloc: Any, realloc: Any, free: Any) -> tuple[Any, Any, Any]:
+    if len(given) > 3:
+        raise MemifValueError(f"memif_init: {len(given) + 2} arguments, allowed: at most 5")
+    if len(given) == 3:
+        return given
+    return (given[0] if given else alloc), realloc, (given[1] if len(given) == 2 else free)
+
+
+def start_main(main: Main, on_control_fd_update: object, form: str, path: object = None) -> ControlSocket:
+    """Let `main` poll, or tell, and open its first socket; everything is closed again if that fails."""
+    try:
+        if on_control_fd_update is None:
+            main.poll_here()
+        else:
+            main.tell(on_control_fd_update, form)
+        return main.socket(path)
+    except BaseException:
+        main.close()
+        raise
+
+
+@coded
+def memif_cleanup() -> int:
+    """Undo `memif_init`: delete all of its connections (on_disconnect is called for those that are up). -> code 0.
+
+    Does nothing without `memif_init` before. 4.0 has `memif_delete_socket` instead.
+    """
+    global _global
+    with _global_lock:
+        main, _global = _global, None
+    if main is not None:
+        main.close()
+    return MEMIF_ERR_SUCCESS
+
+
+def memif_create(
+    args: memif_conn_args_t, on_connect: Callable[..., int | None] | None = None,
+    on_disconnect: Callable[..., int | None] | None = None, on_interrupt: Callable[..., int | None] | None = None,
+    private_ctx: Any = None, *, conn: memif_conn_handle_t | None = None,
+) -> tuple[int, memif_conn_handle_t | None]:
+    """Create an interface. -> (code, connection handle; None unless the code is 0).
+
+    args            see `memif_conn_args_t`: with `socket` as in 4.0 and 3.1, or with `socket_filename` as in 2.0
+    on_connect      ``f(conn, private_ctx)``, called when the link is up: a slave refills its receive queues there
+    on_disconnect   the same, when the link has gone, also because of `memif_delete`
+    on_interrupt    ``f(conn, private_ctx, qid)``, called while packets wait on a receive queue. None: no notice,
+    and the
+                    event descriptors are the user's own to poll, see `memif_get_queue_efd`
+    conn            where C passes the place of the handle: an existing connection gives MEMIF_ERR_CONN
+
+    A slave tries to connect at once and then every two seconds (see `memif_set_connection_request_timer`); that nobody
+    listens yet is no error. A master listens from here on. Callbacks run inside of the call that noticed the event
+    (`memif_poll_event`, `memif_control_fd_handler`, `memif_delete`), which returns the first code other than 0 that one
+    returned; exceptions of theirs come out of there.
+
+    Results: MEMIF_ERR_INVAL_ARG (an argument, a second interface of that id, no `memif_init` and no socket),
+    MEMIF_ERR_MAX_RING, MEMIF_ERR_ACCES, MEMIF_ERR_NO_FILE (master: no such directory), MEMIF_ERR_FILE_NOT_SOCK,
+    MEMIF_ERR_ALREADY (master: somebody listens there), MEMIF_ERR_CB_FDUPDATE, MEMIF_ERR_CONN, system errors.
+    """
+    try:
+        if conn is not None and conn:
+            return MEMIF_ERR_CONN, None
+        owner = _owner(args)
+        handle = memif_conn_handle_t(owner.main, owner, private_ctx)
+        options = _options(args) | _callbacks(handle, on_connect, on_disconnect, on_interrupt)
+        _open(handle, owner, options)
+    except (MemifError, OSError, MemoryError) as error:
+        return result_of(error), None
+    handle.main.collect()
+    return MEMIF_ERR_SUCCESS, handle
+
+
+def _owner(args: object) -> memif_socket_handle_t:
+    if not isinstance(args, memif_conn_args_t):
+        raise MemifValueError.argument("args", args, "a memif_conn_args_t")
+    if args.socket is not None:
+        if not isinstance(args.socket, memif_socket_handle_t) or not args.socket:
+            raise MemifValueError.argument("args.socket", args.socket, "a socket that was not deleted")
+        return args.socket
+    if _global is None:
+        raise MemifValueError("memif_create without memif_init and without a socket")
+    return memif_socket_handle_t(_global, _global.socket(args.socket_filename))
+
+
+def _options(args: memif_conn_args_t) -> dict[str, Any]:
+    if not isinstance(args.log2_ring_size, int) or args.log2_ring_size > MEMIF_MAX_LOG2_RING_SIZE:
+        raise MemifValueError.argument("log2_ring_size", args.log2_ring_size, "0 to 14", code=MEMIF_ERR_MAX_RING)
+    if args.log2_ring_size < 0 or args.mode not in _MODES:
+        raise MemifValueError.argument("log2_ring_size, mode", (args.log2_ring_size, args.mode), "from 0 on; 0 to 2")
+    secret = args.secret.rstrip(b"\0") if isinstance(args.secret, (bytes, bytearray)) else args.secret
+    return {
+        "id": args.interface_id, "role": "master" if args.is_master else "slave", "mode": _MODES[args.mode],
+        "name": text("interface_name", args.interface_name) or None,
+        "secret": bytes(secret) if isinstance(secret, bytearray) else secret,
+        "ring_size": 1 << (args.log2_ring_size or 10), "buffer_size": args.buffer_size or 2048,
+        # As in C a master takes as many rings as the slave offers.
+        "tx_queues": None if args.is_master else args.num_s2m_rings or 1,
+        "rx_queues": None if args.is_master else args.num_m2s_rings or 1,
+    }
+
+
+def _callbacks(handle: memif_conn_handle_t, on_connect: Any, on_disconnect: Any, on_interrupt: Any) -> dict[str, Any]:
+    def calling(callback: Any) -> Callable[..., None]:
+        def call(_: object, *qid: int) -> None:
+            code = callback(handle, handle.private_ctx, *qid)
+            if code:
+                handle.main.remember(int(code))
+        return call
+
+    named = {"on_connect": on_connect, "on_disconnect": on_disconnect, "on_interrupt": on_interrupt}
+    return {name: calling(call) for name, call in named.items() if check_call(name, call) is not None}
+
+
+def _open(handle: memif_conn_handle_t, owner: memif_socket_handle_t, options: dict[str, Any]) -> None:
+    assert owner.socket is not None
+    socket, main = owner.socket, owner.main
+    try:
+        # Created idle, so that the handle is there before the first event; then told to connect.
+        with socket.locked():
+            interface = socket.interface(**options, reconnect=None)
+            assert isinstance(interface, ManualInterface)
+            interface.handle, handle.interface = handle, interface
+            if interface.role == "slave":
+                _first_attempt(interface, main.period)
+    except BaseException:
+        _drop(handle, socket, main)
+        raise
+
+
+def _first_attempt(interface: ManualInterface, period: float | None) -> None:
+    try:
+        interface.connect()
+    except MemifError as error:
+        if error.code in _FINAL:
+            raise
+    interface.set_period(period, first=_FIRST_RETRY)
+
+
+def _drop(handle: memif_conn_handle_t, socket: ControlSocket, main: Main) -> None:
+    interface, handle.interface = handle.interface, None
+    if interface is not None:
+        interface.close()
+    if main is _global:
+        main.drop_unused(socket, "")
+
+
+@coded
+def memif_delete(conn: memif_conn_handle_t) -> int:
+    """Disconnect and delete an interface: the peer is told, on_disconnect is called if the link was up. -> code.
+
+    The handle is of no use afterwards: all functions return MEMIF_ERR_NOCONN for it, and so does a second delete.
+    Memory stays mapped while a buffer or view of it is alive. Any thread; what other threads do on the connection
+    ends with a code.
+    """
+    if not isinstance(conn, memif_conn_handle_t) or conn.interface is None:
+        return MEMIF_ERR_NOCONN
+    socket = conn.interface.socket
+    _drop(conn, socket, conn.main)
+    return conn.main.collect() or MEMIF_ERR_SUCCESS
+
+
+@coded
+def memif_control_fd_handler(fd: int | FdContext, events: int = 0) -> int:
+    """Handle events on a descriptor that the callback of `memif_init` was told of. -> code.
+
+    2.0: ``(fd, events)``. 4.0: ``(ptr, events)`` with ptr the `private_ctx` of the event. events (MEMIF_FD_EVENT_READ,
+    WRITE, ERROR) may be any: what is pending is looked up. Callbacks run in here. Timer: slaves that are down try to
+    connect; listener and connections: messages; interrupts: on_interrupt.
+
+    Results: MEMIF_ERR_BAD_FD for a descriptor that is none of ours (any more), what a callback returned, else 0.
+    """
+    if isinstance(fd, FdContext):
+        return fd.main.handle(fd.fd) or MEMIF_ERR_SUCCESS
+    if not isinstance(fd, int):
+        return MEMIF_ERR_INVAL_ARG
+    return MEMIF_ERR_BAD_FD if _global is None else _global.handle(fd) or MEMIF_ERR_SUCCESS
+
+
+@coded
+def memif_poll_event(sock: memif_socket_handle_t | int = -1, timeout: int | None = None) -> int:
+    """Wait for an event and handle it. -> code. 2.0: ``(timeout)``. 4.0: ``(sock, timeout)``.
+
+    timeout is in milliseconds: 0 looks without waiting, -1 (default) waits for ever. The time being over is a success.
+    Callbacks run in here. Several threads may poll.
+
+    Results: MEMIF_ERR_POLL_CANCEL after `memif_cancel_poll_event`; MEMIF_ERR_BAD_FD when the library does not poll (a
+    callback for descriptors was given, or no `memif_init`); MEMIF_ERR_INVAL_ARG; what a callback returned.
+    """
+    main, limit = _polled(sock, timeout)
+    if main is None:
+        return MEMIF_ERR_INVAL_ARG if isinstance(sock, memif_socket_handle_t) else MEMIF_ERR_BAD_FD
+    return main.poll(limit) or MEMIF_ERR_SUCCESS
+
+
+def _polled(sock: object, timeout: object) -> tuple[Main | None, object]:
+    if isinstance(sock, memif_socket_handle_t):
+        return (sock.main if sock else None), -1 if timeout is None else timeout
+    return _global, sock if timeout is None else None
+
+
+@coded
+def memif_cancel_poll_event(sock: memif_socket_handle_t | None = None) -> int:
+    """Let a `memif_poll_event` that waits, or the next one, return MEMIF_ERR_POLL_CANCEL. -> code. 4.0: ``(sock)``.
+
+    For any thread, and for signal handlers. Results: MEMIF_ERR_BAD_FD when the library does not poll, MEMIF_ERR_INVAL_ARG
+    for a socket that was deleted.
+    """
+    if sock is None:
+        return MEMIF_ERR_BAD_FD if _global is None else _global.cancel()
+    if not isinstance(sock, memif_socket_handle_t) or not sock:
+        return MEMIF_ERR_INVAL_ARG
+    return sock.main.cancel()
+
+
+def no_ring(conn: object, *, rx: bool) -> int:
+    """The code for a queue that cannot be used: no such connection, link down, or no such queue."""
+    if not isinstance(conn, memif_conn_handle_t) or conn.interface is None:
+        return MEMIF_ERR_NOCONN
+    return MEMIF_ERR_QID if (conn.rx if rx else conn.tx) or conn.interface.up else MEMIF_ERR_DISCONNECTED
+
+
+def memif_get_queue_efd(conn: memif_conn_handle_t, qid: int) -> tuple[int, int]:
+    """Return (code, event descriptor of receive queue `qid`); -1 unless the code is 0.
+
+    Readable when packets wait, in interrupt mode; poll it, do not read it: `memif_rx_burst` does when the ring is empty. It
+    belongs to the connection: another one comes with the next. Results: MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED,
+    MEMIF_ERR_QID.
+    """
+    queue = _rx_queue(conn, qid)
+    if queue is None:
+        return no_ring(conn, rx=True), -1
+    try:
+        return MEMIF_ERR_SUCCESS, queue.fileno()
+    except MemifError as error:
+        return result_of(error), -1
+
+
+@coded
+def memif_set_rx_mode(conn: memif_conn_handle_t, rx_mode: int, qid: int) -> int:
+    """Switch receive queue `qid` to MEMIF_RX_MODE_INTERRUPT (0, as it starts) or MEMIF_RX_MODE_POLLING (1). -> code.
+
+    While polling, the peer is asked not to signal, so on_interrupt is not called and the event descriptor stays
+    quiet. The mode outlives a reconnect. Results: MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID,
+    MEMIF_ERR_INVAL_ARG.
+    """
+    queue = _rx_queue(conn, qid)
+    if queue is None:
+        return no_ring(conn, rx=True)
+    if rx_mode not in (0, 1):
+        return MEMIF_ERR_INVAL_ARG
+    queue.mode = "polling" if rx_mode else "interrupt"
+    return MEMIF_ERR_SUCCESS
+
+
+def _rx_queue(conn: object, qid: object) -> RxQueue | None:
+    if not isinstance(conn, memif_conn_handle_t) or not isinstance(qid, int) or qid not in conn.rx:
+        return None
+    interface = conn.interface
+    return None if interface is None or qid >= len(interface.rx) else interface.rx[qid]

@@ -1,0 +1,287 @@
+"""What the C library keeps behind its handles: a main with its sockets, a socket, a connection.
+
+A `Main` is what `memif_init` sets up (one for the process), `memif_per_thread_init` (any number) and, in 4.0, each
+`memif_create_socket`. It polls for all of its sockets, or tells the user which descriptors to poll.
+"""
+
+import logging
+import os
+import select
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from memif.errors import ErrorCode, MemifError, MemifValueError, from_os_error
+from memif.libmemif.codes import memif_result_t
+from memif.libmemif.shell import ControlSocket, ManualInterface
+from memif.libmemif.supply import ExternalRegion
+from memif.libmemif.types import (
+    MEMIF_DEFAULT_APP_NAME,
+    MEMIF_DEFAULT_RECONNECT_PERIOD_SEC,
+    MEMIF_FD_EVENT_DEL,
+    memif_fd_event_t,
+    memif_fd_event_type_t,
+)
+from memif.ring._raw import RawRx, RawTx
+
+_log = logging.getLogger("memif.libmemif")
+_NONE_RX: dict[int, RawRx] = {}
+_NONE_TX: dict[int, RawTx] = {}
+
+
+class FdContext:
+    """What 4.0's descriptor callback gets as ``fde.private_ctx``: says whose descriptor it is."""
+
+    __slots__ = ("fd", "main")
+
+    def __init__(self, main: "Main", fd: int) -> None:
+        """Made by `Main.announce`."""
+        self.main = main
+        self.fd = fd
+
+
+class _Local(threading.local):
+    """The first error that callbacks had in the call that runs in this thread."""
+
+    code: int = 0
+
+
+class Main:
+    """One data base of the library: application name, callbacks, allocator, timer, sockets. Any thread may call."""
+
+    def __init__(
+        self, app_name: object = None, alloc: Callable[[int], Any] | None = None,
+        free: Callable[[Any], object] | None = None, private_ctx: Any = None,
+    ) -> None:
+        """Raises `MemifValueError` for a bad name."""
+        self.app_name = text("app_name", app_name) or MEMIF_DEFAULT_APP_NAME
+        self.alloc = check_call("alloc", alloc)
+        self.free = check_call("free", free)
+        self.private_ctx = private_ctx
+        self.external: ExternalRegion | None = None
+        self.period: float | None = MEMIF_DEFAULT_RECONNECT_PERIOD_SEC
+        self.sockets: dict[str, ControlSocket] = {}
+        self.closed = False
+        self._owners: dict[int, ControlSocket] = {}
+        self._tell: Callable[[int, int], int | None] | None = None
+        self._local = _Local()
+        self._epoll: select.epoll | None = None
+        self._cancel = -1
+
+    # -- who watches the descriptors
+
+    def poll_here(self) -> None:
+        """The library polls by itself: `memif_poll_event`."""
+        try:
+            self._epoll = select.epoll()
+            self._cancel = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        except OSError as error:
+            raise from_os_error(error, "polling") from error
+        self._epoll.register(self._cancel, select.EPOLLIN)
+
+    def tell(self, callback: object, form: str) -> None:
+        """The user polls: `callback` hears of every descriptor, in the form of "2.0", "3.1" or "4.0"."""
+        call: Any = check_call("on_control_fd_update", callback)
+        forms: dict[str, Callable[[int, int], int | None]] = {
+            "2.0": call,
+            "3.1": lambda fd, events: call(fd, events, self.private_ctx),
+            "4.0": lambda fd, events: call(
+                memif_fd_event_t(fd, memif_fd_event_type_t(events), FdContext(self, fd)), self.private_ctx),
+        }
+        self._tell = forms[form]
+
+    def announce(self, owner: ControlSocket, fd: int, events: int) -> None:
+        """Tell the user of a descriptor; raises `MemifError` with `ErrorCode.CB_FDUPDATE` when the callback fails."""
+        self._owners[fd] = owner
+        if not self._call_back(fd, events):
+            self._owners.pop(fd, None)
+            raise MemifError(f"for descriptor {fd}", code=ErrorCode.CB_FDUPDATE)
+
+    def retire(self, owner: ControlSocket, fd: int) -> None:
+        """A descriptor will be closed."""
+        if self._owners.pop(fd, None) is not None and not self._call_back(fd, MEMIF_FD_EVENT_DEL):
+            self.remember(ErrorCode.CB_FDUPDATE)
+
+    def _call_back(self, fd: int, events: int) -> bool:
+        if self._tell is None:
+            return True
+        try:
+            return not self._tell(fd, events)
+        except Exception:
+            _log.exception("memif_control_fd_update_t")
+            return False
+
+    def remember(self, code: int) -> None:
+        """A callback failed: the function of the API that runs in this thread will return `code`."""
+        self._local.code = self._local.code or code
+
+    def collect(self) -> int:
+        """The code of the first callback that failed since the last call, in this thread."""
+        code, self._local.code = self._local.code, 0
+        return code
+
+    # -- sockets
+
+    def socket(self, path: object) -> ControlSocket:
+        """The socket of this name, made if need be."""
+        name = text("path", path)
+        found = self.sockets.get(name)
+        if found is None:
+            found = ControlSocket(name or None, self)
+            self.sockets[name] = found
+            if self._epoll is not None:
+                self._epoll.register(found.fileno(), select.EPOLLIN)
+        return found
+
+    def forget(self, socket: ControlSocket) -> None:
+        """A socket is closed."""
+        for name, known in list(self.sockets.items()):
+            if known is socket:
+                del self.sockets[name]
+                if self._epoll is not None and not self._epoll.closed:
+                    self._epoll.unregister(socket.fileno())
+
+    def drop_unused(self, socket: ControlSocket, keep: str | None) -> None:
+        """Close a socket whose last interface went, unless it is the one called `keep`."""
+        if not socket.interfaces and keep is not None and self.sockets.get(keep) is not socket:
+            socket.close()
+
+    # -- events
+
+    def handle(self, fd: object) -> int:
+        """The user's loop saw events on `fd`. -> result."""
+        owner = self._owners.get(fd) if isinstance(fd, int) else None
+        if owner is None or self.closed:
+            return ErrorCode.BAD_FD
+        self.collect()
+        owner.poll(0)
+        return self.collect()
+
+    def poll(self, timeout: object) -> int:
+        """Wait up to `timeout` ms (-1: for ever) for an event and handle it. -> result."""
+        epoll = self._epoll
+        if epoll is None or self.closed:
+            return ErrorCode.BAD_FD
+        if not isinstance(timeout, int) or timeout < -1:
+            return ErrorCode.INVAL_ARG
+        self.collect()
+        for fd, _ in epoll.poll(None if timeout < 0 else timeout / 1000):
+            if fd == self._cancel:
+                os.eventfd_read(fd)
+                return ErrorCode.POLL_CANCEL
+            for owner in list(self.sockets.values()):
+                if not owner.closed and owner.fileno() == fd:
+                    owner.poll(0)
+        return self.collect()
+
+    def cancel(self) -> int:
+        """End a `poll` that waits, or the next one. -> result."""
+        if self._epoll is None or self.closed:
+            return ErrorCode.BAD_FD
+        os.eventfd_write(self._cancel, 1)
+        return ErrorCode.SUCCESS
+
+    def close(self) -> None:
+        """Delete all connections and close everything."""
+        for owner in list(self.sockets.values()):
+            owner.close()
+        self.closed = True
+        epoll, self._epoll = self._epoll, None
+        if epoll is not None:
+            epoll.close()
+            os.close(self._cancel)
+
+
+class memif_socket_handle_t:
+    """A socket. Made by `memif_create_socket`; of no more use, and false, once deleted."""
+
+    __slots__ = ("main", "owns_main", "private_ctx", "socket")
+
+    def __init__(self, main: Main, socket: ControlSocket, private_ctx: Any = None, *, owns_main: bool = False) -> None:
+        """For the functions of this package."""
+        self.main = main
+        self.socket: ControlSocket | None = socket
+        self.private_ctx = private_ctx
+        self.owns_main = owns_main
+
+    def __bool__(self) -> bool:
+        return self.socket is not None and not self.socket.closed
+
+    def __repr__(self) -> str:
+        return f"<memif_socket_handle_t {self.socket.address if self.socket else 'deleted'}>"
+
+
+class memif_per_thread_main_handle_t:
+    """A data base of 3.1, with sockets of its own. Made by `memif_per_thread_init`; false once cleaned up."""
+
+    __slots__ = ("main",)
+
+    def __init__(self, main: Main) -> None:
+        """For the functions of this package."""
+        self.main: Main | None = main
+
+    def __bool__(self) -> bool:
+        return self.main is not None
+
+
+class memif_conn_handle_t:
+    """A connection. Made by `memif_create`; of no more use, and false, once deleted.
+
+    private_ctx is what was given to `memif_create`.
+    """
+
+    __slots__ = ("__weakref__", "interface", "main", "owner", "private_ctx")
+
+    def __init__(self, main: Main, owner: memif_socket_handle_t, private_ctx: Any) -> None:
+        """For `memif_create`."""
+        self.main = main
+        self.owner = owner
+        self.private_ctx = private_ctx
+        self.interface: ManualInterface | None = None
+
+    @property
+    def rx(self) -> dict[int, RawRx]:
+        """Receive rings by queue id; empty while the link is down."""
+        return _NONE_RX if self.interface is None else self.interface.raw_rx
+
+    @property
+    def tx(self) -> dict[int, RawTx]:
+        """Transmit rings by queue id; empty while the link is down."""
+        return _NONE_TX if self.interface is None else self.interface.raw_tx
+
+    def __bool__(self) -> bool:
+        return self.interface is not None
+
+    def __repr__(self) -> str:
+        return f"<memif_conn_handle_t {self.interface!r}>" if self.interface is not None else "<memif_conn_handle_t deleted>"
+
+
+def text(name: str, value: object) -> str:
+    """A C string: str, or bytes up to the first NUL."""
+    if value is None:
+        return ""
+    if isinstance(value, (bytes, bytearray)):
+        return os.fsdecode(bytes(value).split(b"\0")[0])
+    if isinstance(value, str):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    raise MemifValueError.argument(name, value, "text")
+
+
+def check_call(name: str, value: Any) -> Any:
+    """A callback, or None."""
+    if value is not None and not callable(value):
+        raise MemifValueError.argument(name, value, "None or something to call")
+    return value
+
+
+def result_of(error: Exception) -> int:
+    """The code for an exception that came out of the core."""
+    if isinstance(error, MemifError):
+        return memif_result_t.of(error)
+    if isinstance(error, OSError):
+        return memif_result_t.of(from_os_error(error))
+    if isinstance(error, MemoryError):
+        return ErrorCode.NOMEM
+    raise error

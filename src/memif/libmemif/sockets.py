@@ -1,0 +1,327 @@
+"""Sockets and what else 4.0 added, and the per-thread forms of 3.1, which are data bases with sockets of their own."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from memif.errors import MemifError, MemifValueError
+from memif.libmemif.codes import (
+    MEMIF_ERR_ALRCONN,
+    MEMIF_ERR_BAD_FD,
+    MEMIF_ERR_INVAL_ARG,
+    MEMIF_ERR_NOCONN,
+    MEMIF_ERR_SUCCESS,
+)
+from memif.libmemif.core import coded, global_main, start_main
+from memif.libmemif.handles import (
+    Main,
+    check_call,
+    memif_conn_handle_t,
+    memif_per_thread_main_handle_t,
+    memif_socket_handle_t,
+    result_of,
+    text,
+)
+from memif.libmemif.shell import ManualInterface
+from memif.libmemif.supply import ExternalRegion
+from memif.libmemif.types import itimerspec, memif_socket_args_t
+
+_PATH_BYTES = 107
+
+
+def memif_create_socket(
+    args: memif_socket_args_t | str | bytes, private_ctx: Any = None
+) -> tuple[int, memif_socket_handle_t | None]:
+    """Create a socket. -> (code, socket handle; None unless the code is 0).
+
+    4.0: args is a `memif_socket_args_t`; private_ctx goes to its callback for descriptors. The socket has an event loop,
+    a timer and an allocator of its own (for the callbacks see `memif_init`; the one for descriptors is
+    ``f(fde, private_ctx) -> 0``). 3.1: args is the file name, and the socket belongs to what `memif_init` set up.
+
+    Nothing is opened before the first `memif_create`. Results: MEMIF_ERR_INVAL_ARG for a bad argument or, in 3.1's form,
+    without `memif_init`; MEMIF_ERR_CB_FDUPDATE; system errors.
+    """
+    try:
+        if isinstance(args, memif_socket_args_t):
+            return MEMIF_ERR_SUCCESS, _socket_of_its_own(args, private_ctx)
+        main = global_main()
+        if main is None:
+            return MEMIF_ERR_INVAL_ARG, None
+        return MEMIF_ERR_SUCCESS, memif_socket_handle_t(main, main.socket(_named(args)), private_ctx)
+    except (MemifError, OSError, MemoryError) as error:
+        return result_of(error), None
+
+
+def _named(path: object) -> str:
+    name = text("path", path)
+    if not name or len(os.fsencode(name)) > _PATH_BYTES:
+        raise MemifValueError.argument("path", path, f"1 to {_PATH_BYTES} bytes")
+    return name
+
+
+def _socket_of_its_own(args: memif_socket_args_t, private_ctx: Any) -> memif_socket_handle_t:
+    path = _named(args.path)
+    check_call("realloc", args.realloc)
+    main = Main(args.app_name, args.alloc, args.free, private_ctx)
+    _, main.period = _times(args.connection_request_timer)
+    socket = start_main(main, args.on_control_fd_update, "4.0", path)
+    return memif_socket_handle_t(main, socket, private_ctx, owns_main=True)
+
+
+@coded
+def memif_delete_socket(sock: memif_socket_handle_t) -> int:
+    """Delete a socket. -> code. The handle is of no use afterwards.
+
+    Results: MEMIF_ERR_INVAL_ARG for a handle that is none or deleted, or while there are interfaces on the socket.
+    """
+    if not isinstance(sock, memif_socket_handle_t) or not sock:
+        return MEMIF_ERR_INVAL_ARG
+    socket = sock.socket
+    if socket is None or socket.interfaces:
+        return MEMIF_ERR_INVAL_ARG
+    sock.socket = None
+    socket.close()
+    if sock.owns_main:
+        sock.main.close()
+    return sock.main.collect() or MEMIF_ERR_SUCCESS
+
+
+def memif_get_socket_handle(conn: memif_conn_handle_t) -> memif_socket_handle_t | None:
+    """Return the socket that a connection was created on; None for a handle that is none or deleted."""
+    return conn.owner if isinstance(conn, memif_conn_handle_t) and conn else None
+
+
+def memif_get_socket_path(sock: memif_socket_handle_t) -> str | None:
+    """Return a socket's path, with ``@`` before an abstract name; None for a handle that is none or deleted."""
+    if not isinstance(sock, memif_socket_handle_t) or not sock or sock.socket is None:
+        return None
+    return str(sock.socket.address)
+
+
+def memif_get_socket_filename(sock: memif_socket_handle_t) -> str | None:
+    """3.1's name of `memif_get_socket_path`."""
+    return memif_get_socket_path(sock)
+
+
+def memif_get_listener_fd(sock: memif_socket_handle_t) -> int:
+    """Return the descriptor that a socket listens on, -1 when it does not (no master on it), or for a bad handle."""
+    if not isinstance(sock, memif_socket_handle_t) or not sock or sock.socket is None:
+        return -1
+    return sock.socket.listener_fd
+
+
+@coded
+def memif_set_listener_fd(sock: memif_socket_handle_t, fd: int) -> int:
+    """Let a socket listen on `fd`: bound and listening already (SOCK_SEQPACKET), for instance by a parent process. -> code.
+
+    The descriptor is taken over: closed with the socket or with its last master. Its file, if any, is not removed then.
+    Results: MEMIF_ERR_INVAL_ARG for a bad handle, MEMIF_ERR_BAD_FD for what is no listening socket.
+    """
+    if not isinstance(sock, memif_socket_handle_t) or not sock or sock.socket is None:
+        return MEMIF_ERR_INVAL_ARG
+    if not isinstance(fd, int) or not _listens(fd):
+        return MEMIF_ERR_BAD_FD
+    sock.socket.adopt_listener(fd)
+    return MEMIF_ERR_SUCCESS
+
+
+def _listens(fd: int) -> bool:
+    import socket
+
+    try:
+        # A copy, since this object closes what it holds.
+        with socket.socket(fileno=os.dup(fd)) as probe:
+            return (probe.family == socket.AF_UNIX and probe.type == socket.SOCK_SEQPACKET
+                    and bool(probe.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)))
+    except (OSError, OverflowError, ValueError):
+        return False
+
+
+@coded
+def memif_request_connection(conn: memif_conn_handle_t) -> int:
+    """Slave: try to connect now, for sockets whose timer is off. -> code 0 when the attempt is under way.
+
+    Results: MEMIF_ERR_NOCONN; MEMIF_ERR_INVAL_ARG for a master; MEMIF_ERR_ALRCONN when connected or connecting already;
+    MEMIF_ERR_CONNREFUSED when nobody listens; MEMIF_ERR_NO_FILE, MEMIF_ERR_ACCES, MEMIF_ERR_FILE_NOT_SOCK,
+    MEMIF_ERR_CB_FDUPDATE, system errors.
+    """
+    if not isinstance(conn, memif_conn_handle_t) or conn.interface is None:
+        return MEMIF_ERR_NOCONN
+    interface = conn.interface
+    if interface.role == "master":
+        return MEMIF_ERR_INVAL_ARG
+    if interface.connecting:
+        return MEMIF_ERR_ALRCONN
+    interface.connect()
+    return MEMIF_ERR_SUCCESS
+
+
+@coded
+def memif_set_connection_request_timer(
+    sock: "memif_socket_handle_t | itimerspec | float", timer: "itimerspec | float | None" = None
+) -> int:
+    """Set when slaves that are down try to connect. -> code. 4.0: ``(sock, timer)``. 2.1 to 3.1: ``(timer)``.
+
+    timer is an `itimerspec` (first attempt after it_value, then every it_interval), or a number of seconds for
+    both. Zero turns it off: then `memif_request_connection` connects. Results: MEMIF_ERR_INVAL_ARG.
+    """
+    if isinstance(sock, memif_socket_handle_t):
+        if not sock or timer is None:
+            return MEMIF_ERR_INVAL_ARG
+        return _set_timer(sock.main, timer)
+    main = global_main()
+    return MEMIF_ERR_INVAL_ARG if main is None or timer is not None else _set_timer(main, sock)
+
+
+def _set_timer(main: Main, timer: object) -> int:
+    first, main.period = _times(timer)
+    for socket in list(main.sockets.values()):
+        for interface in socket.interfaces:
+            if isinstance(interface, ManualInterface):
+                interface.set_period(main.period, first)
+    return MEMIF_ERR_SUCCESS
+
+
+def _times(timer: object) -> tuple[float | None, float | None]:
+    """First expiry and period in seconds; None and None for off."""
+    try:
+        if isinstance(timer, itimerspec):
+            first = timer.it_value.tv_sec + timer.it_value.tv_nsec / 1e9
+            period = timer.it_interval.tv_sec + timer.it_interval.tv_nsec / 1e9
+        else:
+            first = period = float(timer)  # type: ignore[arg-type]
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        first = period = -1.0
+    if not (0 <= first < 1e9 and 0 <= period < 1e9):
+        raise MemifValueError.argument("timer", timer, "an itimerspec, or seconds from 0 on")
+    return (first, period or first) if first else (None, None)
+
+
+def memif_register_external_region(*args: Any) -> None:
+    """Let the user bring the memory for a slave's buffers. 4.0: ``(sock, add, get_addr, del, get_offset)``; 2.0 to 3.1
+    without sock, for all sockets of `memif_init`.
+
+    Holds from the next connection on. The rings stay in region 0, which is the library's; region 1 has the buffers:
+
+    add(size, private_ctx) -> (err, addr, fd)   fd: a descriptor of at least `size` bytes of shared memory, zeroed, not
+                                                closed before `del`; addr: a writable buffer over it, or None
+    get_addr(size, fd, private_ctx) -> addr     asked when add gave no addr; None (or no such callback): it is mapped here
+    del(addr, size, fd, private_ctx) -> 0       the region is not in use any more: the last buffer or view of it is gone
+    get_offset(private_ctx) -> offset           optional: where in the region the next buffer starts, asked for every slot of
+                                                every ring when connecting (C asks again at each alloc and refill)
+
+    private_ctx is that of `memif_create`. None for `add` ends it. Returns nothing, as in C; arguments that cannot be called,
+    and handles that are none, leave everything as it is. A callback's error ends the attempt to connect.
+    """
+    if args and (isinstance(args[0], memif_socket_handle_t) or len(args) == 5):
+        sock, callbacks = args[0], args[1:]
+        sockets = [sock.socket] if isinstance(sock, memif_socket_handle_t) and sock.socket is not None else []
+        _register_region(None, sockets, callbacks)
+        return
+    main = global_main()
+    if main is not None:
+        _register_region(main, list(main.sockets.values()), args)
+
+
+def _register_region(main: Main | None, sockets: list[Any], callbacks: tuple[Any, ...]) -> None:
+    given = (*callbacks, None, None, None, None)[:4]
+    if len(callbacks) > 4 or any(call is not None and not callable(call) for call in given):
+        return
+    region = None if given[0] is None else ExternalRegion(*given)
+    if main is not None:
+        main.external = region
+    for socket in sockets:
+        socket.external = region
+
+
+# -- 3.1: a data base for each thread
+
+
+def memif_per_thread_init(
+    private_ctx: Any, on_control_fd_update: Callable[..., int | None] | None = None, app_name: str | bytes | None = None,
+    memif_alloc: Callable[[int], Any] | None = None, memif_realloc: Callable[[Any, int], Any] | None = None,
+    memif_free: Callable[[Any], object] | None = None,
+) -> tuple[int, memif_per_thread_main_handle_t | None]:
+    """3.1: set up a data base of its own, usually one for each thread. -> (code, handle; None unless the code is 0).
+
+    private_ctx goes to the callback for descriptors, ``f(fd, events, private_ctx)``; all else, and the results, as in
+    `memif_init`. Its sockets come from `memif_per_thread_create_socket`; there is no default socket.
+    """
+    try:
+        check_call("memif_realloc", memif_realloc)
+        main = Main(app_name, memif_alloc, memif_free, private_ctx)
+        if on_control_fd_update is None:
+            main.poll_here()
+        else:
+            main.tell(on_control_fd_update, "3.1")
+    except (MemifError, OSError, MemoryError) as error:
+        return result_of(error), None
+    return MEMIF_ERR_SUCCESS, memif_per_thread_main_handle_t(main)
+
+
+def _main_of(pt_main: object) -> Main | None:
+    return pt_main.main if isinstance(pt_main, memif_per_thread_main_handle_t) else None
+
+
+@coded
+def memif_per_thread_cleanup(pt_main: memif_per_thread_main_handle_t) -> int:
+    """3.1: delete all connections and sockets of a data base. -> code; MEMIF_ERR_INVAL_ARG for a handle that is none."""
+    main = _main_of(pt_main)
+    if main is None:
+        return MEMIF_ERR_INVAL_ARG
+    pt_main.main = None
+    main.close()
+    return MEMIF_ERR_SUCCESS
+
+
+@coded
+def memif_per_thread_control_fd_handler(pt_main: memif_per_thread_main_handle_t, fd: int, events: int = 0) -> int:
+    """3.1: handle events on a descriptor of a data base; see `memif_control_fd_handler`. -> code."""
+    main = _main_of(pt_main)
+    return MEMIF_ERR_INVAL_ARG if main is None else main.handle(fd) or MEMIF_ERR_SUCCESS
+
+
+@coded
+def memif_per_thread_poll_event(pt_main: memif_per_thread_main_handle_t, timeout: int = -1) -> int:
+    """3.1: wait for an event of a data base and handle it; see `memif_poll_event`. -> code."""
+    main = _main_of(pt_main)
+    return MEMIF_ERR_INVAL_ARG if main is None else main.poll(timeout) or MEMIF_ERR_SUCCESS
+
+
+@coded
+def memif_per_thread_cancel_poll_event(pt_main: memif_per_thread_main_handle_t) -> int:
+    """3.1: end a poll of a data base, from any thread; see `memif_cancel_poll_event`. -> code."""
+    main = _main_of(pt_main)
+    return MEMIF_ERR_INVAL_ARG if main is None else main.cancel()
+
+
+@coded
+def memif_per_thread_set_connection_request_timer(
+    pt_main: memif_per_thread_main_handle_t, timer: "itimerspec | float"
+) -> int:
+    """3.1: set when the slaves of a data base try to connect; see `memif_set_connection_request_timer`. -> code."""
+    main = _main_of(pt_main)
+    return MEMIF_ERR_INVAL_ARG if main is None else _set_timer(main, timer)
+
+
+def memif_per_thread_create_socket(
+    pt_main: memif_per_thread_main_handle_t, filename: str | bytes, private_ctx: Any = None
+) -> tuple[int, memif_socket_handle_t | None]:
+    """3.1: create a socket in a data base. -> (code, socket handle; None unless the code is 0)."""
+    main = _main_of(pt_main)
+    try:
+        if main is None:
+            return MEMIF_ERR_INVAL_ARG, None
+        return MEMIF_ERR_SUCCESS, memif_socket_handle_t(main, main.socket(_named(filename)), private_ctx)
+    except (MemifError, OSError, MemoryError) as error:
+        return result_of(error), None
+
+
+def memif_per_thread_register_external_region(
+    pt_main: memif_per_thread_main_handle_t, add: Any = None, get_addr: Any = None, delete: Any = None,
+    get_offset: Any = None,
+) -> None:
+    """3.1: let the user bring the memory for all sockets of a data base; see `memif_register_external_region`."""
+    main = _main_of(pt_main)
+    if main is not None:
+        _register_region(main, list(main.sockets.values()), (add, get_addr, delete, get_offset))

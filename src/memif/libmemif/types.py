@@ -1,0 +1,222 @@
+"""Structs, enums, flags and callback types under their C names.
+
+Structs are mutable, with the fields of 2.0 and of 4.0 together, and start as zeroed C structs do: a zero or None
+means the library's default.
+"""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memif.libmemif.handles import memif_conn_handle_t, memif_socket_handle_t
+
+#: Version of the C API that the arguments of this module follow where 2.0 and 4.0 do not differ.
+LIBMEMIF_VERSION = "4.0"
+#: What peers are told if no application name is given.
+MEMIF_DEFAULT_APP_NAME = "libmemif-app"
+#: The socket that is used when none is named.
+MEMIF_DEFAULT_SOCKET_PATH = "/run/vpp/memif.sock"
+MEMIF_DEFAULT_RING_SIZE = 1024
+MEMIF_DEFAULT_LOG2_RING_SIZE = 10
+MEMIF_DEFAULT_RX_QUEUES = 1
+MEMIF_DEFAULT_TX_QUEUES = 1
+MEMIF_DEFAULT_BUFFER_SIZE = 2048
+#: Seconds between two attempts of a slave to connect (2.0).
+MEMIF_DEFAULT_RECONNECT_PERIOD_SEC = 2
+MEMIF_MAX_LOG2_RING_SIZE = 14
+#: There is `memif_cancel_poll_event`.
+MEMIF_HAVE_CANCEL_POLL_EVENT = 1
+
+#: What to watch a control descriptor for, and what happened on it: bits.
+MEMIF_FD_EVENT_READ = 1
+MEMIF_FD_EVENT_WRITE = 2
+MEMIF_FD_EVENT_ERROR = 4
+#: The descriptor is about to be closed: stop watching it.
+MEMIF_FD_EVENT_DEL = 8
+#: The events of a descriptor that is watched already have changed.
+MEMIF_FD_EVENT_MOD = 16
+
+#: The packet goes on in the next buffer.
+MEMIF_BUFFER_FLAG_NEXT = 1
+#: The buffer was received (2.0).
+MEMIF_BUFFER_FLAG_RX = 2
+
+#: The ring's consumer polls: no interrupts.
+MEMIF_QUEUE_FLAG_POLLING = 1
+
+
+class memif_fd_event_type_t(enum.IntFlag):
+    """The events as 4.0 has them, an enum."""
+
+    READ = 1
+    WRITE = 2
+    ERROR = 4
+    DEL = 8
+    MOD = 16
+
+
+class memif_rx_mode_t(enum.IntEnum):
+    """How a receive queue learns of packets: the peer signals, or we look."""
+
+    INTERRUPT = 0
+    POLLING = 1
+
+
+MEMIF_RX_MODE_INTERRUPT = memif_rx_mode_t.INTERRUPT
+MEMIF_RX_MODE_POLLING = memif_rx_mode_t.POLLING
+
+
+class memif_interface_mode_t(enum.IntEnum):
+    """What packets are: frames, IP packets, or VPP's internal form."""
+
+    ETHERNET = 0
+    IP = 1
+    PUNT_INJECT = 2
+
+
+MEMIF_INTERFACE_MODE_ETHERNET = memif_interface_mode_t.ETHERNET
+MEMIF_INTERFACE_MODE_IP = memif_interface_mode_t.IP
+MEMIF_INTERFACE_MODE_PUNT_INJECT = memif_interface_mode_t.PUNT_INJECT
+
+
+@dataclass(slots=True)
+class timespec:
+    """Seconds and nanoseconds."""
+
+    tv_sec: int = 0
+    tv_nsec: int = 0
+
+
+@dataclass(slots=True)
+class itimerspec:
+    """First expiry and period of a timer; `it_value` zero means off."""
+
+    it_interval: timespec = field(default_factory=timespec)
+    it_value: timespec = field(default_factory=timespec)
+
+
+@dataclass(slots=True)
+class memif_fd_event_t:
+    """4.0: what the callback for descriptors gets. Hand `private_ctx` and the events back to `memif_control_fd_handler`."""
+
+    fd: int = -1
+    type: memif_fd_event_type_t = memif_fd_event_type_t(0)
+    private_ctx: Any = None
+
+
+@dataclass(slots=True)
+class memif_socket_args_t:
+    """4.0: what `memif_create_socket` wants to know.
+
+    path is a file (107 bytes at most) or ``@name``; app_name has at most 31 bytes (longer ones are refused, not cut);
+    a connection_request_timer of zero leaves connecting to `memif_request_connection`.
+    """
+
+    path: str = ""
+    app_name: str = ""
+    connection_request_timer: "itimerspec | float" = field(default_factory=itimerspec)
+    on_control_fd_update: "Callable[[memif_fd_event_t, Any], int | None] | None" = None
+    alloc: "Callable[[int], Any] | None" = None
+    realloc: "Callable[[Any, int], Any] | None" = None
+    free: "Callable[[Any], object] | None" = None
+
+
+@dataclass(slots=True)
+class memif_conn_args_t:
+    """What `memif_create` wants to know. Zero, None and "" mean the default.
+
+    socket (4.0 and 3.1) or socket_filename (2.0, default /run/vpp/memif.sock) say where; num_s2m_rings and num_m2s_rings
+    (1) how many rings to offer as slave or to accept as master, with 0 for "as many as the slave wants" there; buffer_size
+    is in bytes (2048), log2_ring_size at most 14 (10); secret has at most 23 bytes, interface_name at most 31.
+    """
+
+    socket: "memif_socket_handle_t | None" = None
+    socket_filename: str | None = None
+    secret: bytes | str = b""
+    num_s2m_rings: int = 0
+    num_m2s_rings: int = 0
+    buffer_size: int = 0
+    log2_ring_size: int = 0
+    is_master: int = 0
+    interface_id: int = 0
+    interface_name: str = ""
+    mode: int = MEMIF_INTERFACE_MODE_ETHERNET
+
+
+@dataclass(slots=True)
+class memif_queue_details_t:
+    """One ring: number, region that holds it, slots, flags (bit 0: polling), raw 16 bit indices, bytes of a buffer."""
+
+    region: int = 0
+    qid: int = 0
+    ring_size: int = 0
+    flags: int = 0
+    head: int = 0
+    tail: int = 0
+    buffer_size: int = 0
+
+
+@dataclass(slots=True)
+class memif_region_details_t:
+    """One memory region: `addr` is a memoryview of it, `is_external` 1 if a callback of the user brought it."""
+
+    index: int = 0
+    addr: memoryview | None = None
+    size: int = 0
+    fd: int = -1
+    is_external: int = 0
+
+
+@dataclass(slots=True)
+class memif_details_t:
+    """Everything about a connection. `secret` is None without one; role is 0 for master, 1 for slave; link_up_down 1 for up.
+
+    socket_filename (2.0) and socket_path (4.0) are the same; `error` says why the last connection ended.
+    """
+
+    if_name: str = ""
+    inst_name: str = ""
+    remote_if_name: str = ""
+    remote_inst_name: str = ""
+    id: int = 0
+    secret: str | None = None
+    role: int = 0
+    mode: int = 0
+    socket_filename: str = ""
+    socket_path: str = ""
+    regions_num: int = 0
+    regions: list[memif_region_details_t] = field(default_factory=list)
+    rx_queues_num: int = 0
+    tx_queues_num: int = 0
+    rx_queues: list[memif_queue_details_t] = field(default_factory=list)
+    tx_queues: list[memif_queue_details_t] = field(default_factory=list)
+    error: str = ""
+    link_up_down: int = 0
+
+
+# Callbacks return 0 (or None) for success, anything else for an error.
+
+#: 2.0: ``f(fd, events)``; 3.1: ``f(fd, events, private_ctx)``; 4.0: ``f(fde, private_ctx)``.
+memif_control_fd_update_t = Callable[..., int | None]
+#: ``f(conn, private_ctx)``: the link came up or went down.
+memif_connection_update_t = Callable[["memif_conn_handle_t", Any], int | None]
+#: ``f(conn, private_ctx, qid)``: packets wait on a receive queue.
+memif_on_interrupt_t = Callable[["memif_conn_handle_t", Any, int], int | None]
+#: The same under its name in 2.0.
+memif_interrupt_t = memif_on_interrupt_t
+#: ``f(size)``: shared memory for packets, see `memif_init`.
+memif_alloc_t = Callable[[int], Any]
+#: ``f(memory, size)``: never called, nothing here grows.
+memif_realloc_t = Callable[[Any, int], Any]
+#: ``f(memory)``: takes back what `memif_alloc_t` gave.
+memif_free_t = Callable[[Any], object]
+#: ``f(size, private_ctx) -> (err, addr, fd)``: brings the slave's region for buffers. addr may be None, see the next.
+memif_add_external_region_t = Callable[[int, Any], tuple[int, Any, int]]
+#: ``f(size, fd, private_ctx) -> addr``: maps a region; addr is a writable buffer of at least `size` bytes.
+memif_get_external_region_addr_t = Callable[[int, int, Any], Any]
+#: ``f(addr, size, fd, private_ctx)``: the region is not used any more.
+memif_del_external_region_t = Callable[[Any, int, int, Any], int | None]
+#: ``f(private_ctx) -> offset``: where in the external region the next buffer starts.
+memif_get_external_buffer_offset_t = Callable[[Any], int]
