@@ -193,11 +193,7 @@ class Capture:
         self.captured += len(lengths)
         self.bytes += int(lengths.sum())
         assert self.writer is not None
-        width = min(int(lengths.max()), self.snaplen)
-        if width <= 256 or int(lengths.min()) == int(lengths.max()):
-            self.writer.write_array(burst.gather(width)[:most], lengths, now, direction="in")
-        else:
-            self.writer.write_packets(burst.tobytes()[:most], now, direction="in")
+        write_burst(self.writer, burst, 0, most, now)
 
     def _print(self, packets: list[bytes], now: int) -> None:
         from memif.capture import packet_line, summary
@@ -215,6 +211,17 @@ class Capture:
         """The numbers, and the files."""
         return {"captured": self.captured, "bytes": self.bytes, "filtered_out": self.passed_over,
                 "seconds": elapsed, "files": names}
+
+
+def write_burst(writer: "PcapngWriter", burst: "Burst", interface: int, most: int | None = None,
+                now: int | None = None) -> None:
+    """Write the packets of a received burst, the first `most`, in the way that is quickest for them."""
+    lengths = burst.lengths[:most]
+    width = min(int(lengths.max()), writer.snaplen)
+    if width <= 256 or int(lengths.min()) == int(lengths.max()):
+        writer.write_array(burst.gather(width)[:most], lengths, now, interface, "in")
+    else:
+        writer.write_packets(burst.tobytes()[:most], now, interface, "in")
 
 
 def hex_lines(data: bytes) -> str:

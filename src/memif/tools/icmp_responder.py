@@ -26,13 +26,18 @@ def command(link: Link, ip: str, ip6: str | None, mac: str, duration: float | No
 
     Fragments and packets with IP options are left alone and counted. Ends with Ctrl-C and prints what it did.
     """
+    import numpy as np
+
     from memif.packet import Responder
 
     hardware = parse_mac(mac)
     try:
-        responder = Responder(ip.partition("/")[0], ip6, hardware, "ip" if link.mode == "ip" else "ethernet")
+        responder, other = (
+            Responder(ip.partition("/")[0], ip6, hardware, "ip" if link.mode == "ip" else "ethernet") for _ in range(2))
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--ip / --ip6 / --mac") from error
+    # numpy loads much of itself on first use: not while the first ping waits.
+    other.answer(np.zeros((1, WIDTH), np.uint8), np.array([60], np.uint32))
     deadline = None if duration is None else time.monotonic() + duration
     with link.open(name="icmp-responder") as interface:
         if not as_json:

@@ -1,0 +1,197 @@
+"""Joining two packet ports: memif interfaces, TAP or TUN devices, network interfaces.
+
+Between two memifs, packets go from ring to ring by one native call a burst, one copy each: the rings belong to two
+different memories. A port of the kernel takes and gives one packet a system call.
+"""
+
+import select
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from memif.errors import MemifDisconnectedError
+from memif.interface import Interface
+from memif.ring import Burst
+
+#: Packets as they come from a port: a burst in shared memory, or copies.
+Packets = Burst | list[bytes]
+_BURST = 256
+
+
+class Device(Protocol):
+    """A port of the kernel: `memif.tap.Tap`, `memif.packet_socket.PacketSocket`."""
+
+    name: str
+
+    def fileno(self) -> int:
+        """Readable when a packet waits."""
+
+    def recv(self, count: int = 256) -> list[bytes]:
+        """Packets that wait, [] if none does."""
+
+    def send(self, packets: list[bytes]) -> int:
+        """-> how many were taken."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """One direction: what came from a port, what the other took, and what was lost between, as it had no room."""
+
+    packets: int = 0
+    bytes: int = 0
+    sent: int = 0
+    dropped: int = 0
+
+
+class MemifPort:
+    """A memif interface as a port. While its link is down it gives nothing, and takes nothing."""
+
+    def __init__(self, interface: Interface, patience: float = 0.001) -> None:
+        """patience: seconds to wait for room in a full ring before packets are dropped."""
+        self.interface, self.patience = interface, patience
+        self.name = interface.name
+
+    @property
+    def fds(self) -> list[int]:
+        """Descriptors that become readable when there is something to do."""
+        fds = [self.interface.socket.fileno()]
+        if self.interface.up:
+            fds += [queue.fileno() for queue in self.interface.rx]
+        return fds
+
+    @property
+    def polling(self) -> bool:
+        """True when packets come without a signal."""
+        return any(queue.mode != "interrupt" for queue in self.interface.rx)
+
+    def receive(self) -> Iterator[Packets]:
+        """A burst of each queue that has one; released when the next is asked for."""
+        if not self.interface.up:
+            self.interface.socket.poll(0)
+            return
+        try:
+            for queue in self.interface.rx:
+                with queue.recv(_BURST, 0) as burst:
+                    if burst:
+                        yield burst
+        except MemifDisconnectedError:
+            return
+
+    def send(self, packets: Packets, turn: int = 0) -> int:
+        """-> how many went into the ring."""
+        if not self.interface.up:
+            return 0
+        queue = self.interface.tx[turn % len(self.interface.tx)]
+        sent, count = 0, len(packets)
+        deadline = 0.0
+        try:
+            while True:
+                sent += (queue.forward(packets, start=sent) if isinstance(packets, Burst)
+                         else queue.send(packets[sent:] if sent else packets))
+                if sent == count:
+                    return sent
+                now = time.monotonic()
+                deadline = deadline or now + self.patience
+                if now >= deadline or not queue.wait_free(1, deadline - now):
+                    return sent
+        except MemifDisconnectedError:
+            return sent
+
+    def close(self) -> None:
+        """Take the link down."""
+        self.interface.close()
+
+
+class DevicePort:
+    """A device of the kernel as a port."""
+
+    polling = False
+
+    def __init__(self, device: Device, close: Callable[[], None]) -> None:
+        self.device, self.name, self.close = device, device.name, close
+
+    @property
+    def fds(self) -> list[int]:
+        """Descriptors that become readable when there is something to do."""
+        return [self.device.fileno()]
+
+    def receive(self) -> Iterator[Packets]:
+        """What waits."""
+        packets = self.device.recv(_BURST)
+        if packets:
+            yield packets
+
+    def send(self, packets: Packets, turn: int = 0) -> int:
+        """-> how many the kernel took."""
+        return self.device.send(packets.tobytes() if isinstance(packets, Burst) else packets)
+
+
+Port = MemifPort | DevicePort
+
+
+class Bridge:
+    """Moves packets between two ports, both ways. Closes them at the end; context manager. One thread.
+
+    `watch` is called with the index of the port that packets came from (0, 1) and the packets, before they go on.
+    """
+
+    def __init__(self, first: Port, second: Port, watch: Callable[[int, Packets], object] | None = None) -> None:
+        self.ports = (first, second)
+        self.watch = watch
+        #: From the first port to the second, and back.
+        self.counters = (Counters(), Counters())
+        self._exit = ExitStack()
+        for port in self.ports:
+            self._exit.callback(port.close)
+
+    def step(self, timeout: float = 0.1) -> int:
+        """Move what is there; wait for something, `timeout` seconds at most, when nothing is. -> packets moved."""
+        moved = sum(self._move(source) for source in (0, 1))
+        if not moved and timeout > 0:
+            self._wait(timeout)
+        return moved
+
+    def _move(self, source: int) -> int:
+        counters, target = self.counters[source], self.ports[1 - source]
+        moved = 0
+        for turn, packets in enumerate(self.ports[source].receive()):
+            count = len(packets)
+            moved += count
+            counters.packets += count
+            counters.bytes += int(packets.lengths.sum()) if isinstance(packets, Burst) else sum(map(len, packets))
+            if self.watch is not None:
+                self.watch(source, packets)
+            sent = target.send(packets, turn)
+            counters.sent += sent
+            counters.dropped += count - sent
+        return moved
+
+    def _wait(self, timeout: float) -> None:
+        if any(port.polling for port in self.ports):
+            timeout = min(timeout, 50e-6)
+        poller = select.poll()
+        try:
+            for port in self.ports:
+                for fd in port.fds:
+                    poller.register(fd, select.POLLIN)
+        except MemifDisconnectedError:
+            return
+        if timeout < 1e-3:
+            time.sleep(timeout)
+            timeout = 0
+        poller.poll(1000 * timeout)
+        for port in self.ports:
+            if isinstance(port, MemifPort):
+                port.interface.socket.poll(0)
+
+    def close(self) -> None:
+        """Close both ports."""
+        self._exit.close()
+
+    def __enter__(self) -> "Bridge":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,174 @@
+"""AF_PACKET: an existing network interface as a packet port, for bridging a memif with it.
+
+Sends and receives whole Ethernet frames on the interface, past the kernel's own network stack, which goes on to use it.
+Needs CAP_NET_RAW. Reference: packet(7).
+
+The kernel leaves work to the network card that has to be done here: VLAN tags arrive beside the frame and are put back,
+and checksums that were left to the card are filled in. Segmentation is not undone: switch it off on the interface
+(``ethtool -K IFNAME tso off gso off gro off``) unless the other side takes packets of 64 KB.
+"""
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from memif.errors import MemifClosedError, MemifOSError, MemifValueError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # typing only: nothing to install
+
+_ETH_P_ALL: Final = 0x0003
+_SOL_PACKET: Final = 263
+_ADD_MEMBERSHIP, _AUXDATA, _IGNORE_OUTGOING = 1, 8, 23
+_MR_PROMISC: Final = 1
+_VLAN_VALID, _CSUM_NOT_READY, _TPID_VALID = 0x10, 0x08, 0x40
+#: status, length, kept, link header, network header, VLAN tag, its EtherType
+_AUX: Final = struct.Struct("=IIIHHHH")
+_MAX_FRAME: Final = 65536 + 18
+_TOO_LATE: Final = (errno.ENOBUFS, errno.EAGAIN, errno.ENOMEM)
+
+
+class PacketError(MemifOSError):
+    """The kernel refused something about a packet socket; `errno` is its number. The text is one line."""
+
+    def __str__(self) -> str:
+        return self.detail
+
+
+class PacketPermissionError(PacketError, PermissionError):
+    """The process lacks CAP_NET_RAW."""
+
+
+def _error(error: OSError, what: str) -> PacketError:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return PacketPermissionError(f"{what}: needs CAP_NET_RAW (run as root)", errno=error.errno)
+    return PacketError(f"{what}: {error.strerror or error}", errno=error.errno)
+
+
+class PacketSocket:
+    """All frames of the network interface `name`. Context manager; all calls are non-blocking, wait on `fileno`.
+
+    `promiscuous`: also frames for other MAC addresses. Raises `PacketPermissionError` without CAP_NET_RAW,
+    `PacketError` when there is no such interface. One thread at a time.
+    """
+
+    def __init__(self, name: str, *, promiscuous: bool = True) -> None:
+        self.name = name
+        #: Frames that the kernel would not send: too long for the interface, or malformed.
+        self.rejected = 0
+        if not 0 < len(os.fsencode(name)) <= 15:
+            raise MemifValueError.argument("name", name, "1 to 15 bytes")
+        try:
+            index = socket.if_nametoindex(name)
+        except OSError as error:
+            raise PacketError(f"network interface {name}: there is none of this name", errno=error.errno) from error
+        try:
+            # Nothing may arrive from other interfaces before bind has chosen one: protocol 0 first.
+            kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
+            self._sock: socket.socket | None = socket.socket(socket.AF_PACKET, kind, 0)
+        except OSError as error:
+            raise _error(error, f"open network interface {name}") from error
+        try:
+            self._set_up(index, promiscuous)
+        except OSError as error:
+            self.close()
+            raise _error(error, f"open network interface {name}") from error
+        self._buffer = memoryview(bytearray(_MAX_FRAME))
+
+    def _set_up(self, index: int, promiscuous: bool) -> None:
+        sock = self._open()
+        sock.setsockopt(_SOL_PACKET, _AUXDATA, 1)
+        sock.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)
+        if promiscuous:
+            sock.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, struct.pack("=iHH8s", index, _MR_PROMISC, 0, b""))
+        sock.bind((self.name, _ETH_P_ALL))
+
+    def _open(self) -> socket.socket:
+        if self._sock is None:
+            raise MemifClosedError(f"{self.name} is closed")
+        return self._sock
+
+    def fileno(self) -> int:
+        """The descriptor; readable when a frame waits."""
+        return self._open().fileno()
+
+    def recv(self, count: int = 256) -> list[bytes]:
+        """Return up to `count` frames that arrived on the interface; [] if none waits."""
+        sock, buffer = self._open(), self._buffer
+        frames: list[bytes] = []
+        unfinished: list[int] = []
+        try:
+            while len(frames) < count:
+                size, ancillary, _, _ = sock.recvmsg_into([buffer], 64)
+                status, tag = _auxiliary(ancillary)
+                if status & _CSUM_NOT_READY:
+                    unfinished.append(len(frames))
+                frames.append(bytes(buffer[:12]) + tag + bytes(buffer[12:size]))
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise _error(error, f"receive from {self.name}") from error
+        if unfinished:
+            _finish(frames, unfinished)
+        return frames
+
+    def send(self, frames: "Iterable[Buffer]") -> int:
+        """Send frames; return how many the kernel took, in order: fewer than given when its queue is full.
+
+        Frames that it never takes (longer than the MTU) count as taken and in `rejected`.
+        """
+        sock, taken = self._open(), 0
+        for frame in frames:
+            try:
+                sock.send(frame)
+            except OSError as error:
+                if error.errno in _TOO_LATE:
+                    break
+                if error.errno not in (errno.EMSGSIZE, errno.EINVAL):
+                    raise _error(error, f"send to {self.name}") from error
+                self.rejected += 1
+            taken += 1
+        return taken
+
+    def close(self) -> None:
+        """Close the socket. Can be repeated."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            sock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _auxiliary(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, bytes]:
+    """The status bits, and the VLAN tag that the kernel took out, as bytes."""
+    for level, kind, data in ancillary:
+        if level == _SOL_PACKET and kind == _AUXDATA and len(data) >= _AUX.size:
+            status, _, _, _, _, tag, ethertype = _AUX.unpack_from(data)
+            if status & _VLAN_VALID:
+                return status, struct.pack(">HH", ethertype if status & _TPID_VALID else 0x8100, tag)
+            return status, b""
+    return 0, b""
+
+
+def _finish(frames: list[bytes], rows: list[int]) -> None:
+    """Fill in the checksums of frames that never met a network card."""
+    import numpy as np
+
+    from memif.packet import classify, fill_l4
+
+    lengths = np.array([len(frames[i]) for i in rows], np.uint32)
+    matrix = np.zeros((len(rows), int(lengths.max())), np.uint8)
+    for row, i in zip(matrix, rows, strict=True):
+        row[:len(frames[i])] = np.frombuffer(frames[i], np.uint8)
+    fill_l4(matrix, classify(matrix, lengths))
+    for row, i, length in zip(matrix, rows, lengths.tolist(), strict=True):
+        frames[i] = row[:length].tobytes()

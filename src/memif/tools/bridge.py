@@ -1,0 +1,124 @@
+"""``memif bridge``: join two packet ports."""
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from memif.errors import MemifError
+from memif.tools.capture import file_options, summarise_files, take_files, write_burst
+from memif.tools.endpoints import Endpoint, parse_endpoint
+from memif.tools.options import duration_option, examples, fail, interval_option, json_option, print_json, run
+from memif.tools.status import Status
+from memif.tools.stop import Stop
+from memif.tools.units import seconds, si
+
+if TYPE_CHECKING:
+    from memif.bridge import Bridge, Packets
+    from memif.capture import PcapngWriter
+
+
+@click.command("bridge", epilog=examples(
+    "bridge memif:/run/vpp/memif.sock tap:tap0,address=192.0.2.1/24",
+    "bridge memif:/tmp/a.sock,role=master memif:/tmp/b.sock,id=3", "bridge -w x.pcapng memif:/tmp/a.sock packet:eth1",
+    "bridge memif:/tmp/a.sock,mode=ip tun:tun0,address=10.0.0.1/24"))
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@file_options
+@click.option("--patience", type=click.FloatRange(0), default=1.0, show_default=True, metavar="MS",
+              help="Milliseconds to wait for room in a full ring before packets are dropped.")
+@duration_option
+@interval_option
+@json_option
+def command(first: str, second: str, **options: Any) -> None:
+    """Pass packets between A and B, both ways, until Ctrl-C. Each is one of
+
+    \b
+    memif:SOCKET[,OPTION=VALUE]...   id, role, mode, secret, name, rx-queues, tx-queues,
+                                     ring-size, buffer-size, rx-mode
+    tap:NAME[,OPTION=VALUE]...       a TAP device, made here: address, mtu, netns
+    tun:NAME[,OPTION=VALUE]...       the same without Ethernet, for memif in ip mode
+    packet:IFNAME                    an existing network interface
+
+    Between two memifs packets are copied once, from ring to ring, by the burst. Links may come and go meanwhile.
+    """
+    run(bridge, first=first, second=second, **options)
+
+
+def bridge(first: str, second: str, patience: float, duration: float | None, interval: float, as_json: bool,
+           **options: Any) -> None:
+    """Run until the end, and summarise."""
+    files = take_files(options)
+    ends = parse_endpoint(first, "A"), parse_endpoint(second, "B")
+    if ends[0].linktype != ends[1].linktype:
+        raise click.UsageError("one side has Ethernet frames and the other IP packets: see mode=ip and tun:")
+    error = None
+    with ExitStack() as stack:
+        writer = stack.enter_context(files.open("memif bridge"))
+        joined = stack.enter_context(open_bridge(ends, patience / 1000))
+        if writer is not None:
+            joined.watch = recorder(writer, ends)
+        stop = stack.enter_context(Stop(duration))
+        status = stack.enter_context(Status("bridge", 0 if as_json else interval))
+        if not as_json:
+            status.say(f"bridging {joined.ports[0].name} and {joined.ports[1].name}")
+        try:
+            pump(joined, stop, status)
+        except MemifError as problem:
+            error = problem
+    result = {"seconds": stop.elapsed, "files": files.names(writer),
+              "a_to_b": asdict(joined.counters[0]), "b_to_a": asdict(joined.counters[1])}
+    report(result, as_json, to_stderr=files.path == "-")
+    if error is not None:
+        fail(str(error))
+        sys.exit(1)
+
+
+def open_bridge(ends: tuple[Endpoint, Endpoint], patience: float) -> "Bridge":
+    """Open both ports; none stays open if one fails."""
+    from memif.bridge import Bridge
+
+    first = ends[0].open(patience)
+    try:
+        return Bridge(first, ends[1].open(patience))
+    except BaseException:
+        first.close()
+        raise
+
+
+def recorder(writer: "PcapngWriter", ends: tuple[Endpoint, Endpoint]) -> Callable[[int, "Packets"], None]:
+    """What writes packets to a capture, with an interface for each port."""
+    numbers = [writer.add_interface(end.text, linktype=end.linktype) for end in ends]
+
+    def watch(source: int, packets: "Packets") -> None:
+        if isinstance(packets, list):
+            writer.write_packets(packets, None, numbers[source], "in")
+        else:
+            write_burst(writer, packets, numbers[source])
+
+    return watch
+
+
+def pump(joined: "Bridge", stop: Stop, status: Status) -> None:
+    """Move packets until `stop`."""
+    there, back = joined.counters
+    while not stop:
+        joined.step(stop.left())
+        dropped = there.dropped + back.dropped
+        status.tick(there.packets + back.packets, there.bytes + back.bytes, f"{dropped} dropped" if dropped else "")
+
+
+def report(result: dict[str, Any], as_json: bool, *, to_stderr: bool) -> None:
+    """The result."""
+    if as_json:
+        print_json(result, err=to_stderr)
+        return
+    for name, key in (("A to B", "a_to_b"), ("B to A", "b_to_a")):
+        c = result[key]
+        dropped = f", {c['dropped']} dropped" if c["dropped"] else ""
+        click.echo(f"{name}: {c['packets']} packets, {si(c['bytes'], 'B')}{dropped}", err=to_stderr)
+    click.echo(f"  in {seconds(result['seconds'])}", err=to_stderr)
+    summarise_files(result["files"], to_stderr=to_stderr)
