@@ -24,7 +24,7 @@ exclude_patterns = ["_build"]
 # In docstrings a name in single backticks is a link where it can be one.
 default_role = "py:obj"
 
-myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
+myst_enable_extensions = ["colon_fence", "deflist", "fieldlist", "tasklist"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
