@@ -1,0 +1,201 @@
+"""Receive, answer, transmit: what the examples do when packets wait.
+
+The functions take a `Connection` and a receive queue; they handle some bursts and return, so that a flood on one
+interface leaves time for the others: what still waits raises the next interrupt.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+from memif.console import icmp
+from memif.console.connection import ALL, BURST, Connection, info
+from memif.libmemif import (
+    MEMIF_BUFFER_FLAG_NEXT,
+    MEMIF_ERR_AGAIN,
+    MEMIF_ERR_DISCONNECTED,
+    MEMIF_ERR_NOBUF,
+    MEMIF_ERR_NOBUF_RING,
+    MEMIF_ERR_SUCCESS,
+    memif_buffer_alloc,
+    memif_buffer_enq_tx,
+    memif_buffer_t,
+    memif_refill_queue,
+    memif_rx_burst,
+    memif_set_next_free_buffer,
+    memif_strerror,
+    memif_tx_burst,
+)
+
+#: Bursts that one call handles.
+_TURNS = 16
+#: Seconds without progress after which a full ring is taken for a dead one.
+_PATIENCE = 1.0
+
+#: Bytes of a packet that went on and on, after which the rest is forgotten.
+LONGEST = 65536
+
+
+def respond(c: Connection, qid: int) -> None:
+    """Answer ARP and echo requests; answers that the ring has no room for are dropped and counted."""
+    receive(c, qid, lambda n: _reply(c, qid, n, 0.0, arp_only=False))
+
+
+def respond_all(c: Connection, qid: int) -> None:
+    """The same, but wait for room in the ring, and so drop nothing."""
+    receive(c, qid, lambda n: _reply(c, qid, n, _PATIENCE, arp_only=False))
+
+
+def respond_arp(c: Connection, qid: int) -> None:
+    """Answer ARP only."""
+    receive(c, qid, lambda n: _reply(c, qid, n, 0.0, arp_only=True))
+
+
+def receive(c: Connection, qid: int, handle: Callable[[int], None]) -> None:
+    """Receive bursts into `c.rx_bufs`, call ``handle(buffers)`` for each, then give the buffers back."""
+    assert c.conn is not None
+    for _ in range(_TURNS):
+        err, n = memif_rx_burst(c.conn, qid, c.rx_bufs, BURST)
+        if err not in (MEMIF_ERR_SUCCESS, MEMIF_ERR_NOBUF):
+            trouble("memif_rx_burst", err)
+            return
+        c.rx += n
+        if n:
+            handle(n)
+            trouble("memif_refill_queue", memif_refill_queue(c.conn, qid, n, c.headroom))
+        if err == MEMIF_ERR_SUCCESS:
+            return
+
+
+def trouble(function: str, err: int) -> bool:
+    """Say what failed, unless nothing did, or the link has just gone, which is said elsewhere. -> whether it failed."""
+    if err == MEMIF_ERR_SUCCESS:
+        return False
+    if err not in (MEMIF_ERR_DISCONNECTED, MEMIF_ERR_AGAIN):
+        info(f"{function}: {memif_strerror(err)}")
+    return True
+
+
+def packets(c: Connection, qid: int, bufs: Sequence[memif_buffer_t]) -> list[list[memif_buffer_t]]:
+    """Buffers grouped into whole packets, by the flag that says that the next buffer continues.
+
+    A packet that goes on in the next burst is left out, here and there: who changes packets in place needs all of it.
+    """
+    found: list[list[memif_buffer_t]] = [[]]
+    for buf in bufs:
+        found[-1].append(buf)
+        if not buf.flags & MEMIF_BUFFER_FLAG_NEXT:
+            found.append([])
+    rest = found.pop()
+    continues = c.partial.pop(qid, None) is not None
+    if rest:
+        c.partial[qid] = bytearray()
+    return found[1:] if continues else found
+
+
+def frames(c: Connection, qid: int, bufs: Sequence[memif_buffer_t]) -> list[bytearray]:
+    """Copies of received packets, chains joined: what the peer writes meanwhile does no harm."""
+    if not c.partial and not any(buf.flags & MEMIF_BUFFER_FLAG_NEXT for buf in bufs):
+        return [bytearray(buf) for buf in bufs]
+    whole, frame = [], c.partial.pop(qid, bytearray())
+    for buf in bufs:
+        frame += memoryview(buf)
+        if not buf.flags & MEMIF_BUFFER_FLAG_NEXT:
+            whole.append(frame)
+            frame = bytearray()
+    if frame:
+        c.partial[qid] = frame[:LONGEST]
+    return whole
+
+
+def _reply(c: Connection, qid: int, n: int, patience: float, *, arp_only: bool) -> None:
+    ip, mac, answer = c.ip, c.mac, icmp.answer
+    answers = [frame for frame in frames(c, qid, c.rx_bufs[:n]) if answer(frame, ip, mac, arp_only=arp_only)]
+    if answers:
+        transmit(c, c.tx_qid(qid), answers, patience)
+
+
+def transmit(c: Connection, qid: int, answers: Sequence[bytearray | bytes], patience: float = 0.0) -> None:
+    """Send packets on queue `qid`; those without room after `patience` seconds of no progress are counted in tx_err."""
+    with c.tx_lock:
+        # Packets of one size share an allocation, and `len` is right without a further word.
+        for size, group in groupby(answers, len):
+            run = list(group)
+            left = _transmit_run(c, qid, run, size, patience)
+            c.tx_err += left
+
+
+def _transmit_run(c: Connection, qid: int, run: list[bytearray | bytes], size: int, patience: float) -> int:
+    """Send packets of one size. -> how many are left over."""
+    assert c.conn is not None
+    done, deadline = 0, 0.0
+    while done < len(run):
+        err, n = memif_buffer_alloc(c.conn, qid, c.tx_bufs, min(len(run) - done, BURST), size)
+        if err != MEMIF_ERR_NOBUF_RING and trouble("memif_buffer_alloc", err):
+            break
+        if n:
+            deadline = 0.0
+            done += fill(c.tx_bufs, n, run, done)
+            err, sent = memif_tx_burst(c.conn, qid, c.tx_bufs, n)
+            c.tx += sent
+            if trouble("memif_tx_burst", err):
+                break
+        elif not (deadline := _wait(patience, deadline)):
+            break
+    return len(run) - done
+
+
+def _wait(patience: float, deadline: float) -> float:
+    """Give the peer a moment. -> when to give up, 0 for now."""
+    now = time.monotonic()
+    if not patience or (deadline and now > deadline):
+        return 0.0
+    time.sleep(20e-6)
+    return deadline or now + patience
+
+
+def fill(bufs: Sequence[memif_buffer_t], n: int, run: Sequence[bytearray | bytes], start: int) -> int:
+    """Write packets, the first of them `run[start]`, into `n` buffers allocated for their size. -> how many."""
+    k, at = start, 0
+    for i in range(n):
+        buf = bufs[i]
+        view = memoryview(buf)
+        if buf.flags & MEMIF_BUFFER_FLAG_NEXT or at:
+            view[:] = run[k][at:at + len(view)]
+            at += len(view)
+        else:
+            view[:] = run[k]
+        if not buf.flags & MEMIF_BUFFER_FLAG_NEXT:
+            k, at = k + 1, 0
+    return k - start
+
+
+def send_in_place(c: Connection, qid: int, bufs: list[memif_buffer_t]) -> None:
+    """Slave: send received buffers as they are now, without a copy; those without room are counted in tx_err."""
+    assert c.conn is not None
+    if not bufs:
+        return
+    with c.tx_lock:
+        err, n = memif_buffer_enq_tx(c.conn, qid, bufs, len(bufs))
+        if err != MEMIF_ERR_NOBUF_RING and trouble("memif_buffer_enq_tx", err) and not n:
+            return
+        whole = n
+        while whole and bufs[whole - 1].flags & MEMIF_BUFFER_FLAG_NEXT:     # the end of a chain found no room
+            whole -= 1
+        if whole < n:
+            memif_set_next_free_buffer(c.conn, qid, bufs[whole])
+        err, sent = memif_tx_burst(c.conn, qid, bufs, whole)
+        trouble("memif_tx_burst", err)
+        c.tx += sent
+        c.tx_err += len(bufs) - sent
+
+
+def drain(c: Connection, qid: int) -> None:
+    """Throw away what waits."""
+    receive(c, qid, lambda n: None)
+
+
+__all__ = [
+    "ALL", "drain", "fill", "frames", "packets", "receive", "respond", "respond_all", "respond_arp", "send_in_place",
+    "transmit", "trouble",
+]
