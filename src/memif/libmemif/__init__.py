@@ -1,13 +1,13 @@
 """libmemif in Python: every function, struct, flag and code of the C library, under its C name.
 
 For programs that come from C, and for readers of the C library's guide. What C returns through pointers comes back as a
-result: ``err, n = memif_rx_burst(conn, qid, bufs, count)``; functions without such arguments return the code alone. Codes
-equal the members of `memif_err_t` and are never exceptions, whatever the arguments; a code with a cause in the operating
-system keeps it (`memif_result_t`).
+result: ``err, n = memif_rx_burst(conn, qid, bufs, count)``; functions without such arguments return the code alone.
+Codes equal the members of `memif_err_t` and are never exceptions, whatever the arguments; a code with a cause in
+the operating system keeps it (`memif_result_t`).
 
-The functions of 2.0 and of 4.0 live side by side, and where their arguments differ, both forms are taken: 2.0 has one set-up
-for the process (`memif_init`), 4.0 a socket handle for each socket (`memif_create_socket`). docs/porting.md lists every call
-beside its C form. All of it stands on the same core as `memif.connect`.
+The functions of 2.0 and of 4.0 live side by side, and where their arguments differ, both forms are taken: 2.0 has
+one set-up for the process (`memif_init`), 4.0 a socket handle for each socket (`memif_create_socket`).
+docs/porting.md lists every call beside its C form. All of it stands on the same core as `memif.connect`.
 """
 
 from memif.libmemif.codes import (
@@ -72,7 +72,6 @@ from memif.libmemif.datapath import (
     memif_buffer_alloc,
     memif_buffer_enq_tx,
     memif_buffer_requeue,
-    memif_buffer_t,
     memif_refill_queue,
     memif_rx_burst,
     memif_set_next_free_buffer,
@@ -154,6 +153,7 @@ from memif.libmemif.types import (
     memif_socket_args_t,
     timespec,
 )
+from memif.ring._raw import memif_buffer_t
 
 __all__ = [
     "LIBMEMIF_VERSION",

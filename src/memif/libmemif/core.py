@@ -69,8 +69,8 @@ def memif_init(
     """Set the library up: ``memif_init(on_control_fd_update, app_name, memif_alloc, memif_free)``. -> code.
 
     on_control_fd_update    ``f(fd, events) -> 0``: the user polls; hears of each descriptor that comes
-                            (MEMIF_FD_EVENT_READ, or READ | WRITE), changes (with MOD) and goes (DEL, before it is closed),
-                            and passes events to `memif_control_fd_handler`. None: `memif_poll_event` polls
+                            (MEMIF_FD_EVENT_READ, or READ | WRITE), changes (with MOD) and goes (DEL, before it is
+                            closed), and passes events to `memif_control_fd_handler`. None: `memif_poll_event` polls
     app_name                at most 31 bytes, told to peers ("libmemif-app"); a longer one is refused, not cut
     memif_alloc, memif_free where the shared memory for packets comes from: ``alloc(size)`` returns a descriptor of
     at least
@@ -302,8 +302,8 @@ def _polled(sock: object, timeout: object) -> tuple[Main | None, object]:
 def memif_cancel_poll_event(sock: memif_socket_handle_t | None = None) -> int:
     """Let a `memif_poll_event` that waits, or the next one, return MEMIF_ERR_POLL_CANCEL. -> code. 4.0: ``(sock)``.
 
-    For any thread, and for signal handlers. Results: MEMIF_ERR_BAD_FD when the library does not poll, MEMIF_ERR_INVAL_ARG
-    for a socket that was deleted.
+    For any thread, and for signal handlers. Results: MEMIF_ERR_BAD_FD when the library does not poll,
+    MEMIF_ERR_INVAL_ARG for a socket that was deleted.
     """
     if sock is None:
         return MEMIF_ERR_BAD_FD if _global is None else _global.cancel()
@@ -322,9 +322,9 @@ def no_ring(conn: object, *, rx: bool) -> int:
 def memif_get_queue_efd(conn: memif_conn_handle_t, qid: int) -> tuple[int, int]:
     """Return (code, event descriptor of receive queue `qid`); -1 unless the code is 0.
 
-    Readable when packets wait, in interrupt mode; poll it, do not read it: `memif_rx_burst` does when the ring is empty. It
-    belongs to the connection: another one comes with the next. Results: MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED,
-    MEMIF_ERR_QID.
+    Readable when packets wait, in interrupt mode; poll it, do not read it: `memif_rx_burst` does when the ring is
+    empty. It belongs to the connection: another one comes with the next. Results: MEMIF_ERR_NOCONN,
+    MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID.
     """
     queue = _rx_queue(conn, qid)
     if queue is None:

@@ -1,8 +1,9 @@
 """Receive, refill, allocate, transmit. Thin: the account of buffers is kept by `memif.ring._raw`.
 
-All functions take a connection handle, the number of a queue and a list of `memif_buffer_t` that is at least `count` long;
-continue in the middle of a list with a slice (``bufs[n:]``, where C writes ``bufs + n``). One thread at a time for each
-queue: a second one gets MEMIF_ERR_AGAIN. They never wait, and never look after the control channel.
+All functions take a connection handle, the number of a queue and a list of `memif_buffer_t` that is at least
+`count` long; continue in the middle of a list with a slice (``bufs[n:]``, where C writes ``bufs + n``). One thread
+at a time for each queue: a second one gets MEMIF_ERR_AGAIN. They never wait, and never look after the control
+channel.
 """
 
 from typing import Any
@@ -57,9 +58,9 @@ def memif_rx_burst(conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_
     the next one. The slots stay yours until `memif_refill_queue`. Descriptors that make no sense are dropped and
     counted.
 
-    Results: MEMIF_ERR_SUCCESS, with 0 buffers when nothing waits; MEMIF_ERR_NOBUF when more waits than `count`: the buffers
-    are received all the same, call again; MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_INVAL_ARG (bufs
-    is no list of so many buffers), MEMIF_ERR_AGAIN (another thread is at it).
+    Results: MEMIF_ERR_SUCCESS, with 0 buffers when nothing waits; MEMIF_ERR_NOBUF when more waits than `count`: the
+    buffers are received all the same, call again; MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID,
+    MEMIF_ERR_INVAL_ARG (bufs is no list of so many buffers), MEMIF_ERR_AGAIN (another thread is at it).
     """
     try:
         raw = conn.rx[qid]
@@ -99,9 +100,9 @@ def memif_buffer_alloc(
     as you like before `memif_tx_burst`. On a slave each starts at the buffer's start again, whatever headroom it
     was received with.
 
-    Results: MEMIF_ERR_SUCCESS; MEMIF_ERR_NOBUF_RING when the ring, or bufs, is full: those that fit are allocated, maybe 0,
-    never part of a chain; MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_AGAIN, MEMIF_ERR_INVAL_ARG
-    (bufs; a size above 65536, or that the whole ring could not hold).
+    Results: MEMIF_ERR_SUCCESS; MEMIF_ERR_NOBUF_RING when the ring, or bufs, is full: those that fit are allocated,
+    maybe 0, never part of a chain; MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_AGAIN,
+    MEMIF_ERR_INVAL_ARG (bufs; a size above 65536, or that the whole ring could not hold).
     """
     try:
         raw = conn.tx[qid]
@@ -120,9 +121,9 @@ def memif_tx_burst(conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_
     not be all of them. A packet of `len` bytes is sent from each; with MEMIF_BUFFER_FLAG_NEXT in flags it goes on
     in the next one. Sent buffers belong to the peer.
 
-    Results: MEMIF_ERR_SUCCESS; MEMIF_ERR_INVAL_ARG when a buffer is out of order, not of this queue, sent already, or has a
-    `len` of 0 or beyond its room, or when a chain's end is missing: the whole packets before that are sent and counted;
-    MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_AGAIN.
+    Results: MEMIF_ERR_SUCCESS; MEMIF_ERR_INVAL_ARG when a buffer is out of order, not of this queue, sent already,
+    or has a `len` of 0 or beyond its room, or when a chain's end is missing: the whole packets before that are sent
+    and counted; MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_AGAIN.
     """
     try:
         raw = conn.tx[qid]
@@ -175,8 +176,8 @@ def memif_buffer_requeue(conn: memif_conn_handle_t, buf_a: memif_buffer_t, buf_b
     on in the other's slot and queue: so packets can be sent in another order than they were allocated in, or
     dropped in between.
 
-    Results: MEMIF_ERR_SUCCESS, MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_AGAIN, MEMIF_ERR_INVAL_ARG (master; a
-    buffer that is not in your hands, or of another connection).
+    Results: MEMIF_ERR_SUCCESS, MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_AGAIN, MEMIF_ERR_INVAL_ARG
+    (master; a buffer that is not in your hands, or of another connection).
     """
     if not isinstance(conn, memif_conn_handle_t) or conn.interface is None:
         return MEMIF_ERR_NOCONN

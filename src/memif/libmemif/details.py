@@ -24,10 +24,10 @@ _STRINGS = ("if_name", "inst_name", "remote_if_name", "remote_inst_name", "secre
 def memif_get_details(conn: memif_conn_handle_t, *args: Any) -> tuple[int, memif_details_t]:
     """Return (code, details) of a connection: ``memif_get_details(conn)``, or with C's further arguments.
 
-    Those are ``[md,] buf, buflen``: a `memif_details_t` md is filled in and returned instead of a new one; buf, a bytearray
-    or the like, gets the strings as in C, each with a NUL; buflen limits them, as the length of buf does. Strings that do not
-    fit are "" in the result. Without these arguments there is no limit. For a connection that is down there are no queues,
-    no regions, empty remote names, and `error` says why.
+    Those are ``[md,] buf, buflen``: a `memif_details_t` md is filled in and returned instead of a new one; buf, a
+    bytearray or the like, gets the strings as in C, each with a NUL; buflen limits them, as the length of buf does.
+    Strings that do not fit are "" in the result. Without these arguments there is no limit. For a connection that
+    is down there are no queues, no regions, empty remote names, and `error` says why.
 
     Results: MEMIF_ERR_SUCCESS, MEMIF_ERR_NOBUF_DET (not all strings fit; everything else is there), MEMIF_ERR_NOCONN,
     MEMIF_ERR_INVAL_ARG. Any thread.

@@ -253,7 +253,7 @@ class memif_conn_handle_t:
         return self.interface is not None
 
     def __repr__(self) -> str:
-        return f"<memif_conn_handle_t {self.interface!r}>" if self.interface is not None else "<memif_conn_handle_t deleted>"
+        return f"<memif_conn_handle_t {'deleted' if self.interface is None else repr(self.interface)}>"
 
 
 def text(name: str, value: object) -> str:

@@ -1,4 +1,5 @@
-"""The core's socket and interface, as libmemif shows them: every control descriptor is announced, queues are left to the user.
+"""The core's socket and interface, as libmemif shows them: every control descriptor is announced, queues are left
+to the user.
 
 Nothing of the protocol is here. `ControlSocket` watches which descriptors the core opens and closes and tells the
 user's callback; `ManualInterface` gives the rings to `memif.ring._raw`, which does not hand buffers back by itself.
@@ -78,8 +79,8 @@ class ManualInterface(Interface):
     def up_with(self, connection: Connection) -> None:
         """The link is up."""
         super().up_with(connection)
-        self.raw_rx = {queue.index: RawRx(queue.ring) for queue in self.rx}
-        self.raw_tx = {queue.index: RawTx(queue.ring) for queue in self.tx}
+        self.raw_rx = {queue.index: RawRx(queue.ring) for queue in self.rx if queue.ring is not None}
+        self.raw_tx = {queue.index: RawTx(queue.ring) for queue in self.tx if queue.ring is not None}
 
     def closed_with(self, connection: Connection, end: Close) -> None:
         """The connection has ended."""

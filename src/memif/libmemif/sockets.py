@@ -34,12 +34,12 @@ def memif_create_socket(
 ) -> tuple[int, memif_socket_handle_t | None]:
     """Create a socket. -> (code, socket handle; None unless the code is 0).
 
-    4.0: args is a `memif_socket_args_t`; private_ctx goes to its callback for descriptors. The socket has an event loop,
-    a timer and an allocator of its own (for the callbacks see `memif_init`; the one for descriptors is
+    4.0: args is a `memif_socket_args_t`; private_ctx goes to its callback for descriptors. The socket has an event
+    loop, a timer and an allocator of its own (for the callbacks see `memif_init`; the one for descriptors is
     ``f(fde, private_ctx) -> 0``). 3.1: args is the file name, and the socket belongs to what `memif_init` set up.
 
-    Nothing is opened before the first `memif_create`. Results: MEMIF_ERR_INVAL_ARG for a bad argument or, in 3.1's form,
-    without `memif_init`; MEMIF_ERR_CB_FDUPDATE; system errors.
+    Nothing is opened before the first `memif_create`. Results: MEMIF_ERR_INVAL_ARG for a bad argument or, in 3.1's
+    form, without `memif_init`; MEMIF_ERR_CB_FDUPDATE; system errors.
     """
     try:
         if isinstance(args, memif_socket_args_t):
@@ -112,7 +112,8 @@ def memif_get_listener_fd(sock: memif_socket_handle_t) -> int:
 
 @coded
 def memif_set_listener_fd(sock: memif_socket_handle_t, fd: int) -> int:
-    """Let a socket listen on `fd`: bound and listening already (SOCK_SEQPACKET), for instance by a parent process. -> code.
+    """Let a socket listen on `fd`: bound and listening already (SOCK_SEQPACKET), for instance by a parent process.
+    -> code.
 
     The descriptor is taken over: closed with the socket or with its last master. Its file, if any, is not removed then.
     Results: MEMIF_ERR_INVAL_ARG for a bad handle, MEMIF_ERR_BAD_FD for what is no listening socket.
@@ -205,13 +206,15 @@ def memif_register_external_region(*args: Any) -> None:
 
     add(size, private_ctx) -> (err, addr, fd)   fd: a descriptor of at least `size` bytes of shared memory, zeroed, not
                                                 closed before `del`; addr: a writable buffer over it, or None
-    get_addr(size, fd, private_ctx) -> addr     asked when add gave no addr; None (or no such callback): it is mapped here
+    get_addr(size, fd, private_ctx) -> addr     asked when add gave no addr; None (or no such callback): it is
+                                                mapped here
     del(addr, size, fd, private_ctx) -> 0       the region is not in use any more: the last buffer or view of it is gone
-    get_offset(private_ctx) -> offset           optional: where in the region the next buffer starts, asked for every slot of
-                                                every ring when connecting (C asks again at each alloc and refill)
+    get_offset(private_ctx) -> offset           optional: where in the region the next buffer starts, asked for
+                                                every slot of every ring when connecting (C asks again at each alloc
+                                                and refill)
 
-    private_ctx is that of `memif_create`. None for `add` ends it. Returns nothing, as in C; arguments that cannot be called,
-    and handles that are none, leave everything as it is. A callback's error ends the attempt to connect.
+    private_ctx is that of `memif_create`. None for `add` ends it. Returns nothing, as in C; arguments that cannot
+    be called, and handles that are none, leave everything as it is. A callback's error ends the attempt to connect.
     """
     if args and (isinstance(args[0], memif_socket_handle_t) or len(args) == 5):
         sock, callbacks = args[0], args[1:]
@@ -238,8 +241,9 @@ def _register_region(main: Main | None, sockets: list[Any], callbacks: tuple[Any
 
 
 def memif_per_thread_init(
-    private_ctx: Any, on_control_fd_update: Callable[..., int | None] | None = None, app_name: str | bytes | None = None,
-    memif_alloc: Callable[[int], Any] | None = None, memif_realloc: Callable[[Any, int], Any] | None = None,
+    private_ctx: Any, on_control_fd_update: Callable[..., int | None] | None = None,
+    app_name: str | bytes | None = None, memif_alloc: Callable[[int], Any] | None = None,
+    memif_realloc: Callable[[Any, int], Any] | None = None,
     memif_free: Callable[[Any], object] | None = None,
 ) -> tuple[int, memif_per_thread_main_handle_t | None]:
     """3.1: set up a data base of its own, usually one for each thread. -> (code, handle; None unless the code is 0).
@@ -265,7 +269,7 @@ def _main_of(pt_main: object) -> Main | None:
 
 @coded
 def memif_per_thread_cleanup(pt_main: memif_per_thread_main_handle_t) -> int:
-    """3.1: delete all connections and sockets of a data base. -> code; MEMIF_ERR_INVAL_ARG for a handle that is none."""
+    """3.1: delete all connections and sockets of a data base. -> code; MEMIF_ERR_INVAL_ARG for a wrong handle."""
     main = _main_of(pt_main)
     if main is None:
         return MEMIF_ERR_INVAL_ARG

@@ -180,7 +180,7 @@ def _descriptor(memory: Any) -> int:
     if isinstance(memory, tuple):
         return int(memory[0])
     fileno = getattr(memory, "fileno", None)
-    return int(fileno()) if callable(fileno) else memory  # type: ignore[no-any-return]
+    return int(fileno()) if callable(fileno) else memory
 
 
 def _unmap(buffer: Any) -> None:

@@ -99,10 +99,10 @@ class itimerspec:
 
 @dataclass(slots=True)
 class memif_fd_event_t:
-    """4.0: what the callback for descriptors gets. Hand `private_ctx` and the events back to `memif_control_fd_handler`."""
+    """4.0: what the callback for descriptors gets; `private_ctx` and events go to `memif_control_fd_handler`."""
 
     fd: int = -1
-    type: memif_fd_event_type_t = memif_fd_event_type_t(0)
+    type: memif_fd_event_type_t = memif_fd_event_type_t.READ
     private_ctx: Any = None
 
 
@@ -127,9 +127,10 @@ class memif_socket_args_t:
 class memif_conn_args_t:
     """What `memif_create` wants to know. Zero, None and "" mean the default.
 
-    socket (4.0 and 3.1) or socket_filename (2.0, default /run/vpp/memif.sock) say where; num_s2m_rings and num_m2s_rings
-    (1) how many rings to offer as slave or to accept as master, with 0 for "as many as the slave wants" there; buffer_size
-    is in bytes (2048), log2_ring_size at most 14 (10); secret has at most 23 bytes, interface_name at most 31.
+    socket (4.0 and 3.1) or socket_filename (2.0, default /run/vpp/memif.sock) say where; num_s2m_rings and
+    num_m2s_rings (1) how many rings to offer as slave or to accept as master, with 0 for "as many as the slave
+    wants" there; buffer_size is in bytes (2048), log2_ring_size at most 14 (10); secret has at most 23 bytes,
+    interface_name at most 31.
     """
 
     socket: "memif_socket_handle_t | None" = None
@@ -171,7 +172,8 @@ class memif_region_details_t:
 
 @dataclass(slots=True)
 class memif_details_t:
-    """Everything about a connection. `secret` is None without one; role is 0 for master, 1 for slave; link_up_down 1 for up.
+    """Everything about a connection. `secret` is None without one; role is 0 for master, 1 for slave; link_up_down
+    1 for up.
 
     socket_filename (2.0) and socket_path (4.0) are the same; `error` says why the last connection ended.
     """

@@ -1,18 +1,19 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The rings as libmemif shows them: single buffers, given back and sent by the user's own count.
 
-`RxQueue` and `TxQueue` lend whole bursts and take them back by themselves. The C library hands out buffers one by one: the
-user says how many to give back (refill), may hold several allocations at once, sends any part of them in order, and may put
-received buffers into the transmit ring. `RawRx` and `RawTx` keep the account of that for one ring of one connection; moving
-the data is left to the rings' own loops (`RxRing.take`, `TxRing.reserve`, `commit`, `swap`).
+`RxQueue` and `TxQueue` lend whole bursts and take them back by themselves. The C library hands out buffers one by
+one: the user says how many to give back (refill), may hold several allocations at once, sends any part of them in
+order, and may put received buffers into the transmit ring. `RawRx` and `RawTx` keep the account of that for one
+ring of one connection; moving the data is left to the rings' own loops (`RxRing.take`, `TxRing.reserve`, `commit`,
+`swap`).
 
-Safety: a `memif_buffer_t` remembers where its data lie in fields that only this module writes, all checked when the ring
-gave the buffer out. Slots are numbered by 64 bit counters that never come round, and each slot carries a stamp that changes
-with every new owner, so a buffer that was sent, refilled, exchanged or belongs to another connection is recognised. What
-users do write (`len`, `flags`) is checked when it is used.
+Safety: a `memif_buffer_t` remembers where its data lie in fields that only this module writes, all checked when the
+ring gave the buffer out. Slots are numbered by 64 bit counters that never come round, and each slot carries a stamp
+that changes with every new owner, so a buffer that was sent, refilled, exchanged or belongs to another connection
+is recognised. What users do write (`len`, `flags`) is checked when it is used.
 
-Everything here keeps the interpreter lock: a burst of 256 takes a few microseconds. One thread at a time may use a ring; a
-second one is told AGAIN.
+Everything here keeps the interpreter lock: a burst of 256 takes a few microseconds. One thread at a time may use a
+ring; a second one is told AGAIN.
 """
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -47,16 +48,18 @@ cdef tuple SHUT = (SUCCESS, DISCONNECTED, NOCONN, AGAIN)
 cdef class memif_buffer_t:
     """One buffer of a ring. Make as many as you want to handle at once and use them again and again.
 
-    len         bytes of data. Set by `memif_rx_burst` and `memif_buffer_alloc`; set it yourself to what you wrote before
-                `memif_tx_burst`, up to the buffer's room
-    flags       bit 0 (MEMIF_BUFFER_FLAG_NEXT): the packet goes on in the next buffer; bit 1 (MEMIF_BUFFER_FLAG_RX): received
+    len         bytes of data. Set by `memif_rx_burst` and `memif_buffer_alloc`; set it yourself to what you wrote
+                before `memif_tx_burst`, up to the buffer's room
+    flags       bit 0 (MEMIF_BUFFER_FLAG_NEXT): the packet goes on in the next buffer; bit 1 (MEMIF_BUFFER_FLAG_RX):
+                received
     data        memoryview of the data in shared memory, writable. Received: `len` bytes. To be sent: the whole room.
                 None in a buffer that was never filled
     desc_index  the slot's number in its ring, a 16 bit counter that is not masked
     queue, ring an object that stands for the ring, the same for all its buffers; None in a buffer never filled
 
-    ``bytes(buffer)`` and ``memoryview(buffer)`` give the `len` bytes. Views keep the memory mapped, whatever happens to the
-    connection; once the slot went to the peer they show what the peer does with it. One thread at a time.
+    ``bytes(buffer)`` and ``memoryview(buffer)`` give the `len` bytes. Views keep the memory mapped, whatever
+    happens to the connection; once the slot went to the peer they show what the peer does with it. One thread at a
+    time.
     """
 
     @property
@@ -64,7 +67,8 @@ cdef class memif_buffer_t:
         if self.raw is None:
             return None
         cdef uint64_t low = self.offset
-        return self.raw.any_ring.views[self.region][low:low + (min(self.len, self.room) if self.received else self.room)]
+        cdef uint64_t size = min(self.len, self.room) if self.received else self.room
+        return self.raw.any_ring.views[self.region][low:low + size]
 
     @property
     def queue(self):
@@ -88,7 +92,8 @@ cdef class memif_buffer_t:
     def prepend(self, count: int) -> None:
         """Let the data start `count` bytes earlier (later, if negative), in the headroom, and grow `len` by that.
 
-        What C does with ``data -= count; len += count``. Raises MemifValueError when the headroom, or `len`, is smaller.
+        What C does with ``data -= count; len += count``. Raises MemifValueError when the headroom, or `len`, is
+        smaller.
         """
         cdef int64_t n = count
         if n > <int64_t>self.offset - self.low or -n > <int64_t>min(self.len, self.room):
@@ -320,7 +325,8 @@ cdef class RawRx(Raw):
 
 
 cdef class RawTx(Raw):
-    """A transmit ring for `memif_buffer_alloc`, `memif_buffer_enq_tx` and `memif_tx_burst`. The ring must not be used through
+    """A transmit ring for `memif_buffer_alloc`, `memif_buffer_enq_tx` and `memif_tx_burst`. The ring must not be
+    used through
     a TxQueue."""
 
     def __cinit__(self, TxRing ring not None):
@@ -420,7 +426,7 @@ cdef class RawTx(Raw):
             memif_unlock(&ring.lock)
 
     cdef uint32_t accept(self, list bufs, uint32_t count):
-        """Put buffers into the columns as long as they are in order and their lengths fit. -> how many, whole packets."""
+        """Put buffers into the columns while they are in order and their lengths fit. -> how many, whole packets."""
         cdef Columns *c = &self.store.c
         cdef uint32_t i, whole = 0, total = 0
         cdef memif_buffer_t b
