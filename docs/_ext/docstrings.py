@@ -18,11 +18,13 @@ def columns_to_definitions(lines: list[str]) -> list[str]:
     result: list[str] = []
     depth: int | None = None  # indentation of the rows, while there are some
     literal: int | None = None  # indentation of the line in front of a literal block, inside one
+    table = False  # inside a table
     for number, line in enumerate(lines):
         indent = len(line) - len(line.lstrip())
         if literal is not None and line.strip() and indent <= literal:
             literal = None
-        row = _ROW.match(line) if literal is None and _is_row(lines, number) else None
+        table = bool(line.strip()) and (table or line.lstrip().startswith("=="))
+        row = _ROW.match(line) if literal is None and not table and _is_row(lines, number) else None
         if row:
             if depth is None and result and result[-1].strip():
                 result.append("")
