@@ -5,6 +5,7 @@ import os
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from memif.errors import ErrorCode, MemifError, MemifOSError, MemifProtocolError, MemifValueError, from_os_error
 from memif.logs import get_logger, of
@@ -86,19 +87,27 @@ def _allocate(plan: MemoryLayout, allocator: Allocator) -> tuple[tuple[Region, .
 
 def _map_own(fd: int, size: int, allocator: Allocator) -> Region:
     bring = allocator_map(allocator)
+    if bring is None:
+        try:
+            return Region(fd, size)
+        except BaseException:
+            allocator.free(fd, None)
+            raise
     buffer = None
     try:
-        if bring is None:
-            return Region(fd, size)
         buffer = bring(fd, size)
-        region = Region.wrap(buffer)
-        if len(region) < size:
-            raise MemifOSError(f"allocator.map gave {len(region)} bytes, {size} are needed")
+        view = memoryview(cast(bytearray, buffer))
+        if view.nbytes < size:
+            got = view.nbytes
+            view.release()
+            raise MemifOSError(f"allocator.map gave {got} bytes, {size} are needed")
+        region = Region.wrap(view)
     except BaseException:
         allocator.free(fd, buffer)
         raise
-    # The user's memory goes back when the last view of it is gone, which may be long after the disconnect.
-    weakref.finalize(region, allocator.free, fd, buffer)
+    # The user's memory goes back when the last view of it is gone, which may be long after the disconnect. The view
+    # goes after the region, and only when it has gone is the buffer exported no more, so that it can be closed.
+    weakref.finalize(view, allocator.free, fd, buffer)
     return region
 
 

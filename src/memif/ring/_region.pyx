@@ -8,6 +8,7 @@ After ``fork`` the child must not touch rings that its parent drives. A handler 
 replaces each mapping made here by private zero pages: a view kept by the child stays readable and can corrupt
 nothing.
 """
+cimport cython
 from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
                              PyObject_GetBuffer)
 from libc.stdint cimport uint8_t, uint64_t
@@ -65,6 +66,7 @@ cdef void forget(Mapping *m) noexcept:
     free(m)
 
 
+@cython.no_gc               # no part of a cycle: what it wraps must not be thought garbage before it lets go
 cdef class Region:
     """One region of memif memory.
 
