@@ -90,7 +90,7 @@ def memif_init(
     alloc, realloc, free = _memory(memory, memif_alloc, memif_realloc, memif_free)
     check_call("memif_realloc", realloc)
     with _global_lock:
-        if _global is not None:
+        if _global is not None and _global.usable:
             return MEMIF_ERR_ALREADY
         main = Main(app_name, alloc, free)
         start_main(main, on_control_fd_update, "3.1" if len(memory) == 3 else "2.0")
@@ -185,13 +185,12 @@ def _owner(args: object) -> memif_socket_handle_t:
 def _options(args: memif_conn_args_t) -> dict[str, Any]:
     if not isinstance(args.log2_ring_size, int) or args.log2_ring_size > MEMIF_MAX_LOG2_RING_SIZE:
         raise MemifValueError.argument("log2_ring_size", args.log2_ring_size, "0 to 14", code=MEMIF_ERR_MAX_RING)
-    if args.log2_ring_size < 0 or args.mode not in _MODES:
+    if args.log2_ring_size < 0 or not isinstance(args.mode, int) or args.mode not in _MODES:
         raise MemifValueError.argument("log2_ring_size, mode", (args.log2_ring_size, args.mode), "from 0 on; 0 to 2")
-    secret = args.secret.rstrip(b"\0") if isinstance(args.secret, (bytes, bytearray)) else args.secret
     return {
         "id": args.interface_id, "role": "master" if args.is_master else "slave", "mode": _MODES[args.mode],
         "name": text("interface_name", args.interface_name) or None,
-        "secret": bytes(secret) if isinstance(secret, bytearray) else secret,
+        "secret": text("secret", args.secret).encode(errors="surrogateescape"),
         "ring_size": 1 << (args.log2_ring_size or 10), "buffer_size": args.buffer_size or 2048,
         # As in C a master takes as many rings as the slave offers.
         "tx_queues": None if args.is_master else args.num_s2m_rings or 1,
@@ -252,9 +251,9 @@ def memif_delete(conn: memif_conn_handle_t) -> int:
     Memory stays mapped while a buffer or view of it is alive. Any thread; what other threads do on the connection
     ends with a code.
     """
-    if not isinstance(conn, memif_conn_handle_t) or conn.interface is None:
+    if not isinstance(conn, memif_conn_handle_t) or conn.live is None:
         return MEMIF_ERR_NOCONN
-    socket = conn.interface.socket
+    socket = conn.live.socket
     _drop(conn, socket, conn.main)
     return conn.main.collect() or MEMIF_ERR_SUCCESS
 
@@ -314,9 +313,10 @@ def memif_cancel_poll_event(sock: memif_socket_handle_t | None = None) -> int:
 
 def no_ring(conn: object, *, rx: bool) -> int:
     """The code for a queue that cannot be used: no such connection, link down, or no such queue."""
-    if not isinstance(conn, memif_conn_handle_t) or conn.interface is None:
+    interface = conn.live if isinstance(conn, memif_conn_handle_t) else None
+    if interface is None:
         return MEMIF_ERR_NOCONN
-    return MEMIF_ERR_QID if (conn.rx if rx else conn.tx) or conn.interface.up else MEMIF_ERR_DISCONNECTED
+    return MEMIF_ERR_QID if (interface.raw_rx if rx else interface.raw_tx) or interface.up else MEMIF_ERR_DISCONNECTED
 
 
 def memif_get_queue_efd(conn: memif_conn_handle_t, qid: int) -> tuple[int, int]:
@@ -355,5 +355,5 @@ def memif_set_rx_mode(conn: memif_conn_handle_t, rx_mode: int, qid: int) -> int:
 def _rx_queue(conn: object, qid: object) -> RxQueue | None:
     if not isinstance(conn, memif_conn_handle_t) or not isinstance(qid, int) or qid not in conn.rx:
         return None
-    interface = conn.interface
+    interface = conn.live
     return None if interface is None or qid >= len(interface.rx) else interface.rx[qid]

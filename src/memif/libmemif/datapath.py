@@ -179,7 +179,7 @@ def memif_buffer_requeue(conn: memif_conn_handle_t, buf_a: memif_buffer_t, buf_b
     Results: MEMIF_ERR_SUCCESS, MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_AGAIN, MEMIF_ERR_INVAL_ARG
     (master; a buffer that is not in your hands, or of another connection).
     """
-    if not isinstance(conn, memif_conn_handle_t) or conn.interface is None:
+    if not isinstance(conn, memif_conn_handle_t) or conn.live is None:
         return MEMIF_ERR_NOCONN
     rings = conn.tx
     if not rings:

@@ -4,6 +4,7 @@ A `Main` is what `memif_init` sets up (one for the process), `memif_per_thread_i
 `memif_create_socket`. It polls for all of its sockets, or tells the user which descriptors to poll.
 """
 
+import contextlib
 import logging
 import os
 import select
@@ -25,6 +26,8 @@ from memif.libmemif.types import (
 from memif.ring._raw import RawRx, RawTx
 
 _log = logging.getLogger("memif.libmemif")
+#: Milliseconds; what the kernel can take.
+_LONGEST = 0x7FFFFFFF
 _NONE_RX: dict[int, RawRx] = {}
 _NONE_TX: dict[int, RawTx] = {}
 
@@ -62,11 +65,17 @@ class Main:
         self.period: float | None = MEMIF_DEFAULT_RECONNECT_PERIOD_SEC
         self.sockets: dict[str, ControlSocket] = {}
         self.closed = False
+        self.pid = os.getpid()
         self._owners: dict[int, ControlSocket] = {}
         self._tell: Callable[[int, int], int | None] | None = None
         self._local = _Local()
         self._epoll: select.epoll | None = None
         self._cancel = -1
+
+    @property
+    def usable(self) -> bool:
+        """False once closed, and in a forked child, whose parent goes on with it."""
+        return not self.closed and self.pid == os.getpid()
 
     # -- who watches the descriptors
 
@@ -151,7 +160,7 @@ class Main:
     def handle(self, fd: object) -> int:
         """The user's loop saw events on `fd`. -> result."""
         owner = self._owners.get(fd) if isinstance(fd, int) else None
-        if owner is None or self.closed:
+        if owner is None or not self.usable:
             return ErrorCode.BAD_FD
         self.collect()
         owner.poll(0)
@@ -160,23 +169,24 @@ class Main:
     def poll(self, timeout: object) -> int:
         """Wait up to `timeout` ms (-1: for ever) for an event and handle it. -> result."""
         epoll = self._epoll
-        if epoll is None or self.closed:
+        if epoll is None or not self.usable:
             return ErrorCode.BAD_FD
         if not isinstance(timeout, int) or timeout < -1:
             return ErrorCode.INVAL_ARG
         self.collect()
-        for fd, _ in epoll.poll(None if timeout < 0 else timeout / 1000):
-            if fd == self._cancel:
-                os.eventfd_read(fd)
-                return ErrorCode.POLL_CANCEL
-            for owner in list(self.sockets.values()):
-                if not owner.closed and owner.fileno() == fd:
-                    owner.poll(0)
+        ready = dict(epoll.poll(None if timeout < 0 else min(timeout, _LONGEST) / 1000))
+        if self._cancel in ready:
+            with contextlib.suppress(OSError):      # another thread may have taken it
+                os.eventfd_read(self._cancel)
+            return ErrorCode.POLL_CANCEL
+        for owner in list(self.sockets.values()):
+            if not owner.closed and owner.fileno() in ready:
+                owner.poll(0)
         return self.collect()
 
     def cancel(self) -> int:
         """End a `poll` that waits, or the next one. -> result."""
-        if self._epoll is None or self.closed:
+        if self._epoll is None or not self.usable:
             return ErrorCode.BAD_FD
         os.eventfd_write(self._cancel, 1)
         return ErrorCode.SUCCESS
@@ -188,6 +198,8 @@ class Main:
         self.closed = True
         epoll, self._epoll = self._epoll, None
         if epoll is not None:
+            if self.pid == os.getpid():
+                os.eventfd_write(self._cancel, 1)       # threads that wait in here leave
             epoll.close()
             os.close(self._cancel)
 
@@ -249,8 +261,13 @@ class memif_conn_handle_t:
         """Transmit rings by queue id; empty while the link is down."""
         return _NONE_TX if self.interface is None else self.interface.raw_tx
 
+    @property
+    def live(self) -> ManualInterface | None:
+        """The interface, None once it was deleted (or its data base cleaned up)."""
+        return None if self.interface is None or self.interface.closed else self.interface
+
     def __bool__(self) -> bool:
-        return self.interface is not None
+        return self.live is not None
 
     def __repr__(self) -> str:
         return f"<memif_conn_handle_t {'deleted' if self.interface is None else repr(self.interface)}>"
@@ -261,11 +278,12 @@ def text(name: str, value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, (bytes, bytearray)):
-        return os.fsdecode(bytes(value).split(b"\0")[0])
-    if isinstance(value, str):
-        return value
-    if isinstance(value, os.PathLike):
-        return os.fsdecode(value)
+        value = bytes(value).split(b"\0")[0]
+    if isinstance(value, (bytes, str, os.PathLike)):
+        try:
+            return os.fsencode(value).decode(errors="surrogateescape")
+        except (UnicodeError, TypeError):
+            pass
     raise MemifValueError.argument(name, value, "text")
 
 

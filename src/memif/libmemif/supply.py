@@ -4,6 +4,7 @@ A region of memif is shared with another process, so a pointer will not do: the 
 """
 
 import contextlib
+import logging
 import mmap
 import os
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from memif.errors import MemifError, MemifMemoryError, MemifOSError, MemifValueE
 from memif.memory.allocator import MemfdAllocator
 from memif.memory.region import keep_off_standard_fds
 
+_log = logging.getLogger("memif.libmemif")
 #: Buffers in regions that callbacks place can start anywhere a 32 bit offset reaches.
 _REACH = 1 << 32
 
@@ -53,6 +55,17 @@ def map_whole(fd: int, size: int) -> mmap.mmap:
     return mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
 
 
+def ask(name: str, callback: Callable[..., Any], *args: Any) -> Any:
+    """Call a user's callback; what it raises ends the attempt to connect, with an error that names it."""
+    try:
+        return callback(*args)
+    except MemifError:
+        raise
+    except Exception as error:
+        _log.exception("%s", name)
+        raise MemifMemoryError(f"{name} raised {type(error).__name__}: {error}") from error
+
+
 class CallbackAllocator:
     """`memif_alloc_t` and `memif_free_t` as an allocator of the core (`memif.memory.allocator.Allocator`).
 
@@ -68,7 +81,7 @@ class CallbackAllocator:
 
     def allocate(self, size: int) -> int:
         """Ask the callback for `size` bytes; raises `MemifError` if it gives none or too few."""
-        memory = self._alloc(size)
+        memory = ask("memif_alloc_t", self._alloc, size)
         if memory is None:
             raise MemifMemoryError(f"the allocator has no {size} bytes")
         try:
@@ -124,7 +137,7 @@ class ExternalAllocator:
 
     def _place(self, count: int) -> list[int]:
         assert self._region.get_offset is not None
-        offsets = [self._region.get_offset(self._ctx) for _ in range(count)]
+        offsets = [ask("get_external_buffer_offset", self._region.get_offset, self._ctx) for _ in range(count)]
         for offset in offsets:
             if not isinstance(offset, int) or not 0 <= offset < _REACH:
                 raise MemifValueError.argument("offset", offset, "0 to 2**32 - 1")
@@ -135,7 +148,7 @@ class ExternalAllocator:
         if self._rings < 0:
             self._rings = self._own.allocate(size)
             return self._rings
-        result = self._region.add(size, self._ctx)
+        result = ask("add_external_region", self._region.add, size, self._ctx)
         if not isinstance(result, tuple) or len(result) != 3:
             raise MemifValueError.argument("add_external_region", result, "(err, addr, fd)")
         err, self._addr, self._fd = result
@@ -155,7 +168,7 @@ class ExternalAllocator:
         if fd == self._rings:
             return map_whole(fd, size)
         if self._addr is None and self._region.get_addr is not None:
-            self._addr = self._region.get_addr(size, self._fd, self._ctx)
+            self._addr = ask("get_external_region_addr", self._region.get_addr, size, self._fd, self._ctx)
         return map_whole(fd, size) if self._addr is None else self._addr
 
     def free(self, fd: int, buffer: Any) -> None:

@@ -50,6 +50,6 @@ cdef class memif_buffer_t:
     cdef uint32_t room              # bytes from offset to the buffer's end
     cdef uint16_t region
     cdef bint received
-    cdef public uint32_t len
-    cdef public uint16_t flags
+    cdef uint32_t size               # len and flags, which the user may set to anything
+    cdef uint16_t bits
     cdef readonly uint16_t desc_index

@@ -63,12 +63,30 @@ cdef class memif_buffer_t:
     """
 
     @property
+    def len(self) -> int:
+        """Bytes of data. As in C any 32 bits can be stored; they are checked when the buffer is sent."""
+        return self.size
+
+    @len.setter
+    def len(self, value) -> None:
+        self.size = <uint32_t>(<int64_t>value)
+
+    @property
+    def flags(self) -> int:
+        """Bits: MEMIF_BUFFER_FLAG_NEXT, MEMIF_BUFFER_FLAG_RX."""
+        return self.bits
+
+    @flags.setter
+    def flags(self, value) -> None:
+        self.bits = <uint16_t>(<int64_t>value)
+
+    @property
     def data(self):
         if self.raw is None:
             return None
         cdef uint64_t low = self.offset
-        cdef uint64_t size = min(self.len, self.room) if self.received else self.room
-        return self.raw.any_ring.views[self.region][low:low + size]
+        cdef uint64_t shown = min(self.size, self.room) if self.received else self.room
+        return self.raw.any_ring.views[self.region][low:low + shown]
 
     @property
     def queue(self):
@@ -96,22 +114,22 @@ cdef class memif_buffer_t:
         smaller.
         """
         cdef int64_t n = count
-        if n > <int64_t>self.offset - self.low or -n > <int64_t>min(self.len, self.room):
-            raise MemifValueError.argument("count", count, f"{-<int64_t>self.len} to {self.offset - self.low}")
+        if n > <int64_t>self.offset - self.low or -n > <int64_t>min(self.size, self.room):
+            raise MemifValueError.argument("count", count, f"{-<int64_t>self.size} to {self.offset - self.low}")
         self.offset = <uint32_t>(self.offset - n)
         self.room = <uint32_t>(self.room + n)
-        self.len = <uint32_t>(self.len + n)
+        self.size = <uint32_t>(self.size + n)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
         if self.raw is None:
             raise BufferError("this buffer was never filled")
-        PyBuffer_FillInfo(view, self, self.raw.any_ring.spans[self.region].base + self.offset, min(self.len, self.room),
+        PyBuffer_FillInfo(view, self, self.raw.any_ring.spans[self.region].base + self.offset, min(self.size, self.room),
                           False, flags)
 
     def __repr__(self) -> str:
         if self.raw is None:
             return "<memif_buffer_t, empty>"
-        return f"<memif_buffer_t {self.desc_index}, {self.len} bytes, flags {self.flags}>"
+        return f"<memif_buffer_t {self.desc_index}, {self.size} bytes, flags {self.bits}>"
 
     def __reduce__(self):
         raise TypeError("a memif_buffer_t is memory shared with a peer and cannot be pickled or copied")
@@ -270,14 +288,14 @@ cdef class RawRx(Raw):
         b.desc_index = <uint16_t>b.seq
         b.region = c.region[d]
         b.offset = c.offset[d]
-        b.len = c.piece[d]
-        b.flags = RX | (c.flags[d] & NEXT)
+        b.size = c.piece[d]
+        b.bits = RX | (c.flags[d] & NEXT)
         if ring.slave:
             b.low = ring.slots[slot].start
             b.room = b.low + ring.slots[slot].room - b.offset
         else:
             b.low = b.offset
-            b.room = b.len
+            b.room = b.size
 
     cdef int64_t shown(self) noexcept:
         """The first slot that the user has not been shown yet."""
@@ -384,8 +402,8 @@ cdef class RawTx(Raw):
         b.region = c.region[d]
         b.offset = b.low = c.offset[d]
         b.room = c.room[d]
-        b.len = c.piece[d]
-        b.flags = c.flags[d] & NEXT if c.chained else 0
+        b.size = c.piece[d]
+        b.bits = c.flags[d] & NEXT if c.chained else 0
         self.allocated += 1
 
     cdef bint holds(self, memif_buffer_t b) noexcept:
@@ -433,18 +451,18 @@ cdef class RawTx(Raw):
         c.piece = c.length
         for i in range(min(count, self.tx.size)):
             b = <memif_buffer_t>bufs[i]
-            if not self.holds(b) or b.seq != self.published + i or b.len - 1 >= b.room:
+            if not self.holds(b) or b.seq != self.published + i or b.size - 1 >= b.room:
                 break
-            total += b.len
+            total += b.size
             if total > MAX_PACKET:
                 break
             c.slot[i] = <uint16_t>(b.seq & self.tx.wrap)
             c.region[i] = b.region
             c.offset[i] = b.offset
-            c.piece[i] = b.len
+            c.piece[i] = b.size
             c.room[i] = b.room
-            c.flags[i] = b.flags & NEXT
-            if not b.flags & NEXT:
+            c.flags[i] = b.bits & NEXT
+            if not b.bits & NEXT:
                 whole = i + 1
                 total = 0
         return whole
@@ -488,7 +506,7 @@ cdef class RawTx(Raw):
         unchain(c)
         c.slot[0] = <uint16_t>slot
         c.offset[0] = b.offset
-        c.piece[0] = b.len
+        c.piece[0] = b.size
         cdef bint moved = self.tx.swap(source.rx, c, 0, 1) == SENT
         if moved:
             source.stamps[slot] += 1
@@ -499,7 +517,7 @@ cdef class RawTx(Raw):
             b.seq = self.allocated
             b.stamp = self.stamps[slot]
             b.desc_index = <uint16_t>b.seq
-            b.flags &= NEXT
+            b.bits &= NEXT
             self.allocated += 1
         memif_unlock(&source.rx.lock)
         return moved
@@ -574,7 +592,7 @@ cdef void trade(memif_buffer_t a, memif_buffer_t b) noexcept:
     b.seq = seq
     b.stamp = stamp
     b.received = received
-    a.flags = (a.flags & NEXT) | (RX if a.received else 0)
-    b.flags = (b.flags & NEXT) | (RX if b.received else 0)
+    a.bits = (a.bits & NEXT) | (RX if a.received else 0)
+    b.bits = (b.bits & NEXT) | (RX if b.received else 0)
     a.desc_index = <uint16_t>a.seq
     b.desc_index = <uint16_t>b.seq
