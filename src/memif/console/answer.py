@@ -16,6 +16,7 @@ from memif.libmemif import (
     MEMIF_ERR_DISCONNECTED,
     MEMIF_ERR_NOBUF,
     MEMIF_ERR_NOBUF_RING,
+    MEMIF_ERR_NOCONN,
     MEMIF_ERR_SUCCESS,
     memif_buffer_alloc,
     memif_buffer_enq_tx,
@@ -71,7 +72,7 @@ def trouble(function: str, err: int) -> bool:
     """Say what failed, unless nothing did, or the link has just gone, which is said elsewhere. -> whether it failed."""
     if err == MEMIF_ERR_SUCCESS:
         return False
-    if err not in (MEMIF_ERR_DISCONNECTED, MEMIF_ERR_AGAIN):
+    if err not in (MEMIF_ERR_DISCONNECTED, MEMIF_ERR_NOCONN, MEMIF_ERR_AGAIN):
         info(f"{function}: {memif_strerror(err)}")
     return True
 

@@ -1,5 +1,6 @@
 """An interface of an example program: its handle, address, counters and buffers."""
 
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -29,7 +30,8 @@ _print_lock = threading.Lock()
 def say(text: str) -> None:
     """Print a line at once, whole, whatever other threads print."""
     with _print_lock:
-        print(text, flush=True)
+        sys.stdout.write(f"{text}\n")       # one piece, also for who reads along
+        sys.stdout.flush()
 
 
 def info(text: str) -> None:

@@ -1,0 +1,74 @@
+"""icmp_responder of 18.07: a slave that answers ARP and ping for 192.168.1.2, with the library's own polling.
+
+    python examples/libmemif/icmp_responder.py [TX-QUEUE]
+    python examples/libmemif/icmp_responder.py --socket /tmp/m.sock 1
+
+TX-QUEUE is the transmit queue that answers go to (0). Ctrl-C ends it. Its counterpart in VPP:
+
+    create interface memif id 0 master
+    set interface state memif0/0 up
+    set interface ip address memif0/0 192.168.1.1/24
+"""
+
+import argparse
+
+from common import MEMIF_DEFAULT_SOCKET_PATH, check, info, say
+
+from memif.console.answer import respond
+from memif.console.connection import Connection
+from memif.console.show import interface
+from memif.libmemif import (
+    MEMIF_ERR_SUCCESS,
+    memif_cleanup,
+    memif_conn_args_t,
+    memif_conn_handle_t,
+    memif_init,
+    memif_poll_event,
+    memif_strerror,
+)
+
+
+class Responder(Connection):
+    """The one interface of this program."""
+
+    def __init__(self, tx_queue: int) -> None:
+        super().__init__(0)
+        self._tx_queue = tx_queue
+
+    def tx_qid(self, qid: int) -> int:
+        """All answers go to the queue that the user chose."""
+        return self._tx_queue
+
+    def on_connect(self, conn: memif_conn_handle_t, ctx: object) -> int:
+        """Give the peer its buffers, then show what is connected."""
+        super().on_connect(conn, ctx)
+        say("\n".join(["MEMIF DETAILS", "=" * 30, *interface(self)]))
+        return 0
+
+
+def main() -> None:
+    """Run until Ctrl-C."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tx_queue", nargs="?", type=int, default=0)
+    parser.add_argument("-s", "--socket", default=MEMIF_DEFAULT_SOCKET_PATH)
+    options = parser.parse_args()
+    if not 0 <= options.tx_queue < 2:
+        parser.error("TX-QUEUE: there are two, 0 and 1")
+    info(f"tx qid: {options.tx_queue}")
+
+    check("memif_init", memif_init(None, "ICMP_Responder", None, None))
+    args = memif_conn_args_t(
+        socket_filename=options.socket, interface_id=0, interface_name="memif_connection", log2_ring_size=10,
+        buffer_size=2048, num_s2m_rings=2, num_m2s_rings=2)
+    check("memif_create", Responder(options.tx_queue).create(args, respond))
+    try:
+        while True:
+            err = memif_poll_event(-1)
+            if err != MEMIF_ERR_SUCCESS:
+                info(f"memif_poll_event: {memif_strerror(err)}")
+    except KeyboardInterrupt:
+        memif_cleanup()
+
+
+if __name__ == "__main__":
+    main()
