@@ -101,6 +101,25 @@ def test_iteration_ends_when_the_peer_goes(socket_path: str) -> None:
         assert outcome == [[b"a", b"b"]]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_last_words(socket_path: str, mode: str) -> None:
+    """What a peer sends just before it leaves reaches a reader that waits, even one that wakes up late."""
+    before = sys.getswitchinterval()
+    for _ in range(10):
+        with linked(socket_path, rx_mode=mode, slave={"reconnect": 30}) as (master, slave):
+            reader = Caller(lambda: master.rx[0].recv(64).tobytes())  # noqa: B023
+            reader.start()
+            time.sleep(0.002)
+            sys.setswitchinterval(1.0)  # the reader has to wait for the interpreter
+            try:
+                slave.tx[0].send([b"last", b"words"])
+                slave.disconnect()
+            finally:
+                sys.setswitchinterval(before)
+            reader.join(5.0)
+            assert reader.outcome == [b"last", b"words"]
+
+
 def test_reconnect_under_a_reader(socket_path: str) -> None:
     """The reader gets an error for the link that went, and goes on with the next."""
     with linked(socket_path, slave={"reconnect": 0.01}) as (master, slave):

@@ -255,10 +255,10 @@ cdef class RxQueue(Queue):
                     self.look_around(ring)
             elif self.sleep(ring, deadline - t):
                 return True
+            if ring.ready():
+                return True             # also what a peer sent just before it left
             if memif_flag_get(&ring.dead):
                 raise self.owner.down()
-            if ring.ready():
-                return True
             t = now()
             if t >= deadline:
                 return False
@@ -294,6 +294,6 @@ cdef class RxQueue(Queue):
             self.serve()
         finally:
             self.enter()            # raises when another thread has taken the queue meanwhile; it keeps it
-        if memif_flag_get(&ring.dead):
+        if memif_flag_get(&ring.dead) and not ring.ready():
             raise self.owner.down()
         return 0
