@@ -28,6 +28,7 @@ One thread at a time may use a ring: callers take `lock` first. The memory order
 section 7: acquire on the peer's index, release on our own, one full fence between publishing and looking at
 MASK_INT.
 """
+cimport cython
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -84,6 +85,7 @@ cdef class Stats:
         }
 
 
+@cython.no_gc_clear         # a burst that dies later gives its slots back through the mapped memory
 cdef class Ring:
     """What both kinds share: the place in memory, the event fd, the indices.
 

@@ -12,6 +12,7 @@ from memif.ring._ring cimport NEXT, Slot, Span, peer_moved
 
 
 @cython.final
+@cython.no_gc_clear         # a burst that dies later gives its slots back through the mapped memory
 cdef class RxRing(Ring):
     """Packets from the peer: S2M on a master, M2S on a slave.
 

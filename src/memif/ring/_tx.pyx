@@ -58,6 +58,7 @@ cdef inline void prefetch_slot(TxRing r, uint16_t index) noexcept nogil:
 
 
 @cython.final
+@cython.no_gc_clear         # a burst that dies later gives its slots back through the mapped memory
 cdef class TxRing(Ring):
     """Packets to the peer: S2M on a slave, M2S on a master.
 
