@@ -5,6 +5,7 @@ Several interfaces on one control socket, callbacks and event loops: `Socket`. E
 """
 
 from importlib import import_module
+from os import environ as _environ
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -23,7 +24,7 @@ _HOME = {
     "MemifConnectionError": "errors", "MemifDisconnectedError": "errors", "MemifRefusedError": "errors",
     "MemifPeerError": "errors", "MemifProtocolError": "errors",
 }
-_MODULES = ("capture", "packet", "tap")
+_MODULES = ("capture", "debug", "packet", "tap", "testing")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
@@ -67,3 +68,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+if _environ.get("MEMIF_DEBUG", "0") not in ("", "0"):
+    import_module("memif.debug")

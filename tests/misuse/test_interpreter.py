@@ -1,0 +1,151 @@
+"""The end of the interpreter while connected, subinterpreters, threads that are left behind."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+SETUP = """
+    import atexit, gc, os, signal, sys, threading, time
+    import memif
+    from memif.testing import pump, unused_name
+    path = unused_name()
+    listening, connecting = memif.Socket(path), memif.Socket(path)
+    m, s = listening.interface(role="master"), connecting.interface()
+    pump(listening, connecting, until=lambda: m.up and s.up)
+    s.tx[0].send([b"x" * 60] * 8)
+    burst = m.rx[0].recv(timeout=2.0)
+    view = burst[0]
+"""
+
+ENDINGS = {
+    "nothing is closed": "print('end')",
+    "sys.exit": "print('end'); sys.exit(0)",
+    "an allocated burst is open": "mine = s.tx[0].alloc(4); print('end')",
+    "a numpy array is left": "import numpy; a = numpy.frombuffer(view, 'u1'); b = burst.lengths; print('end')",
+    "everything is in a cycle": "x = [m, s, burst, view, listening]; x.append(x); print('end')",
+    "everything is in collected cycles": """
+        for _ in range(20):
+            s.tx[0].send([b"x" * 60] * 8)
+            x = [m.rx[0].recv(timeout=2.0), s.tx[0].alloc(2, size=60)]
+            x += [x, x[0][0], iter(x[1]), m.rx[0].ring]
+            del x
+            gc.collect()
+        print('end')
+    """,
+    "in an atexit function": """
+        atexit.register(lambda: (m.rx[0].recv(timeout=0), burst.release(), m.close(), print('end')))
+    """,
+    "in a finalizer": """
+        class Late:
+            def __del__(self, m=m, burst=burst):
+                try:
+                    burst.tobytes(); m.close()
+                finally:
+                    print('end')
+        late = Late()
+    """,
+    "a daemon thread waits in recv": """
+        threading.Thread(target=m.rx[0].recv, daemon=True).start()
+        time.sleep(0.1); print('end')
+    """,
+    "a daemon thread spins": """
+        m.rx[0].mode = "polling"
+        threading.Thread(target=m.rx[0].recv, daemon=True).start()
+        time.sleep(0.1); print('end')
+    """,
+    "a daemon thread polls": """
+        threading.Thread(target=listening.poll, daemon=True).start()
+        time.sleep(0.1); print('end')
+    """,
+    "a daemon thread sends": """
+        def work():
+            while True:
+                s.tx[0].send([b"y" * 60] * 64)
+                m.rx[0].recv(timeout=0).release()
+        threading.Thread(target=work, daemon=True).start()
+        time.sleep(0.1); print('end')
+    """,
+    "the module is taken away": "sys.modules.clear(); print('end')",
+    "os._exit": "print('end', flush=True); os._exit(0)",
+}
+
+
+def run(program: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-X", "faulthandler", "-c", program, *words], capture_output=True, text=True,
+                          timeout=30, check=False, env={**os.environ, **environment})
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_exit_while_connected(name: str) -> None:
+    done = run(textwrap.dedent(SETUP) + textwrap.dedent(ENDINGS[name]))
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    assert "end" in done.stdout, done.stderr
+    assert "Fatal" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+INSIDE = """
+try:
+    import memif.ring
+    from memif.testing import pair
+    with pair() as (m, s):
+        s.tx[0].send([b"x" * 60])
+        assert m.rx[0].recv(timeout=2.0).tobytes() == [b"x" * 60]
+except ImportError:
+    pass                                # refused: as good as working
+"""
+
+SUBINTERPRETER = """
+    import sys
+    import _xxsubinterpreters as interpreters
+    import memif.ring
+    from memif.testing import pair
+    with pair() as (m, s):
+        for _ in range(2):
+            other = interpreters.create()
+            interpreters.run_string(other, sys.argv[1])
+            interpreters.destroy(other)
+        s.tx[0].send([b"x" * 60])
+        assert m.rx[0].recv(timeout=2.0).tobytes() == [b"x" * 60]
+    print("end")
+"""
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="the private module for subinterpreters is named differently")
+def test_subinterpreters() -> None:
+    """A second interpreter of the process gets an ImportError or a working module, and harms nobody."""
+    done = run(textwrap.dedent(SUBINTERPRETER), INSIDE)
+    assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr
+
+
+@pytest.mark.parametrize(("value", "refused"), [("1", True), ("0", False), ("", False)])
+def test_debug_mode_by_environment(value: str, refused: bool) -> None:
+    program = textwrap.dedent(SETUP) + textwrap.dedent("""
+        try:
+            burst.release()
+            print("released")
+        except memif.MemifStateError as error:
+            print("refused", error)
+    """)
+    done = run(program, MEMIF_DEBUG=value)
+    assert done.stdout.startswith("refused" if refused else "released"), done.stderr
+
+
+def test_imports_again_after_removal() -> None:
+    """Taking the package out of sys.modules and importing it anew is odd, but no crash."""
+    program = textwrap.dedent(SETUP) + textwrap.dedent("""
+        for name in [name for name in sys.modules if name.startswith("memif")]:
+            del sys.modules[name]
+        try:
+            import memif
+            memif.Socket("@again").close()
+        except ImportError:
+            pass
+        burst.release()
+        print("end")
+    """)
+    done = run(program)
+    assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr
