@@ -11,9 +11,9 @@ with memif.listen("@hello", id=0) as master, memif.Socket("@hello") as socket:
     slave.tx[0].send([b"hello", b"world" * 1000])  # the second one is chained over three buffers
 
     with master.rx[0].recv(256, timeout=1.0) as burst:
-        print(len(burst), "packets of", burst.lengths.tolist(), "bytes")
+        print(len(burst), "packets of", [len(packet) for packet in burst], "bytes")
         print(bytes(burst[0]))
         master.tx[0].forward(burst)  # send them back
 
     with slave.rx[0].recv(256, timeout=1.0) as burst:
-        print("and back:", [len(packet) for packet in burst])
+        print("and back:", burst.tobytes()[0])
