@@ -1,10 +1,10 @@
 """Random traffic and random restarts for a long time: every packet accounted for, memory and descriptors flat.
 
 This process and an echo in a child are linked, in roles that change. Packets of random sizes, most of them in one
-buffer, some in a chain, go out in random bursts, come back, and are compared byte by byte, in order. Every second or so
-the link goes: after everything has come back ("quiet", nothing may be missing), in the middle of the traffic from either
-side ("hard"), or because the child is killed ("kill"). After the latter two, what is missing must fit into the rings and
-the echo's hands; more is an error, and so is any packet that is changed, twice, or out of order.
+buffer, some in a chain, go out in random bursts, come back, and are compared byte by byte, in order. Every second or
+so the link goes: after everything has come back ("quiet", nothing may be missing), in the middle of the traffic from
+either side ("hard"), or because the child is killed ("kill"). After the latter two, what is missing must fit into the
+rings and the echo's hands; more is an error, and so is any packet that is changed, twice, or out of order.
 
     python benchmarks/soak.py                   # ten minutes
     python benchmarks/soak.py --seconds 60      # what continuous integration runs
