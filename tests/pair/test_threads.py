@@ -107,7 +107,7 @@ def test_last_words(socket_path: str, mode: str) -> None:
     before = sys.getswitchinterval()
     for _ in range(10):
         with linked(socket_path, rx_mode=mode, slave={"reconnect": 30}) as (master, slave):
-            reader = Caller(lambda: master.rx[0].recv(64).tobytes())  # noqa: B023
+            reader = Caller(lambda: master.rx[0].recv(64).tobytes())
             reader.start()
             time.sleep(0.002)
             sys.setswitchinterval(1.0)  # the reader has to wait for the interpreter

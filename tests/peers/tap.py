@@ -92,7 +92,9 @@ class KernelPort:
         mtu: int = 1500,
         **options: Any,
     ) -> None:
-        """address: of the kernel's interface, with prefix length. mtu: of that interface, bytes."""
+        """address: of the kernel's interface, with prefix length. mtu: of that interface, bytes; DPDK's TAP port
+        takes larger packets from the kernel, but drops those to it that exceed 1500.
+        """
         require_kernel_port()
         self.address = address
         self.mtu = mtu
@@ -134,7 +136,9 @@ class KernelPort:
     ) -> PingResult:
         """Ping `target` with `size` bytes of ICMP payload, `interval` s apart; `wait` s for the last answers.
 
-        No fragments are sent: a `size` above the MTU less 28 is an error, not two packets.
+        No fragments are sent: a `size` above the MTU less 28 is an error, not two packets. Once something was
+        answered, ping waits for the last answer only twice the longest round trip so far, and `interval` at
+        least (without a time below 16 bytes): where each answer counts and they are few, give it some.
         """
         options = ["-n", "-q", "-M", "do", "-c", str(count), "-s", str(size), "-i", str(interval)]
         options += ["-W", str(wait)]
