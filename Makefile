@@ -26,7 +26,7 @@ help:
 	@echo "               PYTEST='-k name' passes options on"
 	@echo "make check     ruff, mypy, stubtest, cython-lint"
 	@echo "make bench     the benchmarks; BENCH='...' passes options on"
-	@echo "make docs      the documentation, into docs/_build/html, warnings are errors"
+	@echo "make docs      the documentation, into docs/_build/html, and the manual page; warnings are errors"
 	@echo "make wheel     sdist and wheel, into dist/, checked"
 	@echo "make sanitize  tests of the compiled part with the address and undefined-behaviour sanitizers"
 	@echo "make setup     only $(VENV), with all that test and check need"
@@ -54,13 +54,20 @@ bench: $(S)/extra-bench
 docs: $(S)/extra-docs
 	$(PY) -m sphinx --fail-on-warning --keep-going -q -b html docs docs/_build/html
 	$(PY) -m sphinx --fail-on-warning --keep-going -q -b doctest docs docs/_build/doctest
+	$(PY) -m sphinx --fail-on-warning --keep-going -q -b man docs docs/_build/man
 
-# The wheel has to import without any extra, in an environment with nothing else in it.
+# The wheel has to import without any extra, in an environment with nothing else in it, and the sdist has to be
+# complete: the wheel made from it has the same files.
 wheel: $(S)/package
 	$(PIP) install "build>=1.2" "abi3audit>=0.0.19" "twine>=6"
 	rm -rf dist $(S)/clean-venv
 	$(PY) -m build --sdist --outdir dist .
 	cp $(WHEEL) dist/
+	rm -rf $(S)/from-sdist
+	$(PIP) wheel --no-deps --wheel-dir $(S)/from-sdist dist/memif-*.tar.gz
+	$(PY) -c 'import sys, zipfile; ours, theirs = (sorted(zipfile.ZipFile(p).namelist()) for p in sys.argv[1:]); \
+	  sys.exit(f"the sdist is incomplete: {set(ours) ^ set(theirs)}" if ours != theirs else 0)' \
+	  dist/memif-*.whl $(S)/from-sdist/memif-*.whl
 	$(PY) -m twine check --strict dist/*
 	$(VENV)/bin/abi3audit --strict --summary dist/memif-*.whl
 	$(PY) -m venv $(S)/clean-venv

@@ -1,28 +1,26 @@
-"""The command line pages: what ``--help`` prints, asked of the real commands."""
+"""The command line pages: what ``--help`` prints, asked of the installed tool."""
 
-import click
+import os
+import subprocess
+import sys
 
-from memif.tools.cli import available, cli
+from memif.tools.cli import available
 
-_WIDTH = 96
-
-
-def help_text(command: click.Command, name: str) -> str:
-    """Return what ``name --help`` prints."""
-    context = click.Context(command, info_name=name, terminal_width=_WIDTH, max_content_width=_WIDTH)
-    return command.get_help(context)
+#: Columns of the terminal that the pages show.
+COLUMNS = 98
 
 
-def _block(text: str) -> str:
-    return f"```text\n{text}\n```\n"
+def help_text(*verb: str) -> str:
+    """Return what ``memif VERB --help`` prints, or ``memif --help``."""
+    words = [sys.executable, "-m", "memif", *verb, "--help"]
+    environment = {**os.environ, "COLUMNS": str(COLUMNS)}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=30, check=True)
+    return done.stdout.replace("python -m memif", "memif").rstrip("\n")
 
 
 def pages() -> str:
-    """One section for the tool and one a verb, then the subcommands of verbs that have some."""
-    parts = ["## memif\n", _block(help_text(cli, "memif"))]
+    """One section for the tool and one a verb."""
+    parts = ["## memif\n", f"```text\n{help_text()}\n```\n"]
     for verb, (_, line) in available().items():
-        context = click.Context(cli, info_name="memif")
-        command = cli.get_command(context, verb)
-        assert command is not None, verb
-        parts += [f"## memif {verb}\n", f"{line}\n", _block(help_text(command, f"memif {verb}"))]
+        parts += [f"## memif {verb}\n", f"{line}\n", f"```text\n{help_text(verb)}\n```\n"]
     return "\n".join(parts)
