@@ -1,6 +1,6 @@
 """``memif icmp-responder``: answer ARP and ping over memif."""
 
-import time
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -8,6 +8,8 @@ import click
 from memif.errors import MemifDisconnectedError
 from memif.interface import Interface
 from memif.tools.options import Link, duration_option, examples, json_option, link_options, print_json
+from memif.tools.receive import bursts
+from memif.tools.stop import Stop
 
 #: Bytes of each packet that the responder looks at: two VLAN tags, IPv6, and a neighbour solicitation fit.
 WIDTH = 128
@@ -38,14 +40,10 @@ def command(link: Link, ip: str, ip6: str | None, mac: str, duration: float | No
         raise click.BadParameter(str(error), param_hint="--ip / --ip6 / --mac") from error
     # numpy loads much of itself on first use: not while the first ping waits.
     other.answer(np.zeros((1, WIDTH), np.uint8), np.array([60], np.uint32))
-    deadline = None if duration is None else time.monotonic() + duration
-    with link.open(name="icmp-responder") as interface:
+    with Stop(duration) as stop, link.open(name="icmp-responder") as interface:
         if not as_json:
             click.echo(f"answering for {ip} as {interface.role} on {interface.socket.address}, id {interface.id}")
-        try:
-            serve(interface, responder, deadline, quiet=as_json)
-        except KeyboardInterrupt:
-            pass
+        serve(interface, responder, stop, quiet=as_json)
         report(interface, responder.counters, as_json)
 
 
@@ -60,36 +58,16 @@ def parse_mac(text: str, where: str = "--mac") -> bytes:
     return raw
 
 
-def serve(interface: Interface, responder: Any, deadline: float | None, *, quiet: bool) -> None:
-    """Answer until the deadline, through all connections."""
-    while deadline is None or time.monotonic() < deadline:
-        if not interface.up:
-            interface.socket.poll(0.1)
-            continue
-        if not quiet and interface.peer is not None:
-            click.echo(f"connected to {interface.peer.name} ({interface.peer.app_name})")
-        try:
-            while deadline is None or time.monotonic() < deadline:
-                answer_once(interface, responder)
-        except MemifDisconnectedError as error:
-            if not quiet:
-                click.echo(f"disconnected: {error.detail}")
-
-
-def answer_once(interface: Interface, responder: Any) -> None:
-    """Serve every receive queue once; wait only when there is a single one."""
-    timeout = 0.1 if len(interface.rx) == 1 else 0.0
-    busy = False
-    for queue in interface.rx:
-        with queue.recv(256, timeout) as burst:
-            if burst:
-                busy = True
-                heads = burst.gather(WIDTH)
-                answered = responder.answer(heads, burst.lengths)
-                burst.scatter(heads)
+def serve(interface: Interface, responder: Any, stop: Stop, *, quiet: bool) -> None:
+    """Answer until `stop`, through all connections."""
+    for item in bursts(interface, stop, say=None if quiet else click.echo, count=256):
+        if item is not None and interface.tx:
+            queue, burst = item
+            heads = burst.gather(WIDTH)
+            answered = responder.answer(heads, burst.lengths)
+            burst.scatter(heads)
+            with suppress(MemifDisconnectedError):
                 interface.tx[queue.index % len(interface.tx)].forward(burst, select=answered)
-    if not busy and timeout == 0.0:
-        interface.socket.poll(0.001)
 
 
 def report(interface: Interface, counters: dict[str, int], as_json: bool) -> None:

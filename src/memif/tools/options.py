@@ -129,11 +129,24 @@ def fail(text: str) -> None:
     click.echo(f"memif: {text}", err=True)
 
 
+class _Once(logging.Filter):
+    """Drops a message that is the same as the one before: a client that tries again every few seconds."""
+
+    _last = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False for a repetition."""
+        text = record.getMessage()
+        again, self._last = text == self._last, text
+        return not again
+
+
 def _log_to_stderr() -> None:
     """Warnings of the library on standard error, one line each, in the manner of the tool's own."""
     log = logging.getLogger("memif")
     if not log.handlers:
         handler = logging.StreamHandler()
+        handler.addFilter(_Once())
         handler.setFormatter(logging.Formatter("memif: %(message)s"))
         log.addHandler(handler)
         log.propagate = False

@@ -16,7 +16,10 @@ from memif.errors import MemifDisconnectedError
 from memif.interface import Interface
 from memif.tools.icmp_responder import parse_mac
 from memif.tools.options import Link, examples, link_options, print_json, timeout_option
+from memif.tools.transmit import come_up
 
+_ASK_AGAIN = 0.25       # seconds between two ARP requests
+_LONGEST = 65536 - 42
 _BROADCAST = b"\xff" * 6
 _ECHO_REQUEST, _ECHO_REPLY = 8, 0
 
@@ -39,11 +42,13 @@ def command(link: Link, target: str, as_json: bool, quiet: bool, timeout: float,
 
     Exit code 0: at least one reply; 1: none, or no link; 2: wrong usage.
     """
+    if link.mode != "ip" and options["size"] > _LONGEST:
+        raise click.BadParameter(f"at most {_LONGEST} bytes with Ethernet headers", param_hint="--size")
     pinger = Pinger(
         address(target, "TARGET"), address(options["ip"], "--ip"), parse_mac(options["mac"]), link.mode != "ip",
         options["count"], options["interval"], options["size"], options["wait"], quiet or as_json)
     with link.open(name="ping") as interface:
-        interface.wait_up(timeout)
+        come_up(interface, timeout)
         if not quiet and not as_json:
             click.echo(f"PING {target} over memif, {pinger.size} bytes of data")
         try:
@@ -125,12 +130,17 @@ class Pinger:
 
     def _resolve(self, interface: Interface) -> bool:
         """Ask for the target's MAC address, for as long as a reply is waited for."""
-        request = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, self.mac, self.own, bytes(6), self.target)
-        interface.tx[0].send([(_BROADCAST + self.mac + b"\x08\x06" + request).ljust(60, b"\0")])
         deadline = time.monotonic() + self.wait
         while self.peer_mac is None and (left := deadline - time.monotonic()) > 0:
-            self._receive(interface, left)
+            self._ask(interface)
+            again = time.monotonic() + min(left, _ASK_AGAIN)
+            while self.peer_mac is None and (left := again - time.monotonic()) > 0:
+                self._receive(interface, left)
         return self.peer_mac is not None
+
+    def _ask(self, interface: Interface) -> None:
+        request = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, self.mac, self.own, bytes(6), self.target)
+        interface.tx[0].send([(_BROADCAST + self.mac + b"\x08\x06" + request).ljust(60, b"\0")])
 
     def _request(self, sequence: int) -> bytes:
         data = bytes(i & 0xFF for i in range(self.size))

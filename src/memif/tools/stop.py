@@ -33,9 +33,11 @@ class Stop:
         return time.monotonic() - self.started
 
     def wait_up(self, interface: "Interface", timeout: float) -> None:
-        """`Interface.wait_up`, ended by signals as ever; the duration counts from its end on."""
+        """`memif.tools.transmit.come_up`, ended by signals as ever; the duration counts from its end on."""
+        from memif.tools.transmit import come_up
+
         self._deaf = False
-        interface.wait_up(timeout)
+        come_up(interface, timeout)
         self._deaf = True
         now = time.monotonic()
         if self._deadline is not None:

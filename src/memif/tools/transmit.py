@@ -1,10 +1,30 @@
 """Sending to the end: room in a full ring, and nothing left behind in it."""
 
+import logging
 import time
 
-from memif.errors import MemifDisconnectedError
+from memif.errors import ErrorCode, MemifDisconnectedError, MemifStateError
 from memif.interface import Interface
 from memif.ring import TxQueue
+
+
+def come_up(interface: Interface, timeout: float) -> None:
+    """Wait until the link is up and can take packets: a slave hands out its buffers only after it is up.
+
+    Raises what `Interface.wait_up` raises, and `MemifStateError` for a link without transmit queues, which both ends
+    are free to make.
+    """
+    log = logging.getLogger("memif.interface")
+    level = log.level
+    log.setLevel(logging.ERROR)         # the last attempt's failure is part of the error
+    try:
+        interface.wait_up(timeout)
+    finally:
+        log.setLevel(level)
+    if not interface.tx:
+        raise MemifStateError("this link has no queue to send on", code=ErrorCode.QID)
+    for queue in interface.tx:
+        queue.wait_free(1, 1.0)
 
 
 def wait_room(queue: TxQueue) -> None:

@@ -1,0 +1,223 @@
+"""``memif send`` and ``memif sink``: against each other, the library, and testpmd."""
+
+import signal
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import memif as library
+from ends import linked, receive
+from peers.testpmd import Testpmd
+from tools.frames import checksum, ethernet, numbered, pcap, udp
+from tools.process import Result, master, memif, running
+
+
+def sent_frames(socket_path: str, count: int, *args: object) -> tuple[list[bytes], Result]:
+    """What a master in this process receives from ``memif send``, and how that ended."""
+    with library.listen(socket_path) as iface, running("send", "-s", socket_path, "-c", count, "--json", *args) as tool:
+        iface.wait_up(30)
+        frames = receive(iface.rx[0], count, timeout=20)
+        while tool.process.poll() is None:
+            iface.socket.poll(0.05)
+        return frames, tool.ended()
+
+
+@pytest.mark.parametrize("mode", ["ethernet", "ip"])
+@pytest.mark.parametrize("sink_role", ["master", "slave"])
+def test_everything_sent_arrives_in_order(socket_path: str, mode: str, sink_role: str) -> None:
+    sender = {"master": "slave", "slave": "master"}[sink_role]
+    common = ("-s", socket_path, "--mode", mode, "--json")
+    with running("sink", "--role", sink_role, *common, "--count", 20000, "--duration", 50) as sink:
+        sent = memif("send", "--role", sender, *common, "-c", 20000, "--size", "64,300,1500", "--timeout", 20)
+        received = sink.ended()
+    assert (sent.code, received.code) == (0, 0), (sent, received)
+    assert sent.json["packets"] == received.json["packets"] == received.json["stamped"] == 20000
+    assert sent.json["bytes"] == received.json["bytes"]
+    assert (received.json["lost"], received.json["reordered"], received.json["duplicates"]) == (0, 0, 0)
+    latency = received.json["latency"]
+    assert 0 < latency["min"] <= latency["p50"] <= latency["p99"] <= latency["max"] < 30
+    assert sum(row["packets"] for row in received.json["histogram"]) == 20000
+
+
+def test_two_queues_have_their_own_numbers(socket_path: str) -> None:
+    with master(socket_path, "sink", "--json", "--wait", 0.5) as sink:
+        memif("send", "-s", socket_path, "-c", 9999, "--tx-queues", 2, "--rx-queues", 2)
+        received = sink.ended().json
+    assert (received["stamped"], received["lost"], received["reordered"]) == (9999, 0, 0)
+
+
+def test_loss_and_reordering_are_found(socket_path: str) -> None:
+    frames, _ = sent_frames(socket_path, 100)
+    odd = frames[:10] + frames[13:50] + [frames[51], frames[50]] + frames[52:]
+    with master(socket_path, "sink", "--json", "--wait", 0.5) as sink:
+        with library.connect(socket_path, timeout=20) as iface:
+            assert iface.tx[0].send([*odd, b"not one of ours" * 5]) == 98
+            time.sleep(1.0)
+        received = sink.ended().json
+    assert (received["packets"], received["stamped"]) == (98, 97)
+    assert (received["lost"], received["reordered"]) == (3, 1)
+
+
+def test_packets_are_sound_and_numbered(socket_path: str) -> None:
+    frames, result = sent_frames(socket_path, 600, "--size", 100, "--src-ip", "10.1.1.1", "--dst-ip", "10.2.2.2",
+                                 "--dst-port", 4000, "--dst-mac", "02:00:00:00:00:99")
+    assert result.json["packets"] == 600
+    for i, frame in enumerate(frames):
+        assert len(frame) == 100
+        assert frame[:6] == bytes.fromhex("020000000099")
+        assert checksum(frame[14:34]) == 0
+        assert frame[26:34] == bytes([10, 1, 1, 1, 10, 2, 2, 2])
+        assert struct.unpack("!HHHH", frame[34:42]) == (1024, 4000, 66, 0)
+        mark, word, _ = struct.unpack("<HQQ", frame[42:60])
+        assert (mark, word & (1 << 56) - 1) == (0x694D, i)
+
+
+def test_imix_has_seven_to_four_to_one(socket_path: str) -> None:
+    frames, _ = sent_frames(socket_path, 1200, "--size", "imix")
+    sizes = [len(frame) for frame in frames]
+    assert (sizes.count(60), sizes.count(590), sizes.count(1514)) == (700, 400, 100)
+    assert all(1514 in sizes[at:at + 12] for at in range(1188))      # spread, not in blocks
+
+
+def test_fields_are_counted_up(socket_path: str) -> None:
+    frames, _ = sent_frames(socket_path, 700, "--increment", "dst-ip:250", "--increment", "src-port:3",
+                            "--increment", "src-mac:2")
+    for i, frame in enumerate(frames):
+        assert frame[30:34] == (int.from_bytes(bytes([198, 19, 0, 1])) + i % 250).to_bytes(4)
+        assert int.from_bytes(frame[34:36]) == 1024 + i % 3
+        assert frame[11] == 1 + i % 2
+        assert checksum(frame[14:34]) == 0
+    assert len({frame[:38] for frame in frames}) == 700
+
+
+def test_a_template_is_sent_as_it_is(socket_path: str) -> None:
+    packet = ethernet(udp(b"hello, template"))
+    frames, result = sent_frames(socket_path, 5, "--hex", packet.hex(":"))
+    assert frames == [packet] * 5
+    assert result.json["stamped"] is False
+
+
+def test_the_packets_of_a_capture_take_turns(socket_path: str, tmp_path: Path) -> None:
+    packets = [frame[:60 + i] for i, frame in enumerate(numbered(7))]
+    (tmp_path / "t.pcap").write_bytes(pcap(packets))
+    frames, _ = sent_frames(socket_path, 21, "--pcap", tmp_path / "t.pcap")
+    assert frames == packets * 3
+
+
+def test_a_rate_is_kept(socket_path: str) -> None:
+    with master(socket_path, "sink", "--duration", 50):
+        by_packets = memif("send", "-s", socket_path, "--rate", "2k", "-c", 2000, "--json").json
+        by_bits = memif("send", "-s", socket_path, "--rate", "8Mbit", "--size", 1000, "-d", 1, "--json").json
+    assert 1500 < by_packets["pps"] <= 2100
+    assert 6e6 < by_bits["bps"] <= 8.4e6
+
+
+def test_a_full_ring_waits_or_drops(socket_path: str) -> None:
+    with library.listen(socket_path) as iface:
+        with running("send", "-s", socket_path, "--ring-size", 64, "-d", 0.5, "--json") as waits:
+            iface.wait_up(30)
+            _serve_until_end(iface, waits)
+            result = waits.ended().json
+        assert (result["packets"], result["dropped"]) == (64, 0)
+        with running("send", "-s", socket_path, "--ring-size", 64, "-c", 1000, "--drop", "--json") as drops:
+            iface.wait_up(30)
+            _serve_until_end(iface, drops)
+            result = drops.ended().json
+        assert (result["packets"], result["dropped"]) == (64, 936)
+
+
+def _serve_until_end(iface: library.Interface, tool: object) -> None:
+    deadline = time.monotonic() + 30
+    while tool.process.poll() is None and time.monotonic() < deadline:  # type: ignore[attr-defined]
+        iface.socket.poll(0.02)
+
+
+def test_the_peer_leaves_while_sending(socket_path: str) -> None:
+    with library.listen(socket_path) as iface, running("send", "-s", socket_path, "--rate", "1k") as tool:
+        iface.wait_up(30)
+        receive(iface.rx[0], 10)
+        iface.close()
+        end = tool.ended()
+    assert end.code == 1
+    assert "packets" in end.out
+    assert [line for line in end.err.splitlines() if line.startswith("memif: ") and "interface deleted" in line]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_with_a_summary(socket_path: str, number: int) -> None:
+    with master(socket_path, "sink") as sink:
+        with running("send", "-s", socket_path, "--rate", "1k", "--interval", 0.1, until=" packets") as send:
+            sent = send.stop(number)
+        received = sink.stop(number)
+    assert (sent.code, received.code) == (0, 0)
+    assert "sent in" in sent.out
+    assert "received in" in received.out
+    assert "lost (0 %)" in received.out
+
+
+def test_nothing_comes(socket_path: str) -> None:
+    result = memif("sink", "--role", "master", "-s", socket_path, "-d", 0.3)
+    assert result.code == 1
+    assert result.out.startswith("0 packets")
+
+
+@pytest.mark.parametrize("args", [
+    ("--size", "0"), ("--size", "abc"), ("--size", "20"), ("--size", "70000"), ("--size", "64:0"), ("--rate", "fast"),
+    ("--hex", "zz"), ("--hex", ""), ("--hex", "00", "--size", "64"), ("--increment", "foo:3"),
+    ("--increment", "dst-ip"), ("--increment", "dst-ip:0"), ("--src-ip", "1.2.3"), ("--count", "-1"),
+    ("--count", "1.5"), ("--hex", "0011223344556677", "--increment", "dst-ip:3"), ("--hex", "00", "--stamp"), ("surplus",),
+    ("--size", "9000", "--increment", "src-ip:65536", "--increment", "dst-port:65535"),
+])
+def test_wrong_usage(args: tuple[str, ...]) -> None:
+    result = memif("send", *args)
+    assert result.code == 2
+    assert "Traceback" not in result.err
+    assert result.err.splitlines()[-1].startswith("Error: ")
+
+
+@pytest.mark.parametrize(("content", "word"), [
+    (b"", "empty"), (b"hello, I am no capture", "neither pcapng nor pcap"), (pcap([], linktype=1), "no packets"),
+    (pcap([b"E" * 40], linktype=101), "no packets for mode ethernet"),
+])
+def test_a_bad_template_file(tmp_path: Path, content: bytes, word: str) -> None:
+    (tmp_path / "x").write_bytes(content)
+    result = memif("send", "--pcap", tmp_path / "x")
+    assert (result.code, result.out) == (1, "")
+    assert word in result.err
+    assert len(result.err.splitlines()) == 1
+
+
+def test_a_link_without_a_queue_to_send_on(socket_path: str) -> None:
+    with linked(socket_path + "x"):
+        pass
+    with master(socket_path, "sink"):
+        result = memif("send", "-s", socket_path, "--tx-queues", 0, "-c", 1)
+    assert result.code == 1
+    assert "no queue to send on" in result.err
+
+
+@pytest.mark.dpdk
+def test_testpmd_counts_what_was_sent(socket_path: str, testpmd: Callable[..., Testpmd]) -> None:
+    peer = testpmd("server", forward="rxonly")
+    with peer.forwarding():
+        result = memif("send", "-s", socket_path, "-c", 50000, "--size", "imix", "--json")
+        assert result.code == 0, result.err
+        peer.stop()
+        assert result.json["packets"] == 50000
+
+
+@pytest.mark.dpdk
+def test_sink_counts_what_testpmd_sends(socket_path: str, testpmd: Callable[..., Testpmd]) -> None:
+    peer = testpmd("server", forward="txonly", txpkts=128)
+    with running("sink", "-s", socket_path, "--json", "--count", 100000) as sink:
+        peer.wait_link(20)
+        peer.start()
+        received = sink.ended()
+        peer.stop()
+    assert received.code == 0
+    assert received.json["packets"] >= 100000
+    assert received.json["bytes"] == 128 * received.json["packets"]
+    assert received.json["stamped"] == 0
