@@ -63,10 +63,10 @@ def answer_ip(packet: memoryview) -> bool:
         return False
     packet[12:20] = bytes(packet[16:20]) + bytes(packet[12:16])     # the header's checksum does not mind the order
     packet[at] = 0
-    # RFC 1624: a word changed from 0x0800 to 0.
-    old = packet[at + 2] << 8 | packet[at + 3]
-    total = (old ^ 0xFFFF) + 0xF7FF
-    new = ((total & 0xFFFF) + (total >> 16)) ^ 0xFFFF
+    # A word went from 0x0800 to 0, so the sum lost that and the checksum gains it. Of the two zeros of one's complement
+    # this gives 0xFFFF, the only one that holds for a message of zeros.
+    total = (packet[at + 2] << 8 | packet[at + 3]) + 0x0800
+    new = (total & 0xFFFF) + (total >> 16)
     packet[at + 2], packet[at + 3] = new >> 8, new & 0xFF
     return True
 

@@ -43,10 +43,12 @@ class Sender(threading.Thread):
 
     def _send_all(self) -> int | None:
         """Send until done or told to stop. -> packets sent, None after an error."""
-        prepared = [self._request(n) for n in range(min(self._count, _PREPARED))]
+        prepared: list[bytes] = []
         sent = 0
         while sent < self._count and not self._ask.is_set():
             at = sent % _PREPARED
+            if at == len(prepared):
+                prepared += map(self._request, range(at, at + BURST))
             err, n = self._burst(prepared[at:at + min(BURST, self._count - sent)])
             if err != MEMIF_ERR_SUCCESS:
                 info(f"{self.failed}: {memif_strerror(err)} Thread exiting...")
