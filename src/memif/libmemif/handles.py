@@ -71,11 +71,18 @@ class Main:
         self._local = _Local()
         self._epoll: select.epoll | None = None
         self._cancel = -1
+        self._pollers = 0
+        self._lock = threading.Lock()
 
     @property
     def usable(self) -> bool:
         """False once closed, and in a forked child, whose parent goes on with it."""
-        return not self.closed and self.pid == os.getpid()
+        return not self.closed and self.at_home
+
+    @property
+    def at_home(self) -> bool:
+        """False in a forked child."""
+        return self.pid == os.getpid()
 
     # -- who watches the descriptors
 
@@ -174,15 +181,41 @@ class Main:
         if not isinstance(timeout, int) or timeout < -1:
             return ErrorCode.INVAL_ARG
         self.collect()
-        ready = dict(epoll.poll(None if timeout < 0 else min(timeout, _LONGEST) / 1000))
-        if self._cancel in ready:
-            with contextlib.suppress(OSError):      # another thread may have taken it
-                os.eventfd_read(self._cancel)
+        ready = self._wait(epoll, None if timeout < 0 else min(timeout, _LONGEST) / 1000)
+        if ready is None:
             return ErrorCode.POLL_CANCEL
         for owner in list(self.sockets.values()):
             if not owner.closed and owner.fileno() in ready:
                 owner.poll(0)
         return self.collect()
+
+    def _wait(self, epoll: select.epoll, seconds: float | None) -> dict[int, int] | None:
+        """What is ready; None when the wait was cancelled, or the data base closed."""
+        with self._lock:
+            if epoll.closed:
+                return None
+            self._pollers += 1
+        try:
+            ready = dict(epoll.poll(seconds))
+            if self._cancel not in ready:
+                return ready
+            if not self.closed:                     # else it is for all threads in here
+                with contextlib.suppress(OSError):  # another thread may have taken it
+                    os.eventfd_read(self._cancel)
+            return None
+        finally:
+            with self._lock:
+                self._pollers -= 1
+            self._release()
+
+    def _release(self) -> None:
+        """Close the descriptors that threads in `poll` need, once there is none any more."""
+        with self._lock:
+            epoll = self._epoll
+            if epoll is not None and self.closed and not (self._pollers and self.at_home):
+                self._epoll = None
+                epoll.close()
+                os.close(self._cancel)
 
     def cancel(self) -> int:
         """End a `poll` that waits, or the next one. -> result."""
@@ -196,12 +229,10 @@ class Main:
         for owner in list(self.sockets.values()):
             owner.close()
         self.closed = True
-        epoll, self._epoll = self._epoll, None
-        if epoll is not None:
-            if self.pid == os.getpid():
+        if self._epoll is not None:
+            if self.at_home:
                 os.eventfd_write(self._cancel, 1)       # threads that wait in here leave
-            epoll.close()
-            os.close(self._cancel)
+            self._release()
 
 
 class memif_socket_handle_t:

@@ -99,7 +99,7 @@ def memif_get_socket_path(sock: memif_socket_handle_t) -> str | None:
 
 
 def memif_get_socket_filename(sock: memif_socket_handle_t) -> str | None:
-    """3.1's name of `memif_get_socket_path`."""
+    """Return a socket's path: 3.1's name of `memif_get_socket_path`."""
     return memif_get_socket_path(sock)
 
 
