@@ -21,6 +21,7 @@ from memif.protocol import (
     Handshake,
     MapMemory,
     MasterHandshake,
+    MessageType,
     RegionOffer,
     RingOffer,
     Selected,
@@ -90,6 +91,16 @@ class Connection:
             self._do(self.handshake.eof())
             return
         self._do(self.handshake.receive(data, fds, truncated=truncated))
+
+    def leaving(self) -> bool:
+        """Whether the next thing to read is the peer's goodbye, or the end of the connection. Reads nothing."""
+        try:
+            head = self.sock.recv(2, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return not head or int.from_bytes(head, "little") == MessageType.DISCONNECT
 
     def writable(self) -> None:
         """Send what had to wait."""

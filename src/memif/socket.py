@@ -230,6 +230,16 @@ class Socket:
         if not self._closed and self.pid == os.getpid():
             self._handle(poller=False)
 
+    def leaving(self) -> tuple[Interface, ...]:
+        """Interfaces whose peer has said goodbye or closed its end, which `poll` has yet to read. For event loops, which
+        see the end of a link and its last packets at the same time."""
+        with self._lock:
+            if self._closed:
+                return ()
+            ready = {fd for fd, _ in self._epoll.poll(0)}
+            return tuple(each for each in self._interfaces.values() if each.up and each._connection is not None
+                         and each._connection.fd in ready and each._connection.leaving())
+
     def later(self, call: Callable[[], object]) -> None:
         """Run `call` when the lock is free again."""
         self._calls.append(call)

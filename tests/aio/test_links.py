@@ -116,6 +116,7 @@ def test_options_of_the_socket(run: Run, socket_path: str) -> None:
     run(main())
 
 
+@pytest.mark.usefixtures("no_second_look")
 def test_a_final_refusal_is_raised_at_once(run: Run, socket_path: str) -> None:
     """A wrong secret does not wait for the timeout."""
 
@@ -125,7 +126,7 @@ def test_a_final_refusal_is_raised_at_once(run: Run, socket_path: str) -> None:
             with pytest.raises(memif.MemifRefusedError) as caught:
                 await memif.aio.connect(socket_path, secret="wrong", timeout=5.0)
             assert caught.value.code == memif.ErrorCode.SECRET
-            assert time.monotonic() - start < 0.09  # woken by the answer, not by the re-check
+            assert time.monotonic() - start < 3.0
 
     run(main())
 
@@ -153,6 +154,7 @@ async def _opened(path: str) -> memif.aio.Interface:
     return await memif.aio.connect(path)
 
 
+@pytest.mark.usefixtures("no_second_look")
 def test_the_peer_is_seen_without_polling(run: Run, socket_path: str) -> None:
     """wait_up returns with the handshake, not with the 100 ms re-check."""
 
@@ -160,14 +162,13 @@ def test_the_peer_is_seen_without_polling(run: Run, socket_path: str) -> None:
         async with memif.aio.listen(socket_path) as server:
             waiting = asyncio.ensure_future(server.wait_up())
             await asyncio.sleep(0)
-            start = time.monotonic()
             async with memif.aio.connect(socket_path):
                 await waiting
-            assert time.monotonic() - start < 0.09
 
     run(main())
 
 
+@pytest.mark.usefixtures("no_second_look")
 def test_many_interfaces_on_one_loop(run: Run, socket_path: str) -> None:
     """Sixteen links over two sockets: each pair talks at the same time, and to nobody else."""
 
@@ -250,6 +251,7 @@ def test_errors_of_callbacks_go_to_the_loop(run: Run, socket_path: str, kind: st
     assert [repr(context["exception"]) for context in seen] == ["KeyError('mine')"]
 
 
+@pytest.mark.usefixtures("no_second_look")
 def test_reconnect_uses_the_same_queues(run: Run, socket_path: str) -> None:
     """After a disconnect the slave comes back by itself and its queue objects go on."""
 

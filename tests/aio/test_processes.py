@@ -29,6 +29,7 @@ def _echo_process(path: str, role: str, with_uvloop: bool, mode: str) -> int:
         return runner.run(main())
 
 
+@pytest.mark.usefixtures("no_second_look")
 @pytest.mark.parametrize("with_uvloop", [False, True], ids=["to-asyncio", "to-uvloop"])
 @pytest.mark.parametrize(("role", "mode"), [("slave", "interrupt"), ("master", "adaptive"), ("slave", "polling")])
 def test_echo_between_processes(run: Run, socket_path: str, with_uvloop: bool, role: str, mode: str) -> None:
@@ -114,3 +115,51 @@ def test_the_loop_ends_while_a_link_is_up(socket_path: str, recwarn: Any) -> Non
 
     for end in asyncio.run(main()):
         end.close()
+
+
+def _send_and_leave(path: str, count: int) -> None:
+    with memif.connect(path, timeout=10.0) as iface:
+        while iface.tx[0].free() < count:
+            time.sleep(0.001)
+        assert iface.tx[0].send_array(rows(count)) == count
+
+
+@pytest.mark.parametrize("mode", ["interrupt", "polling", "adaptive"])
+@pytest.mark.parametrize("slow", [False, True])
+def test_the_last_packets_of_a_peer_that_leaves(run: Run, socket_path: str, mode: str, slow: bool) -> None:
+    """A process sends a ring full and exits at once: everything arrives, then the iteration ends."""
+
+    async def main() -> list[int]:
+        found: list[int] = []
+        async with memif.aio.listen(socket_path, rx_mode=mode) as iface:
+            with Child(_send_and_leave, socket_path, 1000) as child:
+                await iface.wait_up(10.0)
+                async for burst in iface.rx[0]:
+                    found += numbers(burst)
+                    if slow:
+                        await asyncio.sleep(0.005)
+                assert not iface.up
+                child.joined()
+        return found
+
+    assert run(main()) == list(range(1000))
+
+
+def test_a_peer_that_leaves_does_not_wait_for_ever(run: Run, socket_path: str) -> None:
+    """Nobody takes its last packets: the link goes down all the same, soon."""
+
+    async def main() -> None:
+        async with memif.aio.listen(socket_path) as iface:
+            with Child(_send_and_leave, socket_path, 100) as child:
+                await iface.wait_up(10.0)
+                with await iface.rx[0].recv(1) as burst:
+                    assert len(burst) == 1
+                child.joined()
+                start = time.monotonic()
+                while iface.up:
+                    await asyncio.sleep(0.005)
+                assert time.monotonic() - start < 1.0
+                with pytest.raises(memif.MemifDisconnectedError):
+                    await iface.rx[0].recv()
+
+    run(main())

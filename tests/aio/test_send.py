@@ -15,6 +15,7 @@ from aio.ways import cancelled, collect, linked, numbers, packets, rows
 SMALL = {"ring_size": 32}
 
 
+@pytest.mark.usefixtures("no_second_look")
 def test_more_than_the_ring_holds(run: Run, socket_path: str) -> None:
     """Lists, generators, matrices with and without lengths: all of it arrives, in order, in both directions."""
     count = 3000
@@ -49,7 +50,7 @@ def test_timeout_tells_how_many_went(run: Run, socket_path: str) -> None:
         async with linked(socket_path, slave=SMALL) as (server, client):
             start = time.monotonic()
             sent = await client.tx[0].send_all(packets(100), timeout=0.05)
-            assert 0.05 <= time.monotonic() - start < 0.2
+            assert 0.05 <= time.monotonic() - start < 1.0
             assert sent == 32
             assert await client.tx[0].send_all(rows(5), timeout=0) == 0
             assert not await client.tx[0].wait_free(1, timeout=0.01)

@@ -129,7 +129,7 @@ def test_sniff(socket_path: str) -> None:
         start = time.monotonic()
         left.sniff(timeout=0.3, lfilter=lambda p: p[UDP].dport % 2 == 0, prn=lambda p: seen.append(p[UDP].dport - 1000))
         assert seen == list(range(50, 300, 2))
-        assert 0.3 <= time.monotonic() - start < 1
+        assert 0.3 <= time.monotonic() - start < 2
         left.send(PING)
         right.send(PING)
         both = sniff(opened_socket={left: "left", right: "right"}, count=2, timeout=2)
@@ -148,7 +148,7 @@ def test_async_sniffer(socket_path: str) -> None:
             time.sleep(0.01)
         start = time.monotonic()
         assert ports(sniffer.stop()) == list(range(100))
-        assert time.monotonic() - start < 0.5
+        assert time.monotonic() - start < 1.0
 
 
 def test_a_sniffer_ends_with_the_link(socket_path: str) -> None:
@@ -256,7 +256,7 @@ def test_polling_queues(socket_path: str) -> None:
         timer.start()
         start = time.monotonic()
         assert len(left.sniff(count=1, timeout=2)) == 1
-        assert time.monotonic() - start < 0.1
+        assert time.monotonic() - start < 0.5
         timer.join()
 
 

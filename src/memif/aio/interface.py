@@ -111,7 +111,7 @@ class Interface:
         return tuple(self._tx.get(queue.index) or self._new_tx(queue) for queue in self.sync.tx)
 
     def _new_rx(self, queue: Any) -> RxQueue:
-        return self._rx.setdefault(queue.index, RxQueue(self.socket.loop, queue))
+        return self._rx.setdefault(queue.index, RxQueue(self.socket.loop, queue, self.socket.changed))
 
     def _new_tx(self, queue: Any) -> TxQueue:
         return self._tx.setdefault(queue.index, TxQueue(self.socket.loop, queue))
@@ -175,6 +175,10 @@ class Interface:
     ) -> None:
         self.close()
 
+    def unread(self) -> bool:
+        """Whether packets wait in a ring, or in a burst that is not released yet."""
+        return any(_holds_packets(queue.ring) for queue in self.sync.rx if queue.ring is not None)
+
     # -- callbacks
 
     def _with_callbacks(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +186,8 @@ class Interface:
         loop."""
         mine = {name: self._adapted(call) for name in _CALLBACKS if callable(call := options.get(name))}
         if options.get("on_connect") is None:
-            # A queue operation may be the one that notices the peer: nobody else would tell those who wait for it.
+            # A queue operation may be the one that notices the peer: nobody else would tell those who wait for
+            # it.
             mine["on_connect"] = lambda _: self.socket.changed.set()
         return {**options, **mine}
 
@@ -215,3 +220,9 @@ class Interface:
         self.socket.loop.call_exception_handler(
             {"message": f"{self.name}: error in the callback {callback!r}", "exception": error}
         )
+
+
+def _holds_packets(ring: Any) -> bool:
+    # The slave's index is ahead of the master's by the packets in S2M rings, by the free buffers in M2S rings.
+    between = (ring.head - ring.tail) & 0xFFFF
+    return bool(between != ring.size if ring.slave else between)

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from memif import ring as sync
-from memif.aio.waiting import FIRST_PAUSE, LONGEST_PAUSE, Deadline, Turns, pause, readable
+from memif.aio.waiting import FIRST_PAUSE, LONGEST_PAUSE, Deadline, Signal, Turns, pause
 from memif.errors import MemifClosedError, MemifDisconnectedError, MemifStateError, MemifValueError
 
 if TYPE_CHECKING:
@@ -69,13 +69,14 @@ class RxQueue(_Queue):
     and ends when the link goes down or the interface is closed.
     """
 
-    __slots__ = ("_asleep", "sync")
+    __slots__ = ("_asleep", "_changed", "sync")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, queue: sync.RxQueue) -> None:
-        """For `Interface` only."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, queue: sync.RxQueue, changed: Signal) -> None:
+        """For `Interface` only. `changed` is set when something may have happened to the link."""
         super().__init__(loop)
         #: The queue of the sync API.
         self.sync = queue
+        self._changed = changed
         self._asleep = False
 
     @property
@@ -154,10 +155,9 @@ class RxQueue(_Queue):
 
     async def _readable(self, timeout: float) -> None:
         # The ring owns the descriptor. Held here, it stays open for as long as the loop watches it, whatever
-        # becomes of the link; the end of the link makes it readable.
+        # becomes of the link.
         ring = self.sync.ring
-        fd = self.sync.fileno()
-        await readable(self._loop, fd, timeout)
+        await self._changed.wait(timeout, self.sync.fileno())
         del ring
 
     async def _spin(self, time_left: float) -> bool:

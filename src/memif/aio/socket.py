@@ -12,6 +12,10 @@ from memif.aio.interface import Interface, _Done
 from memif.aio.waiting import Signal
 from memif.config import seconds
 
+#: How often packets of a peer that has gone may hold up the end of its link, and seconds between two looks
+#: whether they still do. Counted, not timed: on a machine without time for us everybody gets as many turns.
+_HOLDS, _HOLD_STEP = 100, 1e-3
+
 
 class Socket:
     """A control socket with any number of interfaces, looked after by the running event loop.
@@ -28,6 +32,7 @@ class Socket:
         self.changed = Signal(self.loop)
         self._interfaces: list[Interface] = []
         self._fd = self.sync.fileno()
+        self._holds = 0
         self.loop.add_reader(self._fd, self._readable)
 
     @property
@@ -82,10 +87,29 @@ class Socket:
         return f"<aio {self.sync!r}>"
 
     def _readable(self) -> None:
+        if self._hold():
+            self.loop.remove_reader(self._fd)
+            self.loop.call_later(_HOLD_STEP, self._watch)
+            self.changed.set()
+            return
+        self._holds = 0
         try:
             self.sync.poll(0)
         finally:
             self.changed.set()
+
+    def _hold(self) -> bool:
+        """A peer that sends its last packets and leaves at once: let them be received before its link is taken
+        down."""
+        gone = self.sync.leaving()
+        if not any(interface.unread() for interface in self._interfaces if interface.sync in gone):
+            return False
+        self._holds += 1
+        return self._holds <= _HOLDS
+
+    def _watch(self) -> None:
+        if self._fd >= 0:
+            self.loop.add_reader(self._fd, self._readable)
 
 
 class Opening:

@@ -27,8 +27,10 @@ class Deadline:
         self.timeout = seconds("timeout", timeout)
         self._end = None if self.timeout is None else time.monotonic() + self.timeout
 
-    def left(self, longest: float = LONGEST_SLEEP) -> float:
-        """Seconds to sleep now: until the end, `longest` at most; 0 or less once it has passed."""
+    def left(self, longest: float | None = None) -> float:
+        """Seconds to sleep now: until the end, `longest` (LONGEST_SLEEP) at most; 0 or less once it has
+        passed."""
+        longest = LONGEST_SLEEP if longest is None else longest
         return longest if self._end is None else min(self._end - time.monotonic(), longest)
 
 
@@ -45,18 +47,6 @@ class Turns:
         if time.monotonic() - self._last > SLICE:
             await asyncio.sleep(0)
             self._last = time.monotonic()
-
-
-async def readable(loop: asyncio.AbstractEventLoop, fd: int, timeout: float) -> None:
-    """Return when `fd` is readable, or after `timeout` seconds. The descriptor must stay open meanwhile."""
-    waiter: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(fd, _done, waiter)
-    timer = loop.call_later(timeout, _done, waiter)
-    try:
-        await waiter
-    finally:
-        timer.cancel()
-        loop.remove_reader(fd)
 
 
 async def pause(loop: asyncio.AbstractEventLoop, timeout: float) -> None:
@@ -83,15 +73,20 @@ class Signal:
         for waiter in self._waiters:
             _done(waiter)
 
-    async def wait(self, timeout: float) -> None:
-        """Return at the next `set`, or after `timeout` seconds."""
+    async def wait(self, timeout: float, fd: int = -1) -> None:
+        """Return at the next `set`, when `fd` is readable (it must stay open meanwhile), or after `timeout`
+        seconds."""
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._waiters.add(waiter)
+        if fd >= 0:
+            self._loop.add_reader(fd, _done, waiter)
         timer = self._loop.call_later(timeout, _done, waiter)
         try:
             await waiter
         finally:
             timer.cancel()
+            if fd >= 0:
+                self._loop.remove_reader(fd)
             self._waiters.discard(waiter)
 
 
