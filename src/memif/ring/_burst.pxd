@@ -26,7 +26,7 @@ cdef class Burst:
     cdef list pool              # where the store goes back to
     cdef int check(self) except -1
     cdef int fit(self, uint32_t i) except -1
-    cdef int check_lengths(self) except -1
+    cdef int check_lengths(self, uint32_t count=*) except -1
     cdef int check_lent(self) except -1
     cdef object view(self, Ring ring, uint32_t region, uint64_t start, uint64_t size)
     cdef int close(self) except -1

@@ -24,6 +24,8 @@ from memif.ring._region cimport fork_count
 from memif.ring._store cimport put_store
 from memif.ring._tx cimport FREE, RETURNED
 
+cdef extern from "Python.h":
+    Py_ssize_t PyNumber_AsSsize_t(object value, object overflow) except? -1
 
 cdef bint debug = False
 
@@ -194,10 +196,11 @@ cdef class Burst:
         c.piece[last] = length - before
         return 0
 
-    cdef int check_lengths(self) except -1:
+    cdef int check_lengths(self, uint32_t count=0xFFFFFFFF) except -1:
+        """Check the lengths of the first `count` packets (default all)."""
         cdef uint32_t i
         cdef Columns *c = self.c
-        for i in range(c.packets):
+        for i in range(min(count, c.packets)):
             if c.chained or c.length[i] - 1 >= c.room[i] or c.length[i] > MAX_PACKET:
                 self.fit(i)
         return 0
@@ -275,7 +278,7 @@ cdef class Burst:
         elif wanted > c.packets:
             raise MemifValueError.argument("count", count, f"0 to {c.packets}")
         self.check_lent()
-        self.check_lengths()
+        self.check_lengths(<uint32_t>wanted)
         if self.busy:
             self.close()                            # raises
         self.busy += 1
@@ -297,7 +300,11 @@ cdef class Burst:
         if self.c == NULL:
             return
         if self.tx is not None and kind is None:
-            self.send()
+            try:
+                self.send()
+            except BaseException:
+                self.release()                      # else the queue would stay locked by a burst that nobody has
+                raise
             return
         if kind is None:
             self.check_lent()
@@ -314,7 +321,7 @@ cdef class Burst:
         return self.c != NULL and self.c.packets != 0
 
     cdef uint32_t index(self, i) except? 0xFFFFFFFF:
-        cdef Py_ssize_t at = i, n = len(self)
+        cdef Py_ssize_t at = PyNumber_AsSsize_t(i, IndexError), n = len(self)
         if at < 0:
             at += n
         if at < 0 or at >= n:
