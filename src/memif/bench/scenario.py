@@ -54,7 +54,8 @@ def _bulk() -> Iterable[Scenario]:
     yield replace(base, name="one memoryview a packet", receiver="memoryviews")
     yield replace(base, name="one packet a call", sender="send_one", receiver="recv_one", burst=1)
     yield replace(base, name="memif.libmemif", sender="libmemif_send", receiver="libmemif_receive")
-    yield replace(base, name="asyncio send_all → recv", sender="aio_send", receiver="aio_receive")
+    yield replace(base, name="asyncio send_all → recv", sender="aio_send", receiver="aio_receive",
+                  mode="interrupt")
 
 
 def _echo() -> Iterable[Scenario]:

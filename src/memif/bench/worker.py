@@ -11,7 +11,8 @@ import memif
 from memif.bench import workloads
 from memif.interface import Interface
 
-_WARM_UP = 0.3
+#: Seconds between the agreement on the start and the start.
+WARM_UP = 0.3
 
 
 def main() -> None:
@@ -27,9 +28,12 @@ def main() -> None:
 
 def run(task: dict[str, Any]) -> dict[str, Any]:
     """Open the interface, agree on the start with the other side, work through all windows."""
-    workload = getattr(workloads, task["sender"] if task["part"] == "sender" else task["receiver"])
-    if hasattr(workload, "run"):
-        return dict(workload.run(task))
+    name = task[task["part"]]
+    if name.startswith(("libmemif_", "aio_")):
+        from memif.bench import other_apis
+
+        return dict(getattr(other_apis, name)(task))
+    workload = getattr(workloads, name)
     with open_interface(task) as interface:
         interface.wait_up(10)
         step = workload(interface, task)
@@ -50,7 +54,7 @@ def open_interface(task: dict[str, Any]) -> Interface:
 def agree(interface: Interface, task: dict[str, Any]) -> float:
     """The moment at which the first window starts: the receiver chooses it and sends it as a packet."""
     if task["part"] == "receiver":
-        start = time.monotonic() + _WARM_UP
+        start = time.monotonic() + WARM_UP
         while not interface.tx[0].send([f"{start:.6f}".encode()]):
             time.sleep(0.001)
         return start
