@@ -24,6 +24,7 @@ until [ -S $sockets/one ] && [ -S $sockets/two ]; do sleep 0.1; done
 memif icmp-responder --role slave --socket $sockets/two --ip 10.8.0.2 &
 responder=$!
 trap cleanup EXIT
+trap 'exit 1' INT TERM
 sleep 1
 printf 'set fwd io\nstart\n' >&3
 memif ping --role slave --socket $sockets/one --ip 10.8.0.1 --count 5 --interval 0.2 10.8.0.2

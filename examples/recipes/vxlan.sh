@@ -3,7 +3,6 @@
 # kernel's VXLAN. On real hosts, leave the namespaces out and use the hosts' own addresses.
 # Root; iproute2, memif[cli,tap].
 set -e
-here=$(dirname "$0")
 one=host1-$$ two=host2-$$ sockets=/tmp/vxlan-$$
 
 cleanup() {
@@ -17,6 +16,7 @@ mkdir $sockets
 ip netns add $one
 ip netns add $two
 trap cleanup EXIT
+trap 'exit 1' INT TERM
 
 # The cable, with the hosts' addresses.
 ip link add eth0 netns $one type veth peer name eth0 netns $two
@@ -31,7 +31,7 @@ host() {
   ip -n $1 link add br0 type bridge
   ip -n $1 link set vxlan0 master br0 up
   ip -n $1 link set br0 up
-  python "$here/../howto_tap.py" $4 master tap0 - $1 &
+  memif bridge --interval 0 tap:tap0,netns=$1 memif:$4,role=master &
   programs="$programs $!"
   until ip -n $1 link set tap0 master br0 2>/dev/null; do sleep 0.1; done
 }
@@ -41,7 +41,8 @@ host $two 192.0.2.2 192.0.2.1 $sockets/two
 # What would be VPP, DPDK or your own program: a responder on the second host, pinged from the first.
 memif icmp-responder --role slave --socket $sockets/two --ip 10.8.0.2 &
 programs="$programs $!"
-sleep 1
-memif ping --role slave --socket $sockets/one --ip 10.8.0.1 --count 5 --interval 0.2 10.8.0.2
-# VXLAN takes 50 bytes: the largest frame between the two programs is 1450 bytes of IP, unless the cable has a larger MTU.
-memif ping --role slave --socket $sockets/one --ip 10.8.0.1 --count 2 --interval 0.2 --size 1422 10.8.0.2
+ping="memif ping --role slave --socket $sockets/one --ip 10.8.0.1 --interval 0.2"
+until $ping --count 1 --quiet 10.8.0.2 >/dev/null; do sleep 0.2; done # all the parts are there
+$ping --count 5 10.8.0.2
+# VXLAN takes 50 bytes: the largest packet between the two programs is 1450 bytes, unless the cable has a larger MTU.
+$ping --count 2 --size 1422 10.8.0.2

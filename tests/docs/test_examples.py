@@ -1,5 +1,6 @@
 """Every example program is run here, by the command that its docstring gives."""
 
+import os
 import re
 import shutil
 import signal
@@ -13,6 +14,9 @@ import pytest
 import memif
 from ends import pump
 from memif.packet import classify, verify_ipv4
+from peers.tap import run_in
+from peers.testpmd import poll_until
+from recipes.test_recipes import require_namespaces
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -31,7 +35,7 @@ COMPLETE: dict[str, list[str]] = {
     "howto_threads": [],
 }
 #: Programs with a test of their own, here or elsewhere.
-ELSEWHERE = {"demo", "howto_tap", "tutorial_bridge", "tutorial_counter", "tutorial_responder"}
+ELSEWHERE = {"demo", "howto_tap", "howto_testing", "tutorial_bridge", "tutorial_counter", "tutorial_responder"}
 
 
 def run(name: str, *arguments: str, timeout: float = 40.0) -> str:
@@ -111,6 +115,39 @@ def test_bridge_joins_two_clients(socket_path: str) -> None:
     finally:
         output = interrupt(bridge)
     assert output.endswith("done\n")
+
+
+def test_tap_reaches_a_responder(socket_path: str) -> None:
+    require_namespaces()
+    netns = f"memif-tap-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", netns], check=True, timeout=10)
+    responder = [sys.executable, "-m", "memif", "icmp-responder", "--socket", socket_path, "--duration", "40"]
+    programs = [program("howto_tap", socket_path, "master", "tap0", "192.168.1.1/24", netns)]
+    try:
+        programs.append(subprocess.Popen(responder, stdout=subprocess.DEVNULL))
+        once = ("ping", "-c", "1", "-W", "1", "192.168.1.2")
+        assert poll_until(lambda: "1 received" in run_in(netns, *once, check=False), 20, 0.1), "not up"
+        assert "5 received" in run_in(netns, "ping", "-c", "5", "-i", "0.05", "192.168.1.2")
+        assert "linked to icmp-responder" in interrupt(programs[0])
+    finally:
+        for process in programs:
+            process.kill()
+            process.communicate()
+        subprocess.run(["ip", "netns", "del", netns], check=True, timeout=10)
+
+
+def test_testing_tools_as_the_page_shows_them() -> None:
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", "examples"]
+    done = subprocess.run(
+        [*words, "-c", os.devnull, "examples/howto_testing.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
 
 
 @pytest.mark.dpdk

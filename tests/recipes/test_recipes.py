@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,22 +14,27 @@ from peers.settings import missing, require_testpmd
 RECIPES = Path(__file__).parents[2] / "examples" / "recipes"
 
 
-def run(name: str) -> str:
+def run(name: str, timeout: float = 45.0) -> str:
     """Run one script with this interpreter's programs; return what it printed, AssertionError unless it ends with 0."""
     folder = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
-    done = subprocess.run(
+    script = subprocess.Popen(
         [str(RECIPES / name)],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=50,
-        check=False,
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    try:
+        output, _ = script.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(script.pid, signal.SIGTERM)  # the script cleans up; what it waits for ends as well
+        output, _ = script.communicate(timeout=10)
+        raise AssertionError(f"{name}: not done after {timeout} s:\n{output}") from None
+    assert script.returncode == 0, output
+    return output
 
 
 def require_namespaces() -> None:
