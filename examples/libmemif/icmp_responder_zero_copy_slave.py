@@ -59,13 +59,15 @@ def _is_slave(c: Connection) -> bool:
 class Flow(Sender):
     """The thread of `send`, with this program's words."""
 
+    farewell = "Stopping flow..."
+
     def _report(self, sent: int, ns: int) -> None:
         say("")
         info("Flow finished!")
         info(f"Flow length: {sent}")
         info(f"Flow time: {ns // 10**9}s {ns % 10**9}ns")
         info(f"Average pps: {sent / ns * 1e9 if ns else 0.0:f}")
-        info("Stopping flow...")
+        info(self.farewell)
 
 
 class ZeroCopyConsole(Console):
@@ -85,7 +87,7 @@ class ZeroCopyConsole(Console):
 
     def do_send(self, arguments: list[str]) -> None:
         """``send <index> <tx> <ip> [<mac>]``"""
-        if any(sender.is_alive() for sender in self.senders.values()):
+        if any(sender.busy for sender in self.senders.values()):
             info("only one flow allowed")
             return
         super().do_send(arguments)

@@ -129,15 +129,15 @@ def transmit(c: Connection, qid: int, answers: Sequence[bytearray | bytes], pati
 def _transmit_run(c: Connection, qid: int, run: list[bytearray | bytes], size: int, patience: float) -> int:
     """Send packets of one size. -> how many are left over."""
     assert c.conn is not None
-    done, deadline = 0, 0.0
+    done, deadline, bufs = 0, 0.0, c.tx_bufs
     while done < len(run):
-        err, n = memif_buffer_alloc(c.conn, qid, c.tx_bufs, min(len(run) - done, BURST), size)
+        err, n = memif_buffer_alloc(c.conn, qid, bufs, min(len(run) - done, BURST), size)
         if err != MEMIF_ERR_NOBUF_RING and trouble("memif_buffer_alloc", err):
             break
         if n:
             deadline = 0.0
-            done += fill(c.tx_bufs, n, run, done)
-            err, sent = memif_tx_burst(c.conn, qid, c.tx_bufs, n)
+            done += fill(bufs, n, run, done)
+            err, sent = memif_tx_burst(c.conn, qid, bufs, n)
             c.tx += sent
             if trouble("memif_tx_burst", err):
                 break

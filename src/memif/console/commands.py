@@ -256,7 +256,7 @@ class Console:
             info("Invalid input")
             return
         running = self.senders.get(c.index)
-        if running is not None and running.is_alive():
+        if running is not None and running.busy:
             info(f"interface {c.index} is sending already")
             return
         self.senders[c.index] = self.sender(c, count, ip, mac)

@@ -63,12 +63,16 @@ class Connection:
         self.clear()
         #: Held from allocating to sending: allocated buffers have to be sent in order.
         self.tx_lock = threading.Lock()
-        self.rx_bufs = [memif_buffer_t() for _ in range(BURST)]
-        self.tx_bufs = [memif_buffer_t() for _ in range(BURST)]
+        self.new_buffers()
 
     def clear(self) -> None:
         """Zero the counters."""
         self.rx = self.tx = self.tx_err = self.ts = 0
+
+    def new_buffers(self) -> None:
+        """Take new buffers; the old ones would keep the memory of a link that has gone."""
+        self.rx_bufs = [memif_buffer_t() for _ in range(BURST)]
+        self.tx_bufs = [memif_buffer_t() for _ in range(BURST)]
 
     def create(self, args: memif_conn_args_t, handler: "Callable[[Connection, int], None] | None") -> int:
         """Create the interface; without a handler nothing is received but by the caller's own doing. -> code."""
@@ -107,6 +111,7 @@ class Connection:
     def on_disconnect(self, conn: memif_conn_handle_t, _: Any) -> int:
         """The link has gone."""
         self.up = False
+        self.new_buffers()
         info("memif disconnected!")
         return 0
 
