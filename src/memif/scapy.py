@@ -30,7 +30,7 @@ from scapy.packet import Packet
 from scapy.supersocket import SuperSocket
 
 from memif.address import SocketName
-from memif.errors import MemifBufferError
+from memif.errors import MemifBufferError, MemifClosedError, MemifDisconnectedError
 from memif.interface import Interface
 from memif.socket import connect
 
@@ -159,23 +159,28 @@ class MemifSocket(SuperSocket):
 
     # -- inside
 
+    # Rings come before the control channel: a peer may send its last packets and leave at once.
+
     def _ready(self) -> bool:
         """A packet is there, or the end of the link."""
+        self._attach()
+        with contextlib.suppress(MemifDisconnectedError, MemifClosedError):
+            if any(queue.ring is not None and queue.wait(0) for queue in self.interface.rx):
+                return True
         self.interface.serve()
         self._attach()
-        return any(not ring.alive for ring in self._rings) or any(
-            queue.ring is not None and queue.wait(0) for queue in self.interface.rx
-        )
+        return any(not ring.alive for ring in self._rings)
 
     def _take(self) -> bytes | None:
-        self.interface.serve()
         self._attach()
+        with contextlib.suppress(MemifDisconnectedError, MemifClosedError):
+            for queue in self.interface.rx if self._rings else ():
+                with queue.recv(1, timeout=0) as burst:
+                    if burst:
+                        return bytes(burst[0])
+        self.interface.serve()
         if (self._rings and not self.interface.up) or self.interface.closed:
             raise EOFError(f"{self.iface}: the link is down: {self.interface.disconnect_reason}")
-        for queue in self.interface.rx if self.interface.up else ():
-            with queue.recv(1, timeout=0) as burst:
-                if burst:
-                    return bytes(burst[0])
         return None
 
     def _attach(self) -> None:

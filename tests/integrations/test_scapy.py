@@ -171,6 +171,17 @@ def test_a_sniffer_ends_with_the_link(socket_path: str) -> None:
             assert len(again.sniff(timeout=0.05)) == 0
 
 
+def test_the_last_packets_of_a_peer_that_leaves(socket_path: str) -> None:
+    """All of them are sniffed, then the sniffer ends."""
+    with linked(socket_path) as (server, client):
+        with MemifSocket(client) as right:
+            for packet in frames(50):
+                right.send(packet)
+        client.close()
+        assert ports(MemifSocket(server).sniff(timeout=5)) == list(range(50))
+        assert not server.up
+
+
 def test_recv_after_the_end(socket_path: str) -> None:
     """Also outside of sniffers."""
     with sockets(socket_path) as (left, right):
