@@ -176,7 +176,7 @@ class Interface:
         self.close()
 
     def unread(self) -> bool:
-        """Whether packets wait in a ring, or in a burst that is not released yet."""
+        """For the socket: whether packets wait in a ring, or in a burst that is not released yet."""
         return any(_holds_packets(queue.ring) for queue in self.sync.rx if queue.ring is not None)
 
     # -- callbacks

@@ -225,10 +225,15 @@ class TxQueue(_Queue):
         super().__init__(loop)
         #: The queue of the sync API.
         self.sync = queue
+        #: `memif.TxQueue.send`: copy packets into the ring. -> packets accepted; never waits.
         self.send = queue.send
+        #: `memif.TxQueue.send_array`: the rows of a matrix. -> packets accepted; never waits.
         self.send_array = queue.send_array
+        #: `memif.TxQueue.forward`: a received burst, without a copy where possible. -> packets sent; never waits.
         self.forward = queue.forward
+        #: `memif.TxQueue.alloc`: empty packets to write in place. -> Burst; never waits.
         self.alloc = queue.alloc
+        #: `memif.TxQueue.free`: slots that can be filled now.
         self.free = queue.free
 
     async def send_all(self, packets: Iterable[Any], lengths: Any = None, *, timeout: float | None = None) -> int:
