@@ -168,7 +168,8 @@ def test_nothing_comes(socket_path: str) -> None:
     ("--size", "0"), ("--size", "abc"), ("--size", "20"), ("--size", "70000"), ("--size", "64:0"), ("--rate", "fast"),
     ("--hex", "zz"), ("--hex", ""), ("--hex", "00", "--size", "64"), ("--increment", "foo:3"),
     ("--increment", "dst-ip"), ("--increment", "dst-ip:0"), ("--src-ip", "1.2.3"), ("--count", "-1"),
-    ("--count", "1.5"), ("--hex", "0011223344556677", "--increment", "dst-ip:3"), ("--hex", "00", "--stamp"), ("surplus",),
+    ("--count", "1.5"), ("--hex", "0011223344556677", "--increment", "dst-ip:3"), ("--hex", "00", "--stamp"),
+    ("surplus",),
     ("--size", "9000", "--increment", "src-ip:65536", "--increment", "dst-port:65535"),
 ])
 def test_wrong_usage(args: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from memif.sniff.batch import Batch, lengths_by_headers, rechain
 from memif.sniff.slots import DESCRIPTOR, NEXT, Bytes, Descriptors, Slots
 
 _HEAD: Final = 64
+_FIRST_WIDTH: Final = 2048      # of rows, before it is known how long the packets are
 _MAX_LENGTH: Final = 65536
 _TURN: Final = 1 << 16
 _START_COST: Final = 20e-6      # seconds of a copy, however few packets it has
@@ -68,7 +69,7 @@ class RingTap:
         #: Descriptors a second, smoothed.
         self.rate = 0.0
         self._cost = 1e-6           # seconds a packet
-        self._width = _HEAD
+        self._width = _FIRST_WIDTH
         self._looked = time.monotonic()
         self._low = self._produced = self._next = 0     # the first has 16 bits, the others do not wrap
         self._learned: tuple[int, int] | None = None
@@ -76,7 +77,7 @@ class RingTap:
 
     # -- counting, which is cheap
 
-    def track(self) -> int:
+    def track(self, *, learn: bool = True) -> int:
         """Note how far the ring has come. -> descriptors that are new since the last `take`.
 
         To be called often enough: the ring's index has 16 bits. Where it may have turned round more than once, the rate
@@ -96,7 +97,7 @@ class RingTap:
         self._looked, self._low = now, value
         self._produced += step
         self.counters.passed += step
-        if not (self.ring.s2m or step):
+        if learn and not (self.ring.s2m or step):
             self._learn()
         return self._produced - self._next
 
@@ -124,9 +125,9 @@ class RingTap:
             started = time.monotonic()
             descriptors, rows = self._slots.grab(first, count, min(self._width, snaplen), by_known=not self.ring.s2m)
             taken, ns = self._given_back_to(), time.time_ns()
-            self.track()
+            self.track(learn=False)
             self._cost += 0.3 * (max(self._looked - started - _START_COST, 0.0) / count - self._cost)
-            lengths, reset = self._lengths(first, descriptors, rows)
+            lengths, reset, told = self._lengths(first, descriptors, rows)
             longest = int(min(lengths.max(), snaplen))
             fits = longest <= rows.shape[1]
             self._width = max(longest, 7 * self._width // 8, _HEAD)
@@ -134,6 +135,8 @@ class RingTap:
                 break
         if not self.ring.s2m:
             self._learn()
+        self.counters.inferred += told[0]
+        self.counters.unknown += told[1]
         index = np.arange(first, first + count)
         good = self._slots.inside(descriptors, np.minimum(lengths, rows.shape[1])) & (lengths > 0) & (
             lengths <= _MAX_LENGTH)
@@ -165,32 +168,33 @@ class RingTap:
         return self._tail[0] if self.ring.s2m else (self._head[0] - self.size) & 0xFFFF
 
     def _lengths(self, first: int, descriptors: Descriptors,
-                 rows: Bytes) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Bytes of each piece, and for which ones the ring has forgotten them. Corrects flags in `descriptors`.
+                 rows: Bytes) -> tuple[NDArray[np.int64], NDArray[np.bool_], tuple[int, int]]:
+        """Bytes of each piece, for which ones the ring has forgotten them, and how many of those are known by their
+        headers or not at all. Corrects flags in `descriptors`.
 
         A slave resets length and flags of a slot as soon as it has read it, and may put in another buffer.
         """
         lengths = descriptors["length"].astype(np.int64)
         if self.ring.s2m:
-            return lengths, np.zeros(len(lengths), np.bool_)
+            return lengths, np.zeros(len(lengths), np.bool_), (0, 0)
         index = np.arange(first, first + len(lengths))
         reset: NDArray[np.bool_] = ((self._head[0] - index) & 0xFFFF) > self.size
         # One that is just being reset, or a packet that fills its buffer: see what its header says.
         doubtful = ~reset & (lengths == self._capacity) & (descriptors["flags"] == 0)
         doubtful[1:] &= descriptors["flags"][:-1] == 0
         if reset.any() or doubtful.any():
-            self._infer(descriptors, lengths, rows, reset, doubtful)
-        return lengths, reset
+            return lengths, reset, self._infer(descriptors, lengths, rows, reset, doubtful)
+        return lengths, reset, (0, 0)
 
     def _infer(self, descriptors: Descriptors, lengths: NDArray[np.int64], rows: Bytes, reset: NDArray[np.bool_],
-               doubtful: NDArray[np.bool_]) -> None:
+               doubtful: NDArray[np.bool_]) -> tuple[int, int]:
         told, known = lengths_by_headers(rows, self.ethernet)
         use = reset | (doubtful & known & (told < self._capacity))
         descriptors["flags"][reset] = 0
         lengths[use] = told[use]
         pieces = rechain(descriptors["flags"], lengths, reset, self._capacity)
-        self.counters.inferred += max(int((use & known).sum()) - pieces, 0)
-        self.counters.unknown += max(int((use & ~known).sum()) - pieces, 0)
+        later = int((use & ~known).sum())       # later pieces of chains have no headers
+        return int((use & known).sum()), max(later - pieces, 0)
 
     # -- results
 

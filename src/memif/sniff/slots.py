@@ -61,9 +61,11 @@ class Slots:
             rows = self.cut(self._block[:, :width], first, count)
             descriptors = self.cut(self.table, first, count)
             known = self.cut(self.known, first, count)
-            if (descriptors["offset"] == known["offset"]).all() and (descriptors["region"] == known["region"]).all():
+            same = (descriptors["offset"] == known["offset"]) & (descriptors["region"] == known["region"])
+            if not same.all():
+                self.moving, self._block = True, None
+            if by_known or not self.moving:
                 return descriptors, rows
-            self.moving, self._block = True, None
         descriptors = self.cut(self.table, first, count)
         places = self.cut(self.known, first, count) if by_known and self.moving else descriptors
         return descriptors, self._follow(places, width)

@@ -15,7 +15,7 @@ def main() -> None:
     except ImportError as error:
         sys.exit(f"memif: {error.name} is missing: the command line needs pip install 'memif[cli]'")
     try:
-        cli(standalone_mode=True)
+        cli(prog_name="memif")
     except MemifError as error:
         print(f"memif: {error}", file=sys.stderr)
         sys.exit(1)

@@ -67,14 +67,14 @@ def sniff(listen: str, connect: str, filter_words: tuple[str, ...], count: int |
     from memif.sniff import Sniffer
 
     files = take_files(options)
-    keep = make_filter(filter_words, "ethernet")
+    make_filter(filter_words, "ethernet")       # is it one?
     error: MemifError | None = None
     with ExitStack() as stack:
         writer = stack.enter_context(files.open("memif sniff"))
         sniffer = stack.enter_context(Sniffer(listen, connect, snaplen=min(files.snaplen, 65536), load=load / 100))
         stop = stack.enter_context(Stop(duration))
         status = stack.enter_context(Status("sniff", interval if writer is not None and not as_json else 0))
-        recorder = Recorder(sniffer, writer, keep, count, only_id, as_json=as_json, show_secret=show_secret,
+        recorder = Recorder(sniffer, writer, filter_words, count, only_id, as_json=as_json, show_secret=show_secret,
                             control=writer is None if control is None else control)
         if writer is not None and not as_json:
             status.say(f"listening on {sniffer.listen}, for the master on {sniffer.connect}")
@@ -90,12 +90,13 @@ def sniff(listen: str, connect: str, filter_words: tuple[str, ...], count: int |
 class Recorder:
     """Takes a sniffer's events to a file or to the terminal. One thread."""
 
-    def __init__(self, sniffer: "Sniffer", writer: "PcapngWriter | None", keep: "Filter | None", count: int | None,
+    def __init__(self, sniffer: "Sniffer", writer: "PcapngWriter | None", words: tuple[str, ...], count: int | None,
                  only_id: int | None, *, control: bool, as_json: bool, show_secret: bool) -> None:
-        self.sniffer, self.writer, self.keep, self.count, self.only_id = sniffer, writer, keep, count, only_id
+        self.sniffer, self.writer, self.words, self.count, self.only_id = sniffer, writer, words, count, only_id
         self.control, self.as_json, self.show_secret = control, as_json, show_secret
         self.packets = self.bytes = self.messages = self.passed_over = 0
         self.links: list[Link] = []
+        self._filters: dict[bool, Filter | None] = {}
         self._interfaces: dict[int, int] = {}
         self._control_interface: int | None = None
 
@@ -156,7 +157,7 @@ class Recorder:
     def _batch(self, batch: "Batch") -> None:
         if self.count == 0:
             return
-        if self.keep is not None:
+        if self.words:
             batch = self._filtered(batch)
         if self.count:
             batch = batch.first(self.count - self.packets)
@@ -171,9 +172,13 @@ class Recorder:
             self._print(batch, link)
 
     def _filtered(self, batch: "Batch") -> "Batch":
-        assert self.keep is not None
+        ethernet = self.sniffer.links[batch.link].ethernet
+        if ethernet not in self._filters:
+            self._filters[ethernet] = make_filter(self.words, "ethernet" if ethernet else "ip")
+        keep = self._filters[ethernet]
+        assert keep is not None
         packets, lengths = batch.tobytes(), batch.lengths.tolist()
-        passed = [self.keep(packet, length) for packet, length in zip(packets, lengths, strict=True)]
+        passed = [keep(packet, length) for packet, length in zip(packets, lengths, strict=True)]
         self.passed_over += len(passed) - sum(passed)
         return batch.select(passed)
 
