@@ -11,7 +11,7 @@ import memif
 WIDTH = 64
 _WORDS = WIDTH // 8
 _FACTORS = np.array([1, *(0x9E3779B97F4A7C15 * k % 2**64 | 1 for k in range(1, _WORDS - 1))], dtype=np.uint64)
-_TIMEOUT = 45.0
+_TIMEOUT = 150.0
 
 
 def numbered(first: int, count: int) -> npt.NDArray[np.uint8]:

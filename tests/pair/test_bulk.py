@@ -34,7 +34,7 @@ def peer(path: str, options: dict[str, Any], work: Callable[..., object], args: 
     """In the child: open the other end, do `work` with it, say so, and stay until the link goes down."""
     with end(path, options) as iface:
         yield work(iface, *args)
-        pump(iface, until=lambda: not iface.up, timeout=40.0)
+        pump(iface, until=lambda: not iface.up, timeout=150.0)
 
 
 class Run:
@@ -46,10 +46,10 @@ class Run:
         self.theirs = {**options, "role": opposite(role)}
 
     def __call__(self, here: Callable[..., object], there: Callable[..., object], *args: Any) -> Any:
-        with Child(peer, self.path, self.theirs, there, args, cpu=CPUS[-1]) as child:
+        with Child(peer, self.path, self.theirs, there, args, cpu=CPUS[-1], limit=190) as child:
             with end(self.path, self.options) as iface:
                 here(iface, *args)
-                result = child.tells(40.0)
+                result = child.tells(150.0)
                 for queue in iface.stats["rx"]:
                     assert queue["bad_descriptors"] == queue["dropped_bad"] == queue["dropped_oversize"] == 0
             child.joined()
@@ -64,6 +64,7 @@ def receive(iface: memif.Interface, count: int) -> None:
     receive_numbered(iface.rx[0], count)
 
 
+@pytest.mark.timeout(200)  # it takes 3 s on two idle CPUs
 @pytest.mark.parametrize("role", ["master", "slave"])
 def test_ten_million_packets(socket_path: str, role: str) -> None:
     Run(socket_path, role, rx_mode="polling")(receive, send, MILLIONS)
@@ -84,12 +85,14 @@ def both_ways(iface: memif.Interface, count: int) -> None:
     try:
         receive_numbered(iface.rx[0], count)
     finally:
-        thread.join(50.0)
+        thread.join(150.0)
     assert not failures, failures
 
 
-def test_both_ways_at_once(socket_path: str) -> None:
-    Run(socket_path, "master")(both_ways, both_ways, 1_000_000)
+@pytest.mark.parametrize("mode", ["ethernet", "ip", "punt/inject"])
+@pytest.mark.parametrize("role", ["master", "slave"])
+def test_both_ways_at_once(socket_path: str, role: str, mode: str) -> None:
+    Run(socket_path, role, mode=mode)(both_ways, both_ways, 300_000)
 
 
 @pytest.mark.parametrize("mode", ["interrupt", "adaptive", "polling"])
@@ -100,9 +103,9 @@ def test_no_wake_up_is_lost(socket_path: str, role: str, mode: str) -> None:
 
 
 @pytest.mark.parametrize("role", ["master", "slave"])
-@pytest.mark.parametrize(("ring_size", "count"), [(2, 20_000), (4, 50_000), (256, 500_000), (16384, 1_000_000)])
+@pytest.mark.parametrize(("ring_size", "count"), [(2, 10_000), (4, 20_000), (256, 300_000), (16384, 500_000)])
 def test_ring_sizes(socket_path: str, role: str, ring_size: int, count: int) -> None:
-    # More than 65536 packets also take every index past its wrap.
+    # In the larger ones, more than 65536 packets also take every index past its wrap.
     Run(socket_path, role, ring_size=ring_size, buffer_size=128, rx_mode="adaptive")(receive, send, count)
 
 
@@ -205,4 +208,4 @@ def forward(iface: memif.Interface, count: int) -> None:
 @pytest.mark.parametrize("ring_size", [8, 1024])
 def test_forwarded_packets_come_back(socket_path: str, role: str, ring_size: int) -> None:
     """The child forwards: as slave by swapping buffers, as master by copying."""
-    Run(socket_path, role, ring_size=ring_size)(both_ways, forward, 100_000)
+    Run(socket_path, role, ring_size=ring_size)(both_ways, forward, 40_000)
