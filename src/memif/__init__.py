@@ -12,51 +12,84 @@ __version__ = "0.1.0"
 
 #: Where each public name lives.
 _HOME = {
-    "connect": "socket", "listen": "socket", "Socket": "socket",
-    "Interface": "interface", "Details": "interface", "QueueDetails": "interface", "RegionDetails": "interface",
+    "connect": "socket",
+    "listen": "socket",
+    "Socket": "socket",
+    "Interface": "interface",
+    "Details": "interface",
+    "QueueDetails": "interface",
+    "RegionDetails": "interface",
     "Peer": "interface",
-    "Burst": "ring", "RxQueue": "ring", "TxQueue": "ring",
-    "MemfdAllocator": "memory.allocator", "HugepageAllocator": "memory.allocator", "Allocator": "memory.allocator",
-    "ErrorCode": "errors", "MemifError": "errors", "MemifValueError": "errors", "MemifQueueError": "errors",
-    "MemifStateError": "errors", "MemifClosedError": "errors", "MemifBufferError": "errors",
-    "MemifCancelledError": "errors", "MemifMemoryError": "errors", "MemifOSError": "errors",
-    "MemifPermissionError": "errors", "MemifFileNotFoundError": "errors", "MemifTimeoutError": "errors",
-    "MemifConnectionError": "errors", "MemifDisconnectedError": "errors", "MemifRefusedError": "errors",
-    "MemifPeerError": "errors", "MemifProtocolError": "errors",
+    "Burst": "ring",
+    "RxQueue": "ring",
+    "TxQueue": "ring",
+    "MemfdAllocator": "memory.allocator",
+    "HugepageAllocator": "memory.allocator",
+    "Allocator": "memory.allocator",
+    "ErrorCode": "errors",
+    "MemifError": "errors",
+    "MemifValueError": "errors",
+    "MemifQueueError": "errors",
+    "MemifStateError": "errors",
+    "MemifClosedError": "errors",
+    "MemifBufferError": "errors",
+    "MemifCancelledError": "errors",
+    "MemifMemoryError": "errors",
+    "MemifOSError": "errors",
+    "MemifPermissionError": "errors",
+    "MemifFileNotFoundError": "errors",
+    "MemifTimeoutError": "errors",
+    "MemifConnectionError": "errors",
+    "MemifDisconnectedError": "errors",
+    "MemifRefusedError": "errors",
+    "MemifPeerError": "errors",
+    "MemifProtocolError": "errors",
 }
-_MODULES = ("capture", "debug", "packet", "tap", "testing")
+_MODULES = ("aio", "capture", "debug", "extcap", "libmemif", "tap", "testing")
+# These need a package of an extra at once, so a star import must not touch them.
+_EXTRAS = ("metrics", "packet", "scapy")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
     from memif.errors import (
-        ErrorCode,
-        MemifBufferError,
-        MemifCancelledError,
-        MemifClosedError,
-        MemifConnectionError,
-        MemifDisconnectedError,
-        MemifError,
-        MemifFileNotFoundError,
-        MemifMemoryError,
-        MemifOSError,
-        MemifPeerError,
-        MemifPermissionError,
-        MemifProtocolError,
-        MemifQueueError,
-        MemifRefusedError,
-        MemifStateError,
-        MemifTimeoutError,
-        MemifValueError,
+        ErrorCode as ErrorCode,
+        MemifBufferError as MemifBufferError,
+        MemifCancelledError as MemifCancelledError,
+        MemifClosedError as MemifClosedError,
+        MemifConnectionError as MemifConnectionError,
+        MemifDisconnectedError as MemifDisconnectedError,
+        MemifError as MemifError,
+        MemifFileNotFoundError as MemifFileNotFoundError,
+        MemifMemoryError as MemifMemoryError,
+        MemifOSError as MemifOSError,
+        MemifPeerError as MemifPeerError,
+        MemifPermissionError as MemifPermissionError,
+        MemifProtocolError as MemifProtocolError,
+        MemifQueueError as MemifQueueError,
+        MemifRefusedError as MemifRefusedError,
+        MemifStateError as MemifStateError,
+        MemifTimeoutError as MemifTimeoutError,
+        MemifValueError as MemifValueError,
     )
-    from memif.interface import Details, Interface, Peer, QueueDetails, RegionDetails
-    from memif.memory.allocator import Allocator, HugepageAllocator, MemfdAllocator
-    from memif.ring import Burst, RxQueue, TxQueue
-    from memif.socket import Socket, connect, listen
+    from memif.interface import (
+        Details as Details,
+        Interface as Interface,
+        Peer as Peer,
+        QueueDetails as QueueDetails,
+        RegionDetails as RegionDetails,
+    )
+    from memif.memory.allocator import (
+        Allocator as Allocator,
+        HugepageAllocator as HugepageAllocator,
+        MemfdAllocator as MemfdAllocator,
+    )
+    from memif.ring import Burst as Burst, RxQueue as RxQueue, TxQueue as TxQueue
+    from memif.socket import Socket as Socket, connect as connect, listen as listen
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in _MODULES or name in _EXTRAS:
         return import_module(f"memif.{name}")
     home = _HOME.get(name)
     if home is None:
@@ -67,7 +100,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted((*__all__, *_EXTRAS))
 
 
 if _environ.get("MEMIF_DEBUG", "0") not in ("", "0"):
