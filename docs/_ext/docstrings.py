@@ -9,7 +9,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-_ROW = re.compile(r"^(\s*)(\*{0,2}[A-Za-z_][\w, .*/-]{0,38}?)(?:\s{2,}|\t)(\S.*)$")
+_ROW = re.compile(r"^(\s*)(\*{0,2}[A-Za-z_][\w, .*/()>-]{0,58}?)(?:\s{2,}|\t)(\S.*)$")
 _LISTLIKE = (">>>", "- ", "* ", ":", "..", "=", "+", "|")
 
 
@@ -29,7 +29,8 @@ def columns_to_definitions(lines: list[str]) -> list[str]:
             if depth is None and result and result[-1].strip():
                 result.append("")
             depth = indent
-            names = ", ".join(f"``{name}``" for name in row[2].split(", "))
+            several = [row[2]] if "(" in row[2] else row[2].split(", ")
+            names = ", ".join(f"``{name}``" for name in several)
             result += [f"{row[1]}{names}", f"{row[1]}   {row[3]}"]
         elif depth is not None and indent > depth:
             result.append(f"{' ' * depth}   {line.strip()}")

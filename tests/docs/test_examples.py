@@ -28,6 +28,7 @@ COMPLETE: dict[str, list[str]] = {
     "howto_capture": ["{tmp}/memif.pcapng"],
     "howto_events": [],
     "howto_handlers": ["0.05"],
+    "howto_logging": [],
     "howto_memory": [],
     "howto_metrics": [],
     "howto_reconnect": [],

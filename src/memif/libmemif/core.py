@@ -72,12 +72,11 @@ def memif_init(
                             (MEMIF_FD_EVENT_READ, or READ | WRITE), changes (with MOD) and goes (DEL, before it is
                             closed), and passes events to `memif_control_fd_handler`. None: `memif_poll_event` polls
     app_name                at most 31 bytes, told to peers ("libmemif-app"); a longer one is refused, not cut
-    memif_alloc, memif_free where the shared memory for packets comes from: ``alloc(size)`` returns a descriptor of
-    at least
-                            size bytes of zeroed shared memory (memfd), or ``(descriptor, buffer)`` if it is mapped
-                            already, or an object with ``fileno()``, or None when there is none; ``free(memory)``
-                            gets it back once the last buffer and view of the connection is gone. None: the
-                            library's own
+    memif_alloc, memif_free   where the shared memory for packets comes from: ``alloc(size)`` returns a descriptor of at
+                            least size bytes of zeroed shared memory (memfd), or ``(descriptor, buffer)`` if it is
+                            mapped already, or an object with ``fileno()``, or None when there is none;
+                            ``free(memory)`` gets it back once the last buffer and view of the connection is gone.
+                            None: the library's own
 
     With five arguments, as in 3.1, the fourth is memif_realloc (never called: nothing here grows) and the callback for
     descriptors is called as ``f(fd, events, None)``.
