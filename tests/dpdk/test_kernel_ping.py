@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from peers.end import THEIRS
+from peers.end import THEIRS, settle
 from peers.tap import KernelPort
 from peers.testpmd import Testpmd, poll_until
 
@@ -46,7 +46,7 @@ def responder(path: str, role: str, *options: str) -> Iterator[Responder]:
         yield running
     finally:
         running.process.kill()
-        running.process.communicate()
+        print(*running.process.communicate())  # shown when the test fails
 
 
 @pytest.mark.parametrize("role", ["master", "slave"])
@@ -65,6 +65,7 @@ def test_kernel_ping(socket_path: str, kernel_port: Callable[..., KernelPort], r
         assert OURS in port.run("ip", "neigh")
         port.testpmd.stop()
         report = answering.finish()
+        settle(port.testpmd)
     assert report["answered"]["echo"] == 520
 
 
@@ -77,6 +78,7 @@ def test_nobody_else_answers(socket_path: str, kernel_port: Callable[..., Kernel
         assert port.ping(OURS, count=2, interval=0.5).received == 2
         port.testpmd.stop()
         answering.finish()
+        settle(port.testpmd)
 
 
 def test_zero_copy_client(
@@ -89,3 +91,4 @@ def test_zero_copy_client(
         assert (result.received, result.corrupted) == (10, False), result.output
         port.testpmd.stop()
         answering.finish()
+        settle(port.testpmd)
