@@ -56,4 +56,4 @@ def commands() -> Iterator[tuple[Block, list[str]]]:
             if (prompted or plain) and line.strip():
                 words = shlex.split(line[2:] if prompted else line, comments=True)
                 if words:
-                    yield block, words
+                    yield block, words[: words.index("|")] if "|" in words else words
