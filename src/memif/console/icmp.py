@@ -17,8 +17,12 @@ BROADCAST = b"\xff" * 6
 _ARP, _IPV4 = 0x0806, 0x0800
 _ARP_REQUEST = b"\x00\x01\x08\x00\x06\x04\x00\x01"     # Ethernet, IPv4, address sizes, operation
 _ARP_FRAME = ETHERNET + 28
-_ICMP, _ECHO_REQUEST = 1, 8
+_ICMP = 1
+_ECHO_REQUEST = 0x0800      # type and code in a word
 _IDENTIFIER = 0x6D69
+_IP = struct.Struct("!B5xHxBxx4s4s")    # version and length, fragment, protocol, addresses
+_ADDRESSES = struct.Struct("4s4s")
+_WORDS = struct.Struct("!HH")
 
 Buffer = bytearray | memoryview
 
@@ -34,10 +38,9 @@ def answer(frame: Buffer, ip: bytes, mac: bytes, *, arp_only: bool = False) -> b
     kind = frame[12] << 8 | frame[13]
     if kind == _ARP:
         return _answer_arp(frame, ip, mac)
-    if arp_only or kind != _IPV4 or not answer_ip(memoryview(frame)[ETHERNET:]):
+    if arp_only or kind != _IPV4 or not answer_ip(frame, ETHERNET):
         return False
-    frame[0:6] = frame[6:12]
-    frame[6:12] = mac
+    frame[0:12] = bytes(frame[6:12]) + mac
     return True
 
 
@@ -51,23 +54,23 @@ def _answer_arp(frame: Buffer, ip: bytes, mac: bytes) -> bool:
     return True
 
 
-def answer_ip(packet: memoryview) -> bool:
-    """Turn an IPv4 packet that is an echo request into the reply, in place; False if it is something else."""
-    if len(packet) < 28 or packet[0] >> 4 != 4 or packet[9] != _ICMP:
+def answer_ip(packet: Buffer, at: int = 0) -> bool:
+    """Turn the IPv4 packet that begins at byte `at`, an echo request, into the reply, in place; False if it is none."""
+    if len(packet) < at + 28:
         return False
-    at = (packet[0] & 15) * 4
-    fragment = (packet[6] << 8 | packet[7]) & 0x3FFF
-    if at < 20 or len(packet) < at + 8 or fragment or packet[at] != _ECHO_REQUEST or packet[at + 1]:
+    first, fragment, protocol, source, target = _IP.unpack_from(packet, at)
+    icmp = at + (first & 15) * 4
+    if first >> 4 != 4 or protocol != _ICMP or fragment & 0x3FFF or icmp < at + 20 or len(packet) < icmp + 8:
         return False
-    if not 0 < packet[12] < 224 or packet[16] >= 224:       # a group is nobody to answer, or to answer as
+    kind, total = _WORDS.unpack_from(packet, icmp)
+    # A group is nobody to answer, or to answer as.
+    if kind != _ECHO_REQUEST or not 0 < source[0] < 224 or target[0] >= 224:
         return False
-    packet[12:20] = bytes(packet[16:20]) + bytes(packet[12:16])     # the header's checksum does not mind the order
-    packet[at] = 0
+    _ADDRESSES.pack_into(packet, at + 12, target, source)       # the header's checksum does not mind the order
     # A word went from 0x0800 to 0, so the sum lost that and the checksum gains it. Of the two zeros of one's complement
     # this gives 0xFFFF, the only one that holds for a message of zeros.
-    total = (packet[at + 2] << 8 | packet[at + 3]) + 0x0800
-    new = (total & 0xFFFF) + (total >> 16)
-    packet[at + 2], packet[at + 3] = new >> 8, new & 0xFF
+    total += _ECHO_REQUEST
+    _WORDS.pack_into(packet, icmp, 0, (total & 0xFFFF) + (total >> 16))
     return True
 
 
@@ -91,11 +94,11 @@ def echo_requests(ip: bytes, mac: bytes, to_ip: bytes, to_mac: bytes | None) -> 
     """
     header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28, 0, 0x4000, 64, _ICMP, 0, ip, to_ip)
     header = header[:10] + checksum(header).to_bytes(2, "big") + header[12:]
-    front = (encapsulate(mac, to_mac) if to_mac is not None else b"") + header + bytes((_ECHO_REQUEST, 0))
+    front = (encapsulate(mac, to_mac) if to_mac is not None else b"") + header + _ECHO_REQUEST.to_bytes(2, "big")
     rest = struct.Struct("!HHH")
 
     def request(sequence: int) -> bytes:
         low = sequence & 0xFFFF
-        return front + rest.pack(checksum(struct.pack("!HHH", _ECHO_REQUEST << 8, _IDENTIFIER, low)), _IDENTIFIER, low)
+        return front + rest.pack(checksum(struct.pack("!HHH", _ECHO_REQUEST, _IDENTIFIER, low)), _IDENTIFIER, low)
 
     return request
