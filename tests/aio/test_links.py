@@ -292,6 +292,21 @@ def test_connect_by_hand(run: Run, socket_path: str) -> None:
     run(main())
 
 
+def test_connect_makes_a_single_attempt(run: Run, socket_path: str) -> None:
+    """With reconnect=None `connect` tries once, and tells at once when that fails."""
+
+    async def main() -> None:
+        with pytest.raises(memif.MemifFileNotFoundError):
+            await memif.aio.connect(socket_path, reconnect=None)
+        async with (
+            memif.aio.listen(socket_path),
+            memif.aio.connect(socket_path, reconnect=None) as client,
+        ):
+            assert client.up
+
+    run(main())
+
+
 def test_needs_a_running_loop(socket_path: str) -> None:
     """Outside of a loop there is nothing to hang the socket on: an error, and nothing left open."""
     with pytest.raises(RuntimeError, match="no running event loop"):

@@ -146,6 +146,7 @@ def connect(path: SocketName | None = None, *, timeout: float | None = 5.0, **op
     async def opener() -> Interface:
         interface = _open(path, sync.connect, {"role": "slave", **options})
         try:
+            interface.sync.start_once()
             await interface.wait_up(timeout)
         except BaseException:
             interface.close()
