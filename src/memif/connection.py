@@ -174,7 +174,8 @@ class Connection:
             self.mapped, regions, rings = self.host.make_memory(wanted)
             actions = self.handshake.offer(regions, rings)
         except MemifError as error:
-            _log.error("%s: %s", self.name, error, extra=of(self.name))
+            # The text only: with the error, a handler that keeps records would keep the memory.
+            _log.error("%s: %s", self.name, str(error), extra=of(self.name))
             self.refuse(error)
             return
         except BaseException:       # a user's allocator: the attempt ends, the caller gets to see why
@@ -188,7 +189,7 @@ class Connection:
             self.mapped = self.host.take_memory(self, wanted)
         except MemifError as error:
             if not isinstance(error, MemifProtocolError):
-                _log.error("%s: %s", self.name, error, extra=of(self.name))
+                _log.error("%s: %s", self.name, str(error), extra=of(self.name))
             self.refuse(error)
             return
         self._do(self.handshake.accept())

@@ -283,7 +283,7 @@ def test_what_a_callback_returns_is_the_result(socket_path: str, callback: str) 
 
     with initialised():
         args = c.memif_conn_args_t(socket_filename=socket_path, is_master=1)
-        err, conn = c.memif_create(args, answer("connect"), answer("disconnect"), answer("interrupt"))
+        _, conn = c.memif_create(args, answer("connect"), answer("disconnect"), answer("interrupt"))
         slave = End(socket_path)
         codes = set()
         end = time.monotonic() + 5

@@ -8,22 +8,23 @@ import pytest
 from memif import ErrorCode
 from memif import libmemif as c
 
-FUNCTIONS_2_0 = """
+_2_0 = """
 memif_get_version memif_init memif_cleanup memif_create memif_delete memif_control_fd_handler memif_poll_event
 memif_cancel_poll_event memif_get_queue_efd memif_set_rx_mode memif_strerror memif_get_details memif_buffer_alloc
 memif_buffer_enq_tx memif_refill_queue memif_tx_burst memif_rx_burst
-""".split()
-FUNCTIONS_LATER = """
+"""
+_LATER = """
 memif_get_version_str memif_buffer_requeue memif_set_next_free_buffer memif_request_connection memif_create_socket
 memif_delete_socket memif_get_socket_handle memif_get_socket_path memif_get_listener_fd memif_set_listener_fd
 memif_set_connection_request_timer memif_register_external_region memif_get_socket_filename memif_per_thread_init
 memif_per_thread_cleanup memif_per_thread_control_fd_handler memif_per_thread_poll_event
 memif_per_thread_cancel_poll_event memif_per_thread_set_connection_request_timer memif_per_thread_create_socket
 memif_per_thread_register_external_region
-""".split()
+"""
+FUNCTIONS_2_0, FUNCTIONS_LATER = _2_0.split(), _LATER.split()
 STRUCTS = {
-    "memif_conn_args_t": "socket socket_filename secret num_s2m_rings num_m2s_rings buffer_size log2_ring_size is_master "
-                         "interface_id interface_name mode",
+    "memif_conn_args_t": "socket socket_filename secret num_s2m_rings num_m2s_rings buffer_size log2_ring_size "
+                         "is_master interface_id interface_name mode",
     "memif_socket_args_t": "path app_name connection_request_timer on_control_fd_update alloc realloc free",
     "memif_buffer_t": "desc_index ring queue len flags data",
     "memif_fd_event_t": "fd type private_ctx",

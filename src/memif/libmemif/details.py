@@ -46,8 +46,8 @@ def memif_get_details(conn: memif_conn_handle_t, *args: Any) -> tuple[int, memif
 
 def _buffer(rest: list[Any]) -> tuple[memoryview | None, int | None]:
     """The buffer and the limit that the arguments amount to."""
-    if len(rest) > 2:
-        raise TypeError("too many arguments")
+    if len(rest) > 2 or any(not isinstance(value, int | None) for value in rest[1:]):
+        raise TypeError("not C's arguments")
     view = None
     if rest and rest[0] is not None and not isinstance(rest[0], int):
         view = memoryview(rest[0]).cast("B")

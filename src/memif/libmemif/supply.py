@@ -7,6 +7,7 @@ import contextlib
 import logging
 import mmap
 import os
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,7 @@ def ask(name: str, callback: Callable[..., Any], *args: Any) -> Any:
     except MemifError:
         raise
     except Exception as error:
-        _log.exception("%s", name)
+        _log.error("%s: %s", name, traceback.format_exc())     # as text, so that no record keeps the memory
         raise MemifMemoryError(f"{name} raised {type(error).__name__}: {error}") from error
 
 
