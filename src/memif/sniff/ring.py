@@ -142,7 +142,7 @@ class RingTap:
             lengths <= _MAX_LENGTH)
         self.counters.malformed += int((~good).sum())
         # Neither given back by the receiver, nor so old that the sender may be at its slot again.
-        waiting = ((index - taken) & 0xFFFF) < _TURN // 2
+        waiting = ~self._handed_back(index, taken)
         present = (waiting | (self._produced - index <= self._safe)) & (reset | (lengths <= rows.shape[1])
                                                                        | (lengths > snaplen))
         if self._slots.moving:
@@ -172,12 +172,14 @@ class RingTap:
         """Bytes of each piece, for which ones the ring has forgotten them, and how many of those are known by their
         headers or not at all. Corrects flags in `descriptors`.
 
-        A slave resets length and flags of a slot as soon as it has read it, and may put in another buffer.
+        A slave resets length and flags of a slot as soon as it has read it, and may put in another buffer. A master may
+        clear the flags.
         """
         lengths = descriptors["length"].astype(np.int64)
-        if self.ring.s2m:
-            return lengths, np.zeros(len(lengths), np.bool_), (0, 0)
         index = np.arange(first, first + len(lengths))
+        if self.ring.s2m:
+            self._restore_chains(index, descriptors, lengths, rows)
+            return lengths, np.zeros(len(lengths), np.bool_), (0, 0)
         reset: NDArray[np.bool_] = ((self._head[0] - index) & 0xFFFF) > self.size
         # One that is just being reset, or a packet that fills its buffer: see what its header says.
         doubtful = ~reset & (lengths == self._capacity) & (descriptors["flags"] == 0)
@@ -185,6 +187,21 @@ class RingTap:
         if reset.any() or doubtful.any():
             return lengths, reset, self._infer(descriptors, lengths, rows, reset, doubtful)
         return lengths, reset, (0, 0)
+
+    def _restore_chains(self, index: NDArray[np.int64], descriptors: Descriptors, lengths: NDArray[np.int64],
+                        rows: Bytes) -> None:
+        """S2M: a packet that fills its buffer, and by its header is longer, goes on in the next slot."""
+        self._capacity = max(self._capacity, int(lengths.max()))
+        full = (lengths == self._capacity) & (descriptors["flags"] == 0)
+        if full.any() and (full := full & self._handed_back(index, self._given_back_to())).any():
+            told, known = lengths_by_headers(rows, self.ethernet)
+            longer = full & known & (told > self._capacity)
+            lengths[longer] = told[longer]
+            rechain(descriptors["flags"], lengths, longer, self._capacity)
+
+    def _handed_back(self, index: NDArray[np.int64], taken: int) -> NDArray[np.bool_]:
+        back: NDArray[np.bool_] = ((index - taken) & 0xFFFF) >= _TURN // 2
+        return back
 
     def _infer(self, descriptors: Descriptors, lengths: NDArray[np.int64], rows: Bytes, reset: NDArray[np.bool_],
                doubtful: NDArray[np.bool_]) -> tuple[int, int]:
