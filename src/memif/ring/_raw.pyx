@@ -155,6 +155,13 @@ cdef class Raw:
         """The ring below."""
         return self.any_ring
 
+    def hold(self, bint held):
+        """For tests: keep the ring to this caller, as a thread in the middle of a call does, or let it go."""
+        if held:
+            memif_try_lock(&self.any_ring.lock)
+        else:
+            memif_unlock(&self.any_ring.lock)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.any_ring.size} slots>"
 
