@@ -114,6 +114,7 @@ def test_no_descriptors_for_a_slave() -> None:
     good(run)
 
 
+@pytest.mark.nosanitizer  # which needs terabytes of address space
 def test_no_address_space_for_a_region() -> None:
     """A client's memory that can not be mapped is refused with the reason, and the next client is served."""
 
@@ -134,6 +135,7 @@ def test_no_address_space_for_a_region() -> None:
     good(run)
 
 
+@pytest.mark.nosanitizer
 def test_no_address_space_for_a_slave() -> None:
     def run() -> None:
         path = unused_name()

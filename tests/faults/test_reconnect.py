@@ -32,6 +32,7 @@ def cross(left: memif.Interface, right: memif.Interface, number: int) -> None:
     assert receive(right.rx[0], 1) == receive(left.rx[0], 1) == [packet]
 
 
+@pytest.mark.nosanitizer  # which keeps freed memory for a while
 @pytest.mark.timeout(180)
 def test_a_thousand_reconnects_against_ourselves(socket_path: str, record_property: Callable[..., None]) -> None:
     with linked(socket_path, ring_size=64, slave={"reconnect": 0.001}) as (master, slave):

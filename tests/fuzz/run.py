@@ -3,8 +3,8 @@
     python tests/fuzz/run.py wire --seconds 60
     python tests/fuzz/run.py rings --seconds 600          # needs the compiled part with coverage, see below
 
-Needs atheris (``pip install atheris``). The Python modules are instrumented by it; for the rings, build the package with
-clang and ``-C cmake.define.MEMIF_COVERAGE=ON``, and preload atheris's library:
+Needs atheris (``pip install atheris``). The Python modules are instrumented by it; for the rings, build the package
+with clang and ``-C cmake.define.MEMIF_COVERAGE=ON``, and preload atheris's library:
 
     LD_PRELOAD=$(python -c "import atheris; print(atheris.path())")/asan_with_fuzzer.so
 

@@ -10,12 +10,13 @@ from memif.testing import CASES, Case, Outcome
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
 
+_OFFERS = ("ring-", "region", "memory-", "rings-", "only-", "one-eventfd", "init-with")
+_ELSEWHERE = ("slave-", "crowd", "up-and")
+
 #: Sections of the table of cases: title, and which cases belong to it.
 SECTIONS = (
-    ("A client's messages", lambda case: case.role == "slave" and not case.name.startswith(("ring-", "region", "slave-"))
-     and not case.name.startswith(("memory-", "rings-", "only-", "one-eventfd", "init-with", "crowd", "up-and"))),
-    ("A client's descriptors, regions and rings", lambda case: case.role == "slave" and case.name.startswith(
-        ("ring-", "region", "memory-", "rings-", "only-", "one-eventfd", "init-with"))),
+    ("A client's messages", lambda case: case.role == "slave" and not case.name.startswith((*_OFFERS, *_ELSEWHERE))),
+    ("A client's descriptors, regions and rings", lambda case: case.role == "slave" and case.name.startswith(_OFFERS)),
     ("Crowds", lambda case: case.name.startswith(("crowd", "up-and"))),
     ("A server's messages, and what it does to the client's memory",
      lambda case: case.role == "master" and not _of_rings(case)),

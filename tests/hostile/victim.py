@@ -23,7 +23,8 @@ class Victim:
         with contextlib.ExitStack() as stack:
             # A slave and a master cannot share a socket's name, so the second interface of a slave has its own.
             same = self.options["role"] == "master"
-            self.socket = stack.enter_context(memif.Socket(self.path, handshake_timeout=0.25))
+            patience = 0.25 if "timed out" in self.case.reason else 5.0
+            self.socket = stack.enter_context(memif.Socket(self.path, handshake_timeout=patience))
             self.beside = self.socket if same else stack.enter_context(memif.Socket(self.second))
             self.other = self.beside.interface(role="master", id=1)
             self.friend = stack.enter_context(memif.Socket(self.path if same else self.second))

@@ -198,7 +198,7 @@ def bursts_hoarded(master: memif.Interface, slave: memif.Interface) -> None:
 
 @misuse
 def bursts_in_cycles(master: memif.Interface, slave: memif.Interface) -> None:
-    for _ in range(100):
+    for _ in range(20):
         burst = received(master, slave)
         cycle: list[Any] = [burst, burst[0], iter(burst)]
         cycle.append(cycle)
