@@ -1,5 +1,6 @@
 """Threads on one queue, waiting, and what wakes a waiter; forks."""
 
+import contextlib
 import os
 import select
 import threading
@@ -203,10 +204,8 @@ def test_a_burst_in_use_is_not_released() -> None:
                     burst.release()
                 except MemifStateError:
                     pass
-            try:
+            with contextlib.suppress(MemifStateError):  # it was released before the thread came to it
                 assert thread.get() == big.sum()
-            except MemifStateError as error:
-                assert "released" in str(error)
             burst.release()
         assert slave.tx.free() == 1024
 
