@@ -16,14 +16,15 @@ from ends import send_all
 from memif.capture import CaptureReader
 from peers.settings import missing
 from tools.frames import echo, ethernet, numbered, pcap, udp
-from tools.process import Result, Running, master, memif, running
+from tools.process import Result, Running, master, memif, running, wait_for
 
 
-def feed(socket_path: str, tool: Running, frames: list[bytes], *, mode: str = "ethernet") -> None:
+def feed(socket_path: str, tool: Running, frames: list[bytes], *, mode: str = "ethernet",
+         timeout: float = 30) -> None:
     """Send frames to a tool that is master; wait until it has taken them, or has seen enough."""
     with (
-        library.connect(socket_path, timeout=30, mode=mode) as iface,
         contextlib.suppress(library.MemifDisconnectedError),
+        library.connect(socket_path, timeout=timeout, mode=mode) as iface,
     ):
         send_all(iface.tx[0], frames)
         deadline = time.monotonic() + 20
@@ -130,7 +131,8 @@ def test_standard_output_is_for_tshark(socket_path: str) -> None:
         out = lines.communicate(timeout=30)[0]
         end = tool.ended()
     assert len(out.splitlines()) == 3
-    assert end.code == 0, end.err
+    assert end.code == 1
+    assert end.err.splitlines()[-1] == "memif: write -: the reader of the pipe has gone" or "Broken pipe" in end.err
     assert "Traceback" not in end.err
 
 
@@ -252,12 +254,30 @@ def test_a_truncated_file_is_sent_as_far_as_it_goes(socket_path: str, tmp_path: 
     with master(socket_path, "sink", "--json", "-c", 19) as sink:
         result = memif("replay", "-t", "-s", socket_path, file)
         assert sink.ended().json["packets"] == 19
-    assert result.code == 0
+    assert result.code == 1
     assert "19 packets" in result.out
-    assert "cut off in the middle" in result.out
+    assert [line for line in result.err.splitlines() if "ends in the middle of a packet" in line]
 
 
 def test_a_directory_is_no_capture(tmp_path: Path) -> None:
     result = memif("replay", tmp_path)
     assert result.code == 1
     assert len(result.err.splitlines()) == 1
+
+
+def test_a_fifo_whose_reader_leaves(socket_path: str, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with running("capture", "--role", "master", "--socket", socket_path, "-w", fifo) as tool:
+        with open(fifo, "rb") as reader:
+            wait_for(socket_path)
+            feed(socket_path, tool, numbered(5))
+            assert reader.read(4) == b"\x0a\x0d\x0d\x0a"
+        deadline = time.monotonic() + 30
+        while tool.process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(library.MemifTimeoutError):
+                feed(socket_path, tool, numbered(5), timeout=0.5)
+        end = tool.ended()
+    assert end.code == 1
+    assert len([line for line in end.err.splitlines() if line.startswith("memif: ")]) == 1
+    assert "Traceback" not in end.err

@@ -181,7 +181,7 @@ def test_wrong_usage(args: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(("content", "word"), [
     (b"", "empty"), (b"hello, I am no capture", "neither pcapng nor pcap"), (pcap([], linktype=1), "no packets"),
-    (pcap([b"E" * 40], linktype=101), "no packets for mode ethernet"),
+    (pcap([b"E" * 40], linktype=101), "no packets for mode ethernet"), (pcap(numbered(3))[:-5], "in the middle"),
 ])
 def test_a_bad_template_file(tmp_path: Path, content: bytes, word: str) -> None:
     (tmp_path / "x").write_bytes(content)

@@ -23,6 +23,7 @@ _START: Final = 10.0
 # Seconds between two looks at the rings.
 _SHORTEST, _LONGEST, _OVERLOADED = 100e-6, 1e-3, (2e-3, 10e-3)
 _QUARTER_TURN: Final = 1 << 14
+_MOST_AHEAD: Final = 0.5        # share of a CPU for which others may be kept waiting
 _BATCH: Final = 1024
 
 
@@ -68,8 +69,9 @@ class Sniffer:
 
     Iterate over `events`, or call `poll` in a loop of your own. `snaplen`: bytes kept of each packet. `load`: the share
     of one CPU that copying packets may take, 0 to 1; where that is not enough, packets are missed and counted.
-    `realtime`: run this thread ahead of others where the system allows it (CAP_SYS_NICE), so that it never looks too
-    late to count what passed; otherwise the count of a busy ring is an estimate, see `RingCounters.estimated`.
+    `realtime`: with a load up to 0.5, run this thread ahead of others where the system allows it (CAP_SYS_NICE), so
+    that it never looks too late to count what passed; otherwise the count of a busy ring is an estimate, see
+    `RingCounters.estimated`.
     `socket_mode`: of the socket file. Context manager; `close` ends the recording, not the link.
 
     Raises what `memif.listen` raises for its name, `MemifOSError` when the relay does not start. One thread.
@@ -90,7 +92,7 @@ class Sniffer:
         except BaseException:
             self._listener.close()
             raise
-        self._scheduler = _go_ahead() if realtime else None
+        self._scheduler = _go_ahead() if realtime and load <= _MOST_AHEAD else None
 
     def _start_relay(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

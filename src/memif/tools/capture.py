@@ -149,15 +149,11 @@ class Capture:
 
     def guarded(self, interface: Interface, stop: Stop, status: Status, count: int) -> MemifError | None:
         """Run; an error that ends it comes back, so that what was captured can be summarised first."""
-        from memif.capture import CapturePipeClosedError
-
         try:
             if self.writer is not None:
                 self.writer.add_interface(interface.name, linktype=self.linktype,
                                           description=f"{interface.role} on {interface.socket.address}")
             self._run(interface, stop, status, count)
-        except CapturePipeClosedError:
-            return None         # Wireshark, or head: whoever reads has seen enough
         except MemifError as error:
             return error
         return None

@@ -67,7 +67,7 @@ def from_capture(data: bytes) -> Iterator[tuple[Any, Any, tuple[int, ...]]]:
 
     from memif.capture import CaptureReader, LinkType
 
-    with CaptureReader(io.BytesIO(data)) as reader:
+    with CaptureReader(io.BytesIO(data), strict=True) as reader:
         for packet in reader:
             if packet.linktype == LinkType.USER0:
                 yield packet.direction, packet.data, ()

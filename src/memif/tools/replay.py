@@ -69,8 +69,11 @@ def command(link: Link, as_json: bool, file: str, timeout: float, interval: floa
         result = player.result(stop.elapsed)
         drain(interface)
     print_json(result) if as_json else report(result)
+    if player.truncated:
+        fail(f"{file}: ends in the middle of a packet; those before it were sent")
     if error is not None:
         fail(str(error))
+    if error is not None or player.truncated:
         sys.exit(1)
 
 
@@ -205,6 +208,4 @@ def report(result: dict[str, Any]) -> None:
         click.echo(f"  {result['passed_over']} passed over: empty, too long, or of another link type")
     if result["cut"]:
         click.echo(f"  {result['cut']} were cut by the capture's snap length and sent as they are")
-    if result["truncated_file"]:
-        click.echo("  the file is cut off in the middle of a packet; all before that was sent")
 

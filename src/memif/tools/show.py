@@ -125,7 +125,10 @@ class View:
                 stats = self.interface.stats[side][ring.qid]
                 pps, rate = self.rates.get((side, ring.qid), (0.0, 0.0))
                 drops = stats["dropped_bad"] + stats["dropped_oversize"] if side == "rx" else stats["ring_full"]
-                rows.append({"direction": side, **asdict(ring), "used": used(ring.head, ring.tail, ring.ring_size, (
+                shape = asdict(ring)
+                if side == "rx" and details.role == "master":
+                    shape["buffer_size"] = None         # the slave's own business, which no descriptor tells
+                rows.append({"direction": side, **shape, "used": used(ring.head, ring.tail, ring.ring_size, (
                     side == "rx") == (details.role == "slave")), **stats, "drops": drops, "pps": pps, "bps": 8 * rate})
         return rows
 

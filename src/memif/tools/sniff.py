@@ -102,8 +102,6 @@ class Recorder:
 
     def run(self, stop: Stop, status: Status) -> MemifError | None:
         """Until `stop`, the count, or an error, which comes back."""
-        from memif.capture import CapturePipeClosedError
-
         try:
             while not stop and not (self.count and self.packets >= self.count):
                 events = self.sniffer.poll(stop.left())
@@ -112,8 +110,6 @@ class Recorder:
                 for event in events:
                     self._event(event, status)
                 status.tick(self.packets, self.bytes, f"{self.missed} missed")
-        except CapturePipeClosedError:
-            return None
         except MemifError as error:
             return error
         finally:

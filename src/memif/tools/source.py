@@ -61,7 +61,7 @@ def read_frames(path: Path, mode: str) -> list[bytes]:
     from memif.tools.filters import matches_mode
 
     frames = []
-    with CaptureReader(path) as reader:
+    with CaptureReader(path, strict=True) as reader:
         for packet in reader:
             if matches_mode(packet.linktype, mode) and packet.data:
                 frames.append(packet.data)

@@ -69,7 +69,7 @@ def queue_table(queues: Sequence[dict[str, Any]]) -> RenderableType:
     for name in ("queue", "slots", "used", "buffer", "packets", "bytes", "pps", "bit/s", "drops"):
         table.add_column(name, justify="left" if name == "queue" else "right", no_wrap=True)
     for q in queues:
-        table.add_row(f"{q['direction']} {q['qid']}", str(q["ring_size"]), str(q["used"]), str(q["buffer_size"]),
+        table.add_row(f"{q['direction']} {q['qid']}", str(q["ring_size"]), str(q["used"]), str(q["buffer_size"] or "-"),
                       si(q["packets"]), si(q["bytes"], "B"), si(q["pps"]), si(q["bps"]),
                       Text(str(q["drops"]), style="red" if q["drops"] else ""))
     return table
