@@ -1,4 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: binding=False, embedsignature=True, embedsignature.format=clinic
 # cython: auto_pickle=False, autotestdict=False
 """Burst: a borrowed run of packets in shared memory, as columns.
 
@@ -19,6 +20,7 @@ from memif.errors import MemifStateError, MemifValueError
 from memif.ring._arguments cimport check_matrix, load_numpy, number
 from memif.ring._atomics cimport (memif_flag_get, memif_flag_set, memif_pause, memif_prefetch_read,
                                   memif_prefetch_write, memif_try_lock, memif_unlock)
+from memif.ring._ring cimport Span
 from memif.ring._columns cimport MAX_PACKET, copy, first_of, piece_of
 from memif.ring._region cimport fork_count
 from memif.ring._store cimport put_store
@@ -104,16 +106,22 @@ cdef uint32_t row_copy(Ring ring, const Columns *c, uint32_t i, uint8_t *row, ui
 cdef void gather_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t stride,
                       uint32_t width) noexcept nogil:
     """The rows of a matrix from the packets; what is behind a short packet's end becomes zeros."""
-    cdef uint32_t i, n, line, ahead
-    for i in range(c.packets):
-        if not c.chained and piece_of(c, i) >= width:
-            if width > 64 and i + 2 < c.packets:            # line 0 came while the descriptors were scanned
+    cdef uint32_t i, n, line, ahead, packets = c.packets
+    cdef const Span *spans = ring.spans
+    cdef const uint32_t *pieces = c.piece       # in locals, as a store to a row could change c for the compiler
+    cdef const uint32_t *rooms = c.room
+    cdef const uint32_t *offsets = c.offset
+    cdef const uint16_t *regions = c.region
+    cdef bint chained = c.chained
+    for i in range(packets):
+        if not chained and min(pieces[i], rooms[i]) >= width:
+            if width > 64 and i + 2 < packets:              # line 0 came while the descriptors were scanned
                 ahead = min(width, piece_of(c, i + 2))
                 line = 64
                 while line < ahead:
-                    memif_prefetch_read(ring.spans[c.region[i + 2]].base + c.offset[i + 2] + line)
+                    memif_prefetch_read(spans[regions[i + 2]].base + offsets[i + 2] + line)
                     line += 64
-            copy(rows + i * stride, ring.spans[c.region[i]].base + c.offset[i], width)
+            copy(rows + i * stride, spans[regions[i]].base + offsets[i], width)
         else:
             n = row_copy(ring, c, i, rows + i * stride, width, False)
             memset(rows + i * stride + n, 0, width - n)

@@ -1,4 +1,5 @@
 # cython: language_level=3, auto_pickle=False, autotestdict=False
+# cython: binding=False, embedsignature=True, embedsignature.format=clinic
 """Queue: what RxQueue and TxQueue share. One object for one queue of an interface, through all its
 connections.
 

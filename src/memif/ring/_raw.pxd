@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from memif.ring._queue cimport Queue
@@ -12,9 +13,11 @@ cdef class Raw:
     cdef uint32_t *stamps           # per slot: changes whenever the slot gets another owner
     cdef int shut(self) except -1
 
+@cython.final
 cdef class ManualRxQueue(Queue):
     cdef bint polling
 
+@cython.final
 cdef class RawRx(Raw):
     cdef RxRing rx
     cdef int64_t settled            # slots given back so far, from -size on a slave whose ring was never filled
@@ -30,6 +33,7 @@ cdef class RawRx(Raw):
     cdef int64_t shown(self) noexcept
     cdef void give(self, int64_t count, int64_t end) noexcept
 
+@cython.final
 cdef class RawTx(Raw):
     cdef TxRing tx
     cdef int64_t published          # slots sent so far
@@ -41,6 +45,7 @@ cdef class RawTx(Raw):
     cdef bint in_hand(self, memif_buffer_t b) noexcept
     cdef bint move(self, memif_buffer_t b)
 
+@cython.final
 cdef class memif_buffer_t:
     cdef Raw raw                    # None: never filled
     cdef int64_t seq                # slot number, never wrapping

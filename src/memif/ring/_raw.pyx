@@ -15,11 +15,12 @@ is recognised. What users do write (`len`, `flags`) is checked when it is used.
 Everything here keeps the interpreter lock: a burst of 256 takes a few microseconds. One thread at a time may use a
 ring; a second one is told AGAIN.
 """
+cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from memif.errors import ErrorCode, MemifStateError, MemifValueError
+from memif.errors import ErrorCode, MemifValueError
 
 from memif.ring._atomics cimport memif_flag_get, memif_load16, memif_try_lock, memif_unlock
 from memif.ring._columns cimport MAX_PACKET, Columns, unchain
@@ -35,16 +36,14 @@ cdef enum:
     ALL = 0xFFFF                    # refill: as many as possible
 
 cdef object SUCCESS = ErrorCode.SUCCESS
-cdef object AGAIN = ErrorCode.AGAIN
 cdef object INVAL_ARG = ErrorCode.INVAL_ARG
-cdef object NOCONN = ErrorCode.NOCONN
 cdef object NOBUF_RING = ErrorCode.NOBUF_RING
 cdef object NOBUF = ErrorCode.NOBUF
-cdef object DISCONNECTED = ErrorCode.DISCONNECTED
 #: Why `Raw.shut` let nobody in, by its result.
-cdef tuple SHUT = (SUCCESS, DISCONNECTED, NOCONN, AGAIN)
+cdef tuple SHUT = (SUCCESS, ErrorCode.DISCONNECTED, ErrorCode.NOCONN, ErrorCode.AGAIN)
 
 
+@cython.final
 cdef class memif_buffer_t:
     """One buffer of a ring. Make as many as you want to handle at once and use them again and again.
 
@@ -92,9 +91,7 @@ cdef class memif_buffer_t:
     def queue(self):
         return self.raw
 
-    @property
-    def ring(self):
-        return self.raw
+    ring = queue
 
     @property
     def room(self) -> int:
@@ -123,8 +120,8 @@ cdef class memif_buffer_t:
     def __getbuffer__(self, Py_buffer *view, int flags):
         if self.raw is None:
             raise BufferError("this buffer was never filled")
-        PyBuffer_FillInfo(view, self, self.raw.any_ring.spans[self.region].base + self.offset, min(self.size, self.room),
-                          False, flags)
+        cdef uint8_t *data = self.raw.any_ring.spans[self.region].base + self.offset
+        PyBuffer_FillInfo(view, self, data, min(self.size, self.room), False, flags)
 
     def __repr__(self) -> str:
         if self.raw is None:
@@ -165,6 +162,9 @@ cdef class Raw:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.any_ring.size} slots>"
 
+    def __reduce__(self):
+        raise TypeError("a ring is shared with a peer and cannot be pickled or copied")
+
 
 cdef bint enough(bufs, Py_ssize_t count) except -1:
     """Whether `bufs` is a list of at least `count` buffers, and the count one that C's uint16_t can hold."""
@@ -180,6 +180,7 @@ cdef bint enough(bufs, Py_ssize_t count) except -1:
 # ---------------------------------------------------------------------------------------------------------- receive
 
 
+@cython.final
 cdef class ManualRxQueue(Queue):
     """A receive queue that hands no buffers to the peer by itself and cannot receive: a RawRx does both."""
 
@@ -203,6 +204,7 @@ cdef class ManualRxQueue(Queue):
             self.any_ring.set_mask(self.polling)
 
 
+@cython.final
 cdef class RawRx(Raw):
     """A receive ring for `memif_rx_burst` and `memif_refill_queue`. The ring must not be used through an RxQueue."""
 
@@ -349,6 +351,7 @@ cdef class RawRx(Raw):
 # --------------------------------------------------------------------------------------------------------- transmit
 
 
+@cython.final
 cdef class RawTx(Raw):
     """A transmit ring for `memif_buffer_alloc`, `memif_buffer_enq_tx` and `memif_tx_burst`. The ring must not be
     used through

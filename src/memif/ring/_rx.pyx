@@ -73,16 +73,29 @@ cdef class RxRing(Ring):
         cdef uint32_t used, capacity = c.capacity, before = n
         cdef uint64_t word, total = 0
         cdef bint slave = self.slave, good
+        # The columns in locals: a store to one of them could change the others' pointers, for all the compiler knows.
+        cdef uint32_t *lengths = c.length
+        cdef uint32_t *pieces = c.piece
+        cdef uint32_t *rooms = c.room
+        cdef uint32_t *offsets = c.offset
+        cdef uint16_t *regions = c.region
+        cdef uint16_t *flags = c.flags
+        cdef uint16_t *numbers = c.slot
+        cdef uint32_t *first = c.first if c.chained else NULL
+        cdef const Slot *slot
+        cdef uint16_t at
         while i != end and n < limit and d < capacity:
-            word = memif_load64(desc + 2 * (i & wrap))
+            at = i & wrap
+            word = memif_load64(desc + 2 * at)
             length = <uint32_t>(word >> 32)
             if slave:
-                region = slots[i & wrap].region
-                offset = slots[i & wrap].start + slots[i & wrap].headroom
-                good = length - 1 < slots[i & wrap].room - slots[i & wrap].headroom
+                slot = slots + at
+                region = slot.region
+                offset = slot.start + slot.headroom
+                good = length - 1 < slot.room - slot.headroom
             else:
                 region = <uint16_t>(word >> 16)
-                offset = <uint32_t>memif_load64(desc + 2 * (i & wrap) + 1)
+                offset = <uint32_t>memif_load64(desc + 2 * at + 1)
                 good = (region < span_count and length - 1 < MAX_PACKET
                         and <uint64_t>offset + length <= spans[region].size)
             if not good or word & NEXT:
@@ -94,20 +107,22 @@ cdef class RxRing(Ring):
                 total += c.length[n] if c.packets > n else 0
                 n = c.packets
                 d = c.descriptors
+                pieces = c.piece
+                first = c.first if c.chained else NULL
                 i += <uint16_t>used
                 continue
             memif_prefetch_read(spans[region].base + offset)
-            c.length[n] = length
-            c.piece[d] = length
-            c.room[d] = length
-            c.offset[d] = offset
-            c.region[d] = region
-            c.flags[d] = 0
-            c.slot[d] = i & wrap
+            lengths[n] = length
+            pieces[d] = length
+            rooms[d] = length
+            offsets[d] = offset
+            regions[d] = region
+            flags[d] = 0
+            numbers[d] = at
             n += 1
             d += 1
-            if c.chained:
-                c.first[n] = d
+            if first != NULL:
+                first[n] = d
             total += length
             i += 1
         c.packets = n

@@ -1,4 +1,5 @@
 # cython: language_level=3, cdivision=True, wraparound=False, auto_pickle=False, autotestdict=False
+# cython: binding=False, embedsignature=True, embedsignature.format=clinic
 """RxQueue: receiving, and waiting for something to receive.
 
 A consumer that goes to sleep clears MASK_INT, passes a full fence, looks at the ring once more and only then

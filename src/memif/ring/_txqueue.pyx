@@ -1,4 +1,5 @@
 # cython: language_level=3, cdivision=True, wraparound=False, auto_pickle=False, autotestdict=False
+# cython: binding=False, embedsignature=True, embedsignature.format=clinic
 """TxQueue: sending by copy, by reservation, and straight out of a received burst."""
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
