@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,8 +49,8 @@ def finish(program: Program, name: str) -> None:
 
 
 @contextlib.contextmanager
-def recorded(port: KernelPort, file: Path) -> Iterator[None]:
-    """Context: what passes the kernel's interface goes into `file`."""
+def recorded(port: KernelPort, file: Path, size: int) -> Iterator[None]:
+    """Context: what passes the kernel's interface goes into `file`, which is waited for to have `size` bytes."""
     words = ["ip", "netns", "exec", port.netns, "dumpcap", "-q", "-i", "dtap0", "-w", str(file)]
     recorder = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
@@ -59,7 +58,7 @@ def recorded(port: KernelPort, file: Path) -> Iterator[None]:
         while b"File:" not in (line := recorder.stderr.readline()):
             assert line, "dumpcap did not start"
         yield
-        time.sleep(0.2)     # dumpcap takes packets in blocks
+        until(lambda: file.stat().st_size >= size)      # dumpcap takes packets in blocks
     finally:
         recorder.terminate()
         recorder.communicate(timeout=PATIENCE)
@@ -92,10 +91,12 @@ def test_answers_the_kernel(
         program.expect("^INFO: memif connected!")
         port.testpmd.wait_link(PATIENCE)
         file = tmp_path / "icmp.pcapng"
-        with recorded(port, file):
+        with recorded(port, file, 20 * (98 + 1442)):
             for size in (56, 1400):
                 result = port.ping("192.168.1.2", 10, size=size)
-                assert (result.received, result.duplicates, result.corrupted) == (10, 0, False), result.output
+                # ping waits for its last answer no longer than two of the usual round trips, and so may miss it when
+                # the machine is busy; the capture counts all.
+                assert (result.received >= 9, result.duplicates, result.corrupted) == (True, 0, False), result.output
         port.testpmd.stop()
         finish(program, name)
     rows = fields(file, "icmp.type", "ip.checksum.status", "icmp.checksum.status", "frame.len")
