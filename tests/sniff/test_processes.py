@@ -231,6 +231,8 @@ def test_a_link_that_comes_back_is_recorded_again(socket_path: str, tmp_path: Pa
             client.disconnect("once more")
             pump(server, client, until=lambda: server.up and client.up and server.stats["connects"] > 1)
             time.sleep(0.2)
+        maps = Path(f"/proc/{tool.process.pid}/maps").read_text()
+        assert maps.count("memfd:") == 1        # that of the present link
         assert len(tool.stop().json["links"]) == 4
     there, _ = packets_of(tmp_path / "s.pcapng")
     assert [packet.data for packet in there] == numbered(100) * 3
