@@ -328,3 +328,17 @@ def test_what_can_not_be(args: tuple[str, ...], code: int, word: str) -> None:
     assert result.code == code, result
     assert word in result.err
     assert "Traceback" not in result.err
+
+
+def test_stepping_in_front_of_a_master_by_renaming_its_socket(socket_path: str) -> None:
+    with library.listen(socket_path) as server:
+        os.rename(socket_path, socket_path + ".real")
+        with running("sniff", socket_path, socket_path + ".real", "--no-control") as tool:
+            _until_exists(socket_path)
+            with library.Socket(socket_path) as sock:
+                client = sock.interface()
+                pump(server, client, until=lambda: server.up and client.up, timeout=30)
+                exchange(server, client, [ethernet(udp(b"hello"))])
+                tool.until("UDP, length 5")
+            tool.stop()
+        os.rename(socket_path + ".real", socket_path)

@@ -55,6 +55,9 @@ def command(listen: str, connect: str, **options: Any) -> None:
     copied as they pass: ">" slave to master, "<" master to slave. What is too fast to be copied is counted as missed.
     The control connection is kept by a small process of its own, so that the link outlives this program.
 
+    A slave need not be told another name: rename the master's socket file, give LISTEN its name and CONNECT the new
+    one, and the next connection comes this way.
+
     FILTER is an expression as tcpdump takes it (needs libpcap).
     """
     run(sniff, listen=listen, connect=connect, **options)
