@@ -4,7 +4,10 @@ A run of lines in two columns (``name    meaning``) becomes a definition list, a
 ends with a colon becomes a literal block, unless it is a doctest or a list.
 """
 
+import inspect
 import re
+import sys
+from functools import cache
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -78,8 +81,38 @@ def hide_constructor(
     return ("", None) if (getattr(init, "__doc__", "") or "").startswith("For ") else None
 
 
+#: Public by their place, but of no use to readers.
+_HIDDEN = {"only_interface", "interface_type", "unread", "changed"}
+
+
+def hide_internals(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Handler of ``autodoc-skip-member``: classes say by comments such as ``# -- for its queues`` where the part begins
+    that is not for users; what is for them stands under ``# -- what ...``."""
+    function = getattr(obj, "fget", obj)
+    path = getattr(function, "__qualname__", "").split(".")
+    if name in _HIDDEN or (len(path) == 2 and name in _internals(getattr(function, "__module__", ""), path[0])):
+        return True
+    return None
+
+
+@cache
+def _internals(module: str, kind: str) -> frozenset[str]:
+    try:
+        source = inspect.getsource(getattr(sys.modules[module], kind))
+    except (TypeError, OSError, AttributeError, KeyError):
+        return frozenset()
+    found, hidden = set(), False
+    for line in source.splitlines():
+        if line.startswith("    # -- "):
+            hidden = not line.startswith("    # -- what ")
+        elif hidden and (match := re.match(r"    (?:async )?def (\w+)", line)):
+            found.add(match[1])
+    return frozenset(found)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", process)
+    app.connect("autodoc-skip-member", hide_internals)
     app.connect("autodoc-process-signature", hide_constructor)
     return {"parallel_read_safe": True}
