@@ -114,10 +114,14 @@ class Memory:
 
     def slave(self, control_fd: int = -1) -> End:
         """The side that owns the memory; writes the headers, so make it first."""
+        return End(*self.prepare(), control_fd)
+
+    def prepare(self) -> tuple[TxRing, RxRing]:
+        """Write the headers. -> the slave's (transmit, receive); no buffer is with the master yet."""
         tx, rx = self.rings(slave=True)
         tx.initialise()
         rx.initialise()
-        return End(tx, rx, control_fd)
+        return tx, rx
 
     def master(self, control_fd: int = -1) -> End:
         """The other side."""
