@@ -197,7 +197,7 @@ class Main:
             self._pollers += 1
         try:
             ready = dict(epoll.poll(seconds))
-            if self._cancel not in ready:
+            if self._cancel not in ready and not self.closed:
                 return ready
             if not self.closed:                     # else it is for all threads in here
                 with contextlib.suppress(OSError):  # another thread may have taken it
@@ -226,9 +226,9 @@ class Main:
 
     def close(self) -> None:
         """Delete all connections and close everything."""
+        self.closed = True
         for owner in list(self.sockets.values()):
             owner.close()
-        self.closed = True
         if self._epoll is not None:
             if self.at_home:
                 os.eventfd_write(self._cancel, 1)       # threads that wait in here leave

@@ -20,15 +20,13 @@ RULES = (
     "What C returns through pointers is returned beside the code; functions without such results return the code "
     "alone.",
     "Codes equal the members of `memif_err_t` and print as numbers. A failed system call keeps its `errno` and a "
-    "text in "
-    "the result (`err.errno`, `err.detail`), where C loses them.",
+    "text in the result (`err.errno`, `err.detail`), where C loses them.",
     "Use names of codes, not numbers: they are those of 2.0; `MEMIF_ERR_CONNREFUSED`, 4.0's number 2, is 39 here.",
     "Nothing crashes: wrong handles, deleted connections, bad queue numbers and foreign buffers give codes. Of two "
     "threads on one queue the second gets `MEMIF_ERR_AGAIN`.",
     "Where C writes `bufs + n`, write `bufs[n:]`. `bufs` is a list of `memif_buffer_t`, made once and used again.",
     "Callbacks return 0 or None. Another value of on_connect, on_disconnect or on_interrupt becomes the result of "
-    "the "
-    "function that called it; an exception comes out of that function.",
+    "the function that called it; an exception comes out of that function.",
     "Names that are too long are refused, where C cuts them or writes past the field.",
 )
 
@@ -40,19 +38,16 @@ FUNCTIONS = (
     Row("memif_init (cb, app_name, alloc, free) [2.0]; (cb, app_name, alloc, realloc, free) [3.1]",
         ("err = memif_init(cb, app_name, memif_alloc, memif_free)",
          "err = memif_init(cb, app_name, memif_alloc, memif_realloc, memif_free)"),
-        "alloc and free supply the shared memory of packets, by descriptor, not the library's own objects; "
-        "realloc is not "
-        "used. A second call gives `MEMIF_ERR_ALREADY` until `memif_cleanup`."),
+        "alloc and free supply the shared memory of packets, by descriptor, not the library's own objects; realloc "
+        "is not used. A second call gives `MEMIF_ERR_ALREADY` until `memif_cleanup`."),
     Row("memif_cleanup () [2.0]", ("err = memif_cleanup()",), "Deletes the connections that are left."),
     Row("memif_create (&conn, &args, on_connect, on_disconnect, on_interrupt, ctx)",
         ("err, conn = memif_create(args, on_connect, on_disconnect, on_interrupt, ctx)",),
         "A slave tries at once in 2.0's form too. A master accepts as many rings as the slave offers. One process "
-        "may use "
-        "any number of sockets, and both roles on one."),
+        "may use any number of sockets, and both roles on one."),
     Row("memif_delete (&conn)", ("err = memif_delete(conn)",),
         "The handle cannot be set to NULL: it becomes false, and all functions return `MEMIF_ERR_NOCONN` for it. "
-        "The peer "
-        "is told."),
+        "The peer is told."),
     Row("memif_control_fd_handler (fd, events) [2.0]; (ptr, events) [4.0]",
         ("err = memif_control_fd_handler(fd, events)", "err = memif_control_fd_handler(fde.private_ctx, events)"),
         "All that is pending on the socket is handled, whatever `events` says."),
@@ -68,24 +63,20 @@ FUNCTIONS = (
         ("err, md = memif_get_details(conn)", "err, md = memif_get_details(conn, md, buf, buflen)"),
         "Strings are Python's; without buf nothing is too small. buflen limits the strings alone, not the arrays."),
     Row("memif_rx_burst (conn, qid, bufs, count, &rx)", ("err, rx = memif_rx_burst(conn, qid, bufs, count)",),
-        "Bad descriptors are dropped. A chain cut at `count` goes on in the next call. The event descriptor is "
-        "read when "
-        "the ring is empty."),
+        "Bad descriptors are dropped. A chain cut at `count` goes on in the next call. The event descriptor is read "
+        "when the ring is empty."),
     Row("memif_refill_queue (conn, qid, count, headroom)",
         ("err = memif_refill_queue(conn, qid, count, headroom)", "err = memif_refill_queue(conn, qid, count)"),
         "`(uint16_t) -1` may be written -1. Headroom takes room from the buffer (2.0 lets the peer write past its "
-        "end); as "
-        "large as the buffer it is refused. Right also where 16 bit indices wrap."),
+        "end); as large as the buffer it is refused. Right also where 16 bit indices wrap."),
     Row("memif_buffer_alloc (conn, qid, bufs, count, &n, size)",
         ("err, n = memif_buffer_alloc(conn, qid, bufs, count, size)", "err, n = memif_buffer_alloc(conn, qid, "
                                                                       "bufs, count)"),
-        "Without size, or 0: whole buffers. A chain that does not fit is not begun; bufs has to be long enough "
-        "for chains. "
-        "May be called again before `memif_tx_burst`."),
+        "Without size, or 0: whole buffers. A chain that does not fit is not begun; bufs has to be long enough for "
+        "chains. May be called again before `memif_tx_burst`."),
     Row("memif_tx_burst (conn, qid, bufs, count, &tx)", ("err, tx = memif_tx_burst(conn, qid, bufs, count)",),
         "Checks the order as 4.0 does, and lengths against the buffer; a length of 0 is refused. A chain is never "
-        "cut. An "
-        "interrupt that cannot be sent is no error (`MEMIF_ERR_INT_WRITE` does not occur)."),
+        "cut. An interrupt that cannot be sent is no error (`MEMIF_ERR_INT_WRITE` does not occur)."),
     Row("memif_buffer_enq_tx (conn, qid, bufs, count, &n)", ("err, n = memif_buffer_enq_tx(conn, qid, bufs, count)",),
         "Stops at the first buffer that was not received, with `MEMIF_ERR_INVAL_ARG` (2.0 skips it wrongly)."),
     Row("memif_buffer_requeue (conn, a, b) [4.0]", ("err = memif_buffer_requeue(conn, buf_a, buf_b)",), ""),
@@ -108,9 +99,8 @@ FUNCTIONS = (
         "The descriptor is checked: a listening AF_UNIX socket of type SOCK_SEQPACKET."),
     Row("memif_register_external_region (ar, gr, dr, go) [2.0 to 3.1]; (sock, ar, gr, dr, go) [4.0]",
         ("memif_register_external_region(ar, gr, dr, go)", "memif_register_external_region(sock, ar, gr, dr, go)"),
-        "`ar(size, ctx)` returns `(err, addr, fd)`; addr is a writable buffer (`mmap`), or None to have it "
-        "mapped. `go(ctx)` "
-        "is asked once a slot, when connecting. `dr` comes when the last view is gone."),
+        "`ar(size, ctx)` returns `(err, addr, fd)`; addr is a writable buffer (`mmap`), or None to have it mapped. "
+        "`go(ctx)` is asked once a slot, when connecting. `dr` comes when the last view is gone."),
     Row("memif_per_thread_init (&pt, ctx, cb, app_name, alloc, realloc, free) [3.1]",
         ("err, pt = memif_per_thread_init(ctx, cb, app_name, memif_alloc, memif_realloc, memif_free)",),
         "A data base of its own, with sockets of its own; it need not stay in one thread."),

@@ -1,4 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: auto_pickle=False, autotestdict=False
 """The rings as libmemif shows them: single buffers, given back and sent by the user's own count.
 
 `RxQueue` and `TxQueue` lend whole bursts and take them back by themselves. The C library hands out buffers one by
@@ -91,7 +92,9 @@ cdef class memif_buffer_t:
     def queue(self):
         return self.raw
 
-    ring = queue
+    @property
+    def ring(self):
+        return self.raw
 
     @property
     def room(self) -> int:
@@ -161,10 +164,6 @@ cdef class Raw:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.any_ring.size} slots>"
-
-    def __reduce__(self):
-        raise TypeError("a ring is shared with a peer and cannot be pickled or copied")
-
 
 cdef bint enough(bufs, Py_ssize_t count) except -1:
     """Whether `bufs` is a list of at least `count` buffers, and the count one that C's uint16_t can hold."""
@@ -588,20 +587,12 @@ cdef void trade(memif_buffer_t a, memif_buffer_t b) noexcept:
     cdef Slot *mine = a.raw.any_ring.slots + (a.seq & a.raw.any_ring.wrap)
     cdef Slot *theirs = b.raw.any_ring.slots + (b.seq & b.raw.any_ring.wrap)
     cdef Slot kept = mine[0]
-    cdef Raw raw = a.raw
-    cdef int64_t seq = a.seq
-    cdef uint32_t stamp = a.stamp
-    cdef bint received = a.received
     mine[0] = theirs[0]
     theirs[0] = kept
-    a.raw = b.raw
-    a.seq = b.seq
-    a.stamp = b.stamp
-    a.received = b.received
-    b.raw = raw
-    b.seq = seq
-    b.stamp = stamp
-    b.received = received
+    a.raw, b.raw = b.raw, a.raw
+    a.seq, b.seq = b.seq, a.seq
+    a.stamp, b.stamp = b.stamp, a.stamp
+    a.received, b.received = b.received, a.received
     a.bits = (a.bits & NEXT) | (RX if a.received else 0)
     b.bits = (b.bits & NEXT) | (RX if b.received else 0)
     a.desc_index = <uint16_t>a.seq
