@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -179,18 +179,18 @@ class Interface:
             name=self.name, app_name=self.socket.app_name, id=self.id, role=self.role, mode=self.mode,
             socket=str(self.socket.address), secret=self.config.secret, link_up=self._up, peer=self.peer,
             disconnect_reason=self._reason,
-            rx_queues=tuple(_queue_details(q) for q in self.rx if q.ring is not None),
-            tx_queues=tuple(_queue_details(q) for q in self.tx if q.ring is not None),
+            rx_queues=_queues_details(self.rx),
+            tx_queues=_queues_details(self.tx),
             regions=self._region_details(),
         )
 
     def _region_details(self) -> tuple[RegionDetails, ...]:
         connection = self._connection
-        if connection is None or connection.mapped is None or not self._up:
+        mapped = None if connection is None else connection.mapped     # another thread may take both away
+        if mapped is None or not self._up:
             return ()
-        mapped = connection.mapped
         return tuple(RegionDetails(i, len(region), fd, mapped.external)
-                     for i, (region, fd) in enumerate(zip(mapped.regions, mapped.fds, strict=True)))
+                     for i, (region, fd) in enumerate(zip(mapped.regions, mapped.fds, strict=False)))
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "up" if self._up else "down"
@@ -431,7 +431,9 @@ class Interface:
             raise MemifStateError(f"{self.name} belongs to the parent process: open another one after fork()")
 
 
-def _queue_details(queue: RxQueue | TxQueue) -> QueueDetails:
-    ring = queue.ring
-    assert ring is not None
-    return QueueDetails(queue.index, ring.region_index, ring.size, ring.flags, ring.head, ring.tail, ring.buffer_size)
+def _queues_details(queues: Sequence[RxQueue | TxQueue]) -> tuple[QueueDetails, ...]:
+    # Each ring is looked up once: another thread may take it away at any time.
+    rings = [(queue.index, queue.ring) for queue in queues]
+    return tuple(
+        QueueDetails(index, ring.region_index, ring.size, ring.flags, ring.head, ring.tail, ring.buffer_size)
+        for index, ring in rings if ring is not None)
