@@ -28,8 +28,9 @@ def poll_until(done: Callable[[], Any], timeout: float = 5.0, sock: Any = None) 
 class End:
     """A connection with a log of its callbacks. A slave refills its queues when it comes up, as the guide says."""
 
-    def __init__(self, path: str | None, *, headroom: int = 0, refill: bool = True, interrupts: bool = False,
-                 **args: Any) -> None:
+    def __init__(
+        self, path: str | None, *, headroom: int = 0, refill: bool = True, interrupts: bool = False, **args: Any
+    ) -> None:
         self.events: list[str] = []
         self.interrupts: list[int] = []
         self._refill, self._headroom = refill, headroom
@@ -99,8 +100,9 @@ def initialised(*args: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def pair(path: str, *, master: dict[str, Any] | None = None, slave: dict[str, Any] | None = None,
-         **both: Any) -> Iterator[tuple[End, End]]:
+def pair(
+    path: str, *, master: dict[str, Any] | None = None, slave: dict[str, Any] | None = None, **both: Any
+) -> Iterator[tuple[End, End]]:
     """Context: (master, slave), linked."""
     with initialised():
         server = End(path, is_master=1, **both, **(master or {}))

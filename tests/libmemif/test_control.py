@@ -38,10 +38,19 @@ def test_init_twice_is_refused_and_cleanup_ends_it() -> None:
     assert c.memif_cleanup() == c.MEMIF_ERR_SUCCESS
 
 
-@pytest.mark.parametrize("args", [
-    ("no callback", "app"), (None, 7), (None, "x" * 32), (None, "app", 7), (None, "app", None, 7),
-    (None, "app", None, None, 7), (None, "app", None, 7, None), (None, "a", None, None, None, None),
-])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("no callback", "app"),
+        (None, 7),
+        (None, "x" * 32),
+        (None, "app", 7),
+        (None, "app", None, 7),
+        (None, "app", None, None, 7),
+        (None, "app", None, 7, None),
+        (None, "a", None, None, None, None),
+    ],
+)
 def test_init_refuses_bad_arguments(args: tuple[Any, ...]) -> None:
     assert c.memif_init(*args) == c.MEMIF_ERR_INVAL_ARG
 
@@ -90,16 +99,27 @@ def test_create_needs_init_or_a_socket(socket_path: str) -> None:
     assert create(socket_path) == c.MEMIF_ERR_INVAL_ARG
 
 
-@pytest.mark.parametrize(("args", "code"), [
-    ({"log2_ring_size": 15}, c.MEMIF_ERR_MAX_RING), ({"log2_ring_size": -1}, c.MEMIF_ERR_INVAL_ARG),
-    ({"log2_ring_size": "x"}, c.MEMIF_ERR_MAX_RING), ({"mode": 3}, c.MEMIF_ERR_INVAL_ARG),
-    ({"mode": []}, c.MEMIF_ERR_INVAL_ARG), ({"interface_id": -1}, c.MEMIF_ERR_INVAL_ARG),
-    ({"interface_id": 2**32}, c.MEMIF_ERR_INVAL_ARG), ({"interface_id": None}, c.MEMIF_ERR_INVAL_ARG),
-    ({"buffer_size": 65536}, c.MEMIF_ERR_INVAL_ARG), ({"num_s2m_rings": 256}, c.MEMIF_ERR_INVAL_ARG),
-    ({"interface_name": "n" * 32}, c.MEMIF_ERR_INVAL_ARG), ({"interface_name": 5}, c.MEMIF_ERR_INVAL_ARG),
-    ({"interface_name": "\ud800"}, c.MEMIF_ERR_INVAL_ARG), ({"secret": "s" * 24}, c.MEMIF_ERR_INVAL_ARG),
-    ({"secret": 5}, c.MEMIF_ERR_INVAL_ARG), ({"socket": "x"}, c.MEMIF_ERR_INVAL_ARG),
-])
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        ({"log2_ring_size": 15}, c.MEMIF_ERR_MAX_RING),
+        ({"log2_ring_size": -1}, c.MEMIF_ERR_INVAL_ARG),
+        ({"log2_ring_size": "x"}, c.MEMIF_ERR_MAX_RING),
+        ({"mode": 3}, c.MEMIF_ERR_INVAL_ARG),
+        ({"mode": []}, c.MEMIF_ERR_INVAL_ARG),
+        ({"interface_id": -1}, c.MEMIF_ERR_INVAL_ARG),
+        ({"interface_id": 2**32}, c.MEMIF_ERR_INVAL_ARG),
+        ({"interface_id": None}, c.MEMIF_ERR_INVAL_ARG),
+        ({"buffer_size": 65536}, c.MEMIF_ERR_INVAL_ARG),
+        ({"num_s2m_rings": 256}, c.MEMIF_ERR_INVAL_ARG),
+        ({"interface_name": "n" * 32}, c.MEMIF_ERR_INVAL_ARG),
+        ({"interface_name": 5}, c.MEMIF_ERR_INVAL_ARG),
+        ({"interface_name": "\ud800"}, c.MEMIF_ERR_INVAL_ARG),
+        ({"secret": "s" * 24}, c.MEMIF_ERR_INVAL_ARG),
+        ({"secret": 5}, c.MEMIF_ERR_INVAL_ARG),
+        ({"socket": "x"}, c.MEMIF_ERR_INVAL_ARG),
+    ],
+)
 def test_create_refuses_bad_arguments(socket_path: str, args: dict[str, Any], code: int) -> None:
     with initialised():
         assert create(socket_path, **args) == code
@@ -202,11 +222,15 @@ def test_a_slave_comes_back(socket_path: str) -> None:
         assert slave.receive(4) == [b"hello"]
 
 
-@pytest.mark.parametrize(("settings", "code"), [
-    ({"master": {"secret": "abc"}, "slave": {"secret": b"abd\0\0"}}, "incorrect secret"),
-    ({"master": {"secret": "abc"}}, "secret required"), ({"slave": {"mode": 1}}, "mode mismatch"),
-    ({"slave": {"interface_id": 9}}, "cannot connect to slave"),
-])
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        ({"master": {"secret": "abc"}, "slave": {"secret": b"abd\0\0"}}, "incorrect secret"),
+        ({"master": {"secret": "abc"}}, "secret required"),
+        ({"slave": {"mode": 1}}, "mode mismatch"),
+        ({"slave": {"interface_id": 9}}, "cannot connect to slave"),
+    ],
+)
 def test_a_refused_slave_knows_why(socket_path: str, settings: dict[str, Any], code: str) -> None:
     with initialised():
         End(socket_path, is_master=1, **settings.get("master", {}))
@@ -218,8 +242,7 @@ def test_a_refused_slave_knows_why(socket_path: str, settings: dict[str, Any], c
 
 def test_several_sockets_and_ids_at_once(socket_path: str) -> None:
     with initialised():
-        ends = [End(f"{socket_path}{n}", is_master=m, interface_id=i)
-                for n in "ab" for i in (0, 7) for m in (1, 0)]
+        ends = [End(f"{socket_path}{n}", is_master=m, interface_id=i) for n in "ab" for i in (0, 7) for m in (1, 0)]
         poll_until(lambda: all(end.up for end in ends))
         for number, master in enumerate(ends[::2]):
             master.send(bytes([number]))
@@ -237,8 +260,10 @@ def test_the_default_socket_is_vpp_s(socket_path: str) -> None:
 
 @pytest.mark.parametrize(("rings", "log2", "size"), [((1, 1), 10, 2048), ((3, 2), 4, 512), ((1, 2), 12, 65535)])
 def test_the_ring_arguments_shape_the_link(socket_path: str, rings: tuple[int, int], log2: int, size: int) -> None:
-    with pair(socket_path, slave={"num_s2m_rings": rings[0], "num_m2s_rings": rings[1], "log2_ring_size": log2,
-                                  "buffer_size": size}) as (master, slave):
+    with pair(
+        socket_path,
+        slave={"num_s2m_rings": rings[0], "num_m2s_rings": rings[1], "log2_ring_size": log2, "buffer_size": size},
+    ) as (master, slave):
         for conn, (tx, rx) in ((slave.conn, rings), (master.conn, rings[::-1])):
             md = c.memif_get_details(conn)[1]
             assert (md.tx_queues_num, md.rx_queues_num) == (tx, rx)
@@ -256,7 +281,7 @@ def test_interrupts_come_while_packets_wait(socket_path: str) -> None:
         poll_until(lambda: master.interrupts)
         assert master.interrupts == [1]
         assert master.receive(1, 1) == [b"a"]
-        poll_until(lambda: len(master.interrupts) > 1)      # one is left
+        poll_until(lambda: len(master.interrupts) > 1)  # one is left
         assert master.receive(8, 1) == [b"b"]
         seen = len(master.interrupts)
         c.memif_poll_event(20)
@@ -467,10 +492,15 @@ def test_cleanup_ends_a_poll_in_another_thread() -> None:
 
 def test_a_forked_child_starts_anew(socket_path: str) -> None:
     with pair(socket_path) as (master, slave):
+
         def child() -> str:
             bufs = [c.memif_buffer_t()]
-            codes = [c.memif_poll_event(0), c.memif_rx_burst(slave.conn, 0, bufs, 1)[0],
-                     c.memif_tx_burst(master.conn, 0, bufs, 1)[0], c.memif_init(None, "child")]
+            codes = [
+                c.memif_poll_event(0),
+                c.memif_rx_burst(slave.conn, 0, bufs, 1)[0],
+                c.memif_tx_burst(master.conn, 0, bufs, 1)[0],
+                c.memif_init(None, "child"),
+            ]
             return " ".join(str(int(code)) for code in codes)
 
         codes = (c.MEMIF_ERR_BAD_FD, c.MEMIF_ERR_NOCONN, c.MEMIF_ERR_NOCONN, c.MEMIF_ERR_SUCCESS)

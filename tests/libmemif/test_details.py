@@ -47,7 +47,13 @@ def test_c_s_arguments_fill_struct_and_buffer(socket_path: str) -> None:
         assert err == c.MEMIF_ERR_SUCCESS
         assert md is mine
         assert bytes(buf).rstrip(b"\0").split(b"\0") == [
-            b"left", b"test", b"right", b"test", b"s3cret", socket_path.encode()]
+            b"left",
+            b"test",
+            b"right",
+            b"test",
+            b"s3cret",
+            socket_path.encode(),
+        ]
         assert c.memif_get_details(master.conn, buf)[0] == c.MEMIF_ERR_SUCCESS
         assert c.memif_get_details(master.conn, buf, 2048)[0] == c.MEMIF_ERR_SUCCESS
 

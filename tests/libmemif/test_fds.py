@@ -32,7 +32,7 @@ class Loop:
             return code
         mask = (select.EPOLLIN if events & READ else 0) | (select.EPOLLOUT if events & WRITE else 0)
         if events & DEL:
-            self.epoll.unregister(fd)       # fails if it was closed already
+            self.epoll.unregister(fd)  # fails if it was closed already
             del self.watched[fd]
         elif events & MOD:
             self.epoll.modify(fd, mask)
@@ -183,7 +183,7 @@ def test_write_is_asked_for_while_the_peer_does_not_read(socket_path: str, loop:
         loop.run(lambda: len(loop.watched) >= 4)
         ours = list(loop.watched)[-1]
         with socket.socket(fileno=os.dup(ours)) as accepted:
-            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)    # a few datagrams
+            accepted.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # a few datagrams
         init = (3).to_bytes(2, "little") + (0x200).to_bytes(2, "little")
         client.send(init.ljust(128, b"\0"))
         for index in range(250):

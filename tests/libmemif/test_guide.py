@@ -33,8 +33,8 @@ def answer(c: Connection, qid: int) -> None:
     err, r = memif_buffer_alloc(c.conn, qid, c.tx_bufs, n)
     assert err == MEMIF_ERR_SUCCESS, memif_strerror(err)
     for i in range(r):
-        packet = bytes(c.bufs[i].data[:c.bufs[i].len]).upper()
-        c.tx_bufs[i].data[:len(packet)] = packet
+        packet = bytes(c.bufs[i].data[: c.bufs[i].len]).upper()
+        c.tx_bufs[i].data[: len(packet)] = packet
         c.tx_bufs[i].len = len(packet)
     c.tx_buf_num = r
     err = memif_refill_queue(c.conn, qid, rx)

@@ -17,7 +17,7 @@ def ring_of(end: End, *, rx: bool) -> memoryview:
     assert memory is not None
     s2m = rx == (md.role == 0)
     start = 0 if s2m else 128 + 16 * 8
-    return memory[start:start + 128 + 16 * 8]
+    return memory[start : start + 128 + 16 * 8]
 
 
 def scribble(ring: memoryview, slot: int, **fields: int) -> None:
@@ -31,10 +31,17 @@ def set_index(ring: memoryview, *, head: bool, value: int) -> None:
     struct.pack_into("<H", ring, 6 if head else 64, value & 0xFFFF)
 
 
-BAD = pytest.mark.parametrize("fields", [
-    {"length": 0}, {"length": 2**32 - 1}, {"length": 1 << 20}, {"region": 9}, {"offset": 2**32 - 1},
-    {"offset": 1 << 24, "length": 60},
-])
+BAD = pytest.mark.parametrize(
+    "fields",
+    [
+        {"length": 0},
+        {"length": 2**32 - 1},
+        {"length": 1 << 20},
+        {"region": 9},
+        {"offset": 2**32 - 1},
+        {"offset": 1 << 24, "length": 60},
+    ],
+)
 
 
 @BAD
@@ -140,5 +147,3 @@ def test_a_client_that_talks_nonsense(socket_path: str) -> None:
                     assert c.memif_poll_event(10) == c.MEMIF_ERR_SUCCESS
         slave = End(socket_path)
         poll_until(lambda: master.up and slave.up)
-
-

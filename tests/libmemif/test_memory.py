@@ -76,7 +76,7 @@ def test_regions_come_from_the_allocator_and_go_back(socket_path: str, form: str
         c.memif_delete(slave.conn)
         poll_until(lambda: not master.up)
         gc.collect()
-        assert len(memory.given) == 1               # a buffer still looks at it
+        assert len(memory.given) == 1  # a buffer still looks at it
         view[0].data[:1] = b"x"
         del view[0], slave
         gc.collect()
@@ -104,13 +104,23 @@ def test_the_allocator_of_a_4_0_socket(socket_path: str) -> None:
     assert memory.given == []
 
 
-@pytest.mark.parametrize(("answer", "why"), [
-    (lambda size: None, "has no"), (lambda size: 1 // 0, "ZeroDivisionError"), (lambda size: "x", "descriptor"),
-    (lambda size: memfd(4096), "4096 bytes came"), (lambda size: (memfd(size), b"read-only"), ""),
-])
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (lambda size: None, "has no"),
+        (lambda size: 1 // 0, "ZeroDivisionError"),
+        (lambda size: "x", "descriptor"),
+        (lambda size: memfd(4096), "4096 bytes came"),
+        (lambda size: (memfd(size), b"read-only"), ""),
+    ],
+)
 def test_an_allocator_that_fails_keeps_the_link_down(socket_path: str, answer: Any, why: str) -> None:
-    with initialised(None, "app", answer, lambda memory: os.close(memory[0] if type(memory) is tuple else memory)
-                     if memory != "x" else None):
+    with initialised(
+        None,
+        "app",
+        answer,
+        lambda memory: os.close(memory[0] if type(memory) is tuple else memory) if memory != "x" else None,
+    ):
         End(socket_path, is_master=1)
         slave = End(socket_path)
         poll_until(lambda: c.memif_get_details(slave.conn)[1].error)
@@ -159,15 +169,14 @@ class External:
         return self.next
 
 
-
-
 @pytest.mark.parametrize("addr", [True, False])
 @pytest.mark.parametrize("offsets", [True, False])
 def test_buffers_lie_in_the_external_region(socket_path: str, addr: bool, offsets: bool) -> None:
     external = External(addr=addr)
     with initialised():
-        c.memif_register_external_region(external.add, external.get_addr, external.remove,
-                                         external.offset if offsets else None)
+        c.memif_register_external_region(
+            external.add, external.get_addr, external.remove, external.offset if offsets else None
+        )
         master, slave = linked(socket_path)
         assert [event for event, _ in external.log] == (["add"] if addr else ["add", "get"])
         assert {ctx for _, ctx in external.log} == {slave}
@@ -256,20 +265,30 @@ def test_registering_nothing_ends_it(socket_path: str) -> None:
         assert external.log == []
 
 
-@pytest.mark.parametrize(("broken", "why"), [
-    ({"add": lambda size, ctx: (-1, None, -1)}, "returned -1"), ({"add": lambda size, ctx: None}, "(err, addr, fd)"),
-    ({"add": lambda size, ctx: 1 // 0}, "ZeroDivisionError"), ({"add": lambda size, ctx: (0, None, -1)}, "descriptor"),
-    ({"add": lambda size, ctx: (0, None, "x")}, "descriptor"), ({"offset": lambda ctx: -1}, "offset"),
-    ({"offset": lambda ctx: 1 << 31}, "place"), ({"offset": lambda ctx: "x"}, "offset"),
-    ({"get_addr": lambda size, fd, ctx: 1 // 0}, "ZeroDivisionError"),
-    ({"get_addr": lambda size, fd, ctx: bytearray(5)}, ""),
-])
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        ({"add": lambda size, ctx: (-1, None, -1)}, "returned -1"),
+        ({"add": lambda size, ctx: None}, "(err, addr, fd)"),
+        ({"add": lambda size, ctx: 1 // 0}, "ZeroDivisionError"),
+        ({"add": lambda size, ctx: (0, None, -1)}, "descriptor"),
+        ({"add": lambda size, ctx: (0, None, "x")}, "descriptor"),
+        ({"offset": lambda ctx: -1}, "offset"),
+        ({"offset": lambda ctx: 1 << 31}, "place"),
+        ({"offset": lambda ctx: "x"}, "offset"),
+        ({"get_addr": lambda size, fd, ctx: 1 // 0}, "ZeroDivisionError"),
+        ({"get_addr": lambda size, fd, ctx: bytearray(5)}, ""),
+    ],
+)
 def test_callbacks_that_fail_keep_the_link_down(socket_path: str, broken: dict[str, Any], why: str) -> None:
     external = External(addr=False)
     with initialised():
         c.memif_register_external_region(
-            broken.get("add", external.add), broken.get("get_addr", external.get_addr), lambda *args: external.fd >= 0
-            and os.close(external.fd), broken.get("offset"))
+            broken.get("add", external.add),
+            broken.get("get_addr", external.get_addr),
+            lambda *args: external.fd >= 0 and os.close(external.fd),
+            broken.get("offset"),
+        )
         End(socket_path, is_master=1)
         slave = End(socket_path)
         poll_until(lambda: c.memif_get_details(slave.conn)[1].error)

@@ -24,15 +24,15 @@ memif_per_thread_register_external_region
 FUNCTIONS_2_0, FUNCTIONS_LATER = _2_0.split(), _LATER.split()
 STRUCTS = {
     "memif_conn_args_t": "socket socket_filename secret num_s2m_rings num_m2s_rings buffer_size log2_ring_size "
-                         "is_master interface_id interface_name mode",
+    "is_master interface_id interface_name mode",
     "memif_socket_args_t": "path app_name connection_request_timer on_control_fd_update alloc realloc free",
     "memif_buffer_t": "desc_index ring queue len flags data",
     "memif_fd_event_t": "fd type private_ctx",
     "memif_queue_details_t": "region qid ring_size flags head tail buffer_size",
     "memif_region_details_t": "index addr size fd is_external",
     "memif_details_t": "if_name inst_name remote_if_name remote_inst_name id secret role mode socket_filename "
-                       "socket_path regions_num regions rx_queues_num tx_queues_num rx_queues tx_queues error "
-                       "link_up_down",
+    "socket_path regions_num regions rx_queues_num tx_queues_num rx_queues tx_queues error "
+    "link_up_down",
 }
 # Number, name and text as in the C library's table of 2.0.
 ERRORS = """
@@ -138,8 +138,13 @@ def test_versions() -> None:
 
 
 def test_numbers_of_flags_and_modes() -> None:
-    events = (c.MEMIF_FD_EVENT_READ, c.MEMIF_FD_EVENT_WRITE, c.MEMIF_FD_EVENT_ERROR, c.MEMIF_FD_EVENT_DEL,
-              c.MEMIF_FD_EVENT_MOD)
+    events = (
+        c.MEMIF_FD_EVENT_READ,
+        c.MEMIF_FD_EVENT_WRITE,
+        c.MEMIF_FD_EVENT_ERROR,
+        c.MEMIF_FD_EVENT_DEL,
+        c.MEMIF_FD_EVENT_MOD,
+    )
     assert events == (1, 2, 4, 8, 16)
     assert (c.MEMIF_BUFFER_FLAG_NEXT, c.MEMIF_BUFFER_FLAG_RX, c.MEMIF_QUEUE_FLAG_POLLING) == (1, 2, 1)
     assert (c.MEMIF_RX_MODE_INTERRUPT, c.MEMIF_RX_MODE_POLLING) == (0, 1)

@@ -41,17 +41,31 @@ def test_more_than_count_is_nobuf_with_data(socket_path: str, receiver: str) -> 
         assert c.memif_rx_burst(rx.conn, 0, bufs[2:], 2) == (c.MEMIF_ERR_SUCCESS, 1)
         assert bytes(bufs[2]) == b"three"
         assert [(buf.len, buf.flags, buf.desc_index) for buf in bufs[:3]] == [
-            (3, c.MEMIF_BUFFER_FLAG_RX, 0), (3, c.MEMIF_BUFFER_FLAG_RX, 1), (5, c.MEMIF_BUFFER_FLAG_RX, 2)]
+            (3, c.MEMIF_BUFFER_FLAG_RX, 0),
+            (3, c.MEMIF_BUFFER_FLAG_RX, 1),
+            (5, c.MEMIF_BUFFER_FLAG_RX, 2),
+        ]
         assert bufs[0].ring is bufs[0].queue is bufs[2].queue is not None
         assert c.memif_rx_burst(rx.conn, 0, bufs, 4) == (c.MEMIF_ERR_SUCCESS, 0)
 
 
 @BOTH
-@pytest.mark.parametrize(("bufs", "count"), [
-    (None, 1), ("x", 1), ([], 1), ([None], 1), ((c.memif_buffer_t(),), 1), ([c.memif_buffer_t()], 2),
-    ([c.memif_buffer_t()], -1), ([c.memif_buffer_t()], None), ([c.memif_buffer_t()], 2**70),
-    ([c.memif_buffer_t(), 5], 2), ([c.memif_buffer_t()] * 70000, 65536),
-])
+@pytest.mark.parametrize(
+    ("bufs", "count"),
+    [
+        (None, 1),
+        ("x", 1),
+        ([], 1),
+        ([None], 1),
+        ((c.memif_buffer_t(),), 1),
+        ([c.memif_buffer_t()], 2),
+        ([c.memif_buffer_t()], -1),
+        ([c.memif_buffer_t()], None),
+        ([c.memif_buffer_t()], 2**70),
+        ([c.memif_buffer_t(), 5], 2),
+        ([c.memif_buffer_t()] * 70000, 65536),
+    ],
+)
 def test_bad_arguments(socket_path: str, receiver: str, bufs: Any, count: Any) -> None:
     with pair(socket_path) as link:
         rx, tx = ends(link, receiver)
@@ -70,8 +84,8 @@ def test_slots_come_back_by_refill_only(socket_path: str, receiver: str) -> None
         assert tx.send(b"no room") == 0
         assert c.memif_refill_queue(rx.conn, 0, 3) == c.MEMIF_ERR_SUCCESS
         assert tx.send(b"8", b"9", b"10", b"11") == 3
-        assert rx.receive(8) == [b"8", b"9", b"10"]             # gives 3 back
-        assert c.memif_refill_queue(rx.conn, 0, 100) == c.MEMIF_ERR_SUCCESS     # the other 5
+        assert rx.receive(8) == [b"8", b"9", b"10"]  # gives 3 back
+        assert c.memif_refill_queue(rx.conn, 0, 100) == c.MEMIF_ERR_SUCCESS  # the other 5
         assert tx.send(*[b"x"] * 9) == 8
 
 
@@ -80,7 +94,7 @@ def test_slots_come_back_by_refill_only(socket_path: str, receiver: str) -> None
 def test_refill_as_many_as_possible(socket_path: str, receiver: str, count: int) -> None:
     with pair(socket_path, slave=SMALL) as link:
         rx, tx = ends(link, receiver)
-        for _ in range(20000):                      # the indices come round
+        for _ in range(20000):  # the indices come round
             tx.send(*[b"x"] * 8)
             assert len(rx.receive(5, refill=False)) == 5
             assert c.memif_refill_queue(rx.conn, 0, count) == c.MEMIF_ERR_SUCCESS
@@ -101,8 +115,10 @@ def test_a_slave_that_did_not_refill_gets_nothing(socket_path: str) -> None:
         assert heads(slave) == (10, 2)
 
 
-@pytest.mark.parametrize(("count", "headroom"), [(-2, 0), (65536, 0), ("x", 0), (None, 0), (1, -1), (1, 128),
-                                                 (1, 65536), (1, "x"), (2**70, 0)])
+@pytest.mark.parametrize(
+    ("count", "headroom"),
+    [(-2, 0), (65536, 0), ("x", 0), (None, 0), (1, -1), (1, 128), (1, 65536), (1, "x"), (2**70, 0)],
+)
 def test_refill_refuses(socket_path: str, count: Any, headroom: Any) -> None:
     with pair(socket_path, slave=SMALL) as (master, slave):
         master.send(b"a")

@@ -27,8 +27,9 @@ def sockets() -> Iterator[list[c.memif_socket_handle_t]]:
         sock.main.close()
 
 
-def create_socket(made: list[c.memif_socket_handle_t], path: str, ctx: Any = None,
-                  **args: Any) -> c.memif_socket_handle_t:
+def create_socket(
+    made: list[c.memif_socket_handle_t], path: str, ctx: Any = None, **args: Any
+) -> c.memif_socket_handle_t:
     err, sock = c.memif_create_socket(c.memif_socket_args_t(path=path, **args), ctx)
     assert err == OK
     assert sock is not None
@@ -54,7 +55,7 @@ def test_two_sockets_talk(socket_path: str, sockets: list[Any]) -> None:
     assert c.memif_get_details(master.conn)[1].remote_inst_name == "right app"
     assert c.memif_get_socket_handle(master.conn) is left
     assert c.memif_get_socket_path(left) == c.memif_get_socket_filename(left) == socket_path
-    assert c.memif_delete_socket(left) == INVALID           # it is in use
+    assert c.memif_delete_socket(left) == INVALID  # it is in use
     assert c.memif_delete(master.conn) == OK
     assert c.memif_delete_socket(left) == OK
     assert not left
@@ -68,12 +69,22 @@ def test_master_and_slave_on_one_abstract_socket(sockets: list[Any]) -> None:
     assert c.memif_get_socket_path(sock) == f"@memif test {os.getpid()}"
 
 
-@pytest.mark.parametrize("args", [
-    {"path": ""}, {"path": "p" * 108}, {"path": 5}, {"path": "/tmp/x", "app_name": "a" * 32},
-    {"path": "/tmp/x", "alloc": 5}, {"path": "/tmp/x", "free": 5}, {"path": "/tmp/x", "realloc": 5},
-    {"path": "/tmp/x", "on_control_fd_update": 5}, {"path": "/tmp/x", "connection_request_timer": -1},
-    {"path": "/tmp/x", "connection_request_timer": "x"}, {"path": "unix:/tmp/x"},
-])
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"path": ""},
+        {"path": "p" * 108},
+        {"path": 5},
+        {"path": "/tmp/x", "app_name": "a" * 32},
+        {"path": "/tmp/x", "alloc": 5},
+        {"path": "/tmp/x", "free": 5},
+        {"path": "/tmp/x", "realloc": 5},
+        {"path": "/tmp/x", "on_control_fd_update": 5},
+        {"path": "/tmp/x", "connection_request_timer": -1},
+        {"path": "/tmp/x", "connection_request_timer": "x"},
+        {"path": "unix:/tmp/x"},
+    ],
+)
 def test_create_socket_refuses(args: dict[str, Any]) -> None:
     assert c.memif_create_socket(c.memif_socket_args_t(**args)) == (INVALID, None)
 
@@ -171,7 +182,7 @@ def test_a_listener_of_somebody_else(socket_path: str, sockets: list[Any]) -> No
     master, slave = End(None, socket=sock, is_master=1), End(None, socket=other)
     poll_both(lambda: master.up and slave.up, sock, other)
     c.memif_delete(master.conn)
-    assert os.path.exists(socket_path)          # not ours to remove
+    assert os.path.exists(socket_path)  # not ours to remove
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(fd)
 
@@ -191,7 +202,7 @@ def test_what_is_no_listener(socket_path: str, sockets: list[Any], fd: Any) -> N
 
 def test_without_a_timer_the_user_connects(socket_path: str, sockets: list[Any]) -> None:
     there, here = create_socket(sockets, socket_path), create_socket(sockets, socket_path)
-    slave = End(None, socket=here)              # tries once
+    slave = End(None, socket=here)  # tries once
     assert c.memif_request_connection(slave.conn) == c.MEMIF_ERR_NO_FILE
     master = End(None, socket=there, is_master=1)
     assert c.memif_request_connection(master.conn) == INVALID
@@ -234,8 +245,9 @@ def test_the_timer_of_a_socket(socket_path: str, sockets: list[Any], timer: Any)
     assert slave.events == ["up", "down", "up", "down"]
 
 
-@pytest.mark.parametrize("timer", [
-    -1, "x", None, float("nan"), float("inf"), c.itimerspec(c.timespec(-1), c.timespec(1))])
+@pytest.mark.parametrize(
+    "timer", [-1, "x", None, float("nan"), float("inf"), c.itimerspec(c.timespec(-1), c.timespec(1))]
+)
 def test_timers_that_are_none(socket_path: str, sockets: list[Any], timer: Any) -> None:
     sock = create_socket(sockets, socket_path)
     assert c.memif_set_connection_request_timer(sock, timer) == INVALID
@@ -267,7 +279,7 @@ def test_a_data_base_for_each_thread(socket_path: str) -> None:
     assert err == OK
     assert left is not None
     assert right is not None
-    assert c.memif_create(c.memif_conn_args_t()) == (INVALID, None)         # there is no default socket
+    assert c.memif_create(c.memif_conn_args_t()) == (INVALID, None)  # there is no default socket
     one, two = (c.memif_per_thread_create_socket(main, socket_path)[1] for main in (left, right))
     master, slave = End(None, socket=one, is_master=1), End(None, socket=two)
     assert c.memif_per_thread_set_connection_request_timer(right, 0.1) == OK
@@ -316,6 +328,6 @@ def test_wrong_handles_of_data_bases(main: Any) -> None:
     assert c.memif_per_thread_set_connection_request_timer(main, 1.0) == INVALID
     assert c.memif_per_thread_create_socket(main, "@x") == (INVALID, None)
     c.memif_per_thread_register_external_region(main)
-    assert c.memif_per_thread_init(None, 5)[0] == INVALID    # type: ignore[arg-type]
-    assert c.memif_per_thread_init(None, None, 5)[0] == INVALID     # type: ignore[arg-type]
-    assert c.memif_per_thread_init(None, None, "a", None, 5)[0] == INVALID     # type: ignore[arg-type]
+    assert c.memif_per_thread_init(None, 5)[0] == INVALID  # type: ignore[arg-type]
+    assert c.memif_per_thread_init(None, None, 5)[0] == INVALID  # type: ignore[arg-type]
+    assert c.memif_per_thread_init(None, None, "a", None, 5)[0] == INVALID  # type: ignore[arg-type]

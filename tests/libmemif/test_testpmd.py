@@ -14,7 +14,8 @@ pytestmark = pytest.mark.dpdk
 
 Factory = Callable[..., Testpmd]
 ROLES = pytest.mark.parametrize(
-    ("is_master", "zero_copy"), [(0, False), (1, False), (1, True)], ids=["slave", "master", "zero-copy client"])
+    ("is_master", "zero_copy"), [(0, False), (1, False), (1, True)], ids=["slave", "master", "zero-copy client"]
+)
 
 
 def connected(path: str, testpmd: Factory, is_master: int, **settings: object) -> tuple[End, Testpmd]:
@@ -37,7 +38,7 @@ def exchange(end: End, frames: list[bytes], *, batch: int = 32) -> list[bytes]:
     while len(back) < len(frames):
         assert time.monotonic() < deadline, f"{sent} sent, {len(back)} of {len(frames)} back"
         if sent < len(frames) and sent - len(back) < 512:
-            sent += end.send(*frames[sent:sent + batch])
+            sent += end.send(*frames[sent : sent + batch])
         back += end.receive(256)
     return back
 
@@ -119,7 +120,7 @@ def test_chains_to_and_from_testpmd(socket_path: str, testpmd: Factory) -> None:
             bufs, got = buffers(2), buffers(16)
             assert c.memif_buffer_alloc(end.conn, 0, bufs, 1, 3000) == (c.MEMIF_ERR_SUCCESS, 2)
             for number, buf in enumerate(bufs):
-                buf.data[:buf.len] = bytes([number + 1]) * buf.len
+                buf.data[: buf.len] = bytes([number + 1]) * buf.len
             assert c.memif_tx_burst(end.conn, 0, bufs, 2) == (c.MEMIF_ERR_SUCCESS, 2)
             n = 0
             deadline = time.monotonic() + 10

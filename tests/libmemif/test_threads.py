@@ -72,8 +72,13 @@ def test_one_queue_from_many_threads(socket_path: str) -> None:
             seen.add(int(c.memif_refill_queue(master.conn, 0, n)))
 
         assert together(send, send, receive, receive) == []
-        allowed = {c.MEMIF_ERR_SUCCESS, c.MEMIF_ERR_AGAIN, c.MEMIF_ERR_NOBUF, c.MEMIF_ERR_NOBUF_RING,
-                   c.MEMIF_ERR_INVAL_ARG}
+        allowed = {
+            c.MEMIF_ERR_SUCCESS,
+            c.MEMIF_ERR_AGAIN,
+            c.MEMIF_ERR_NOBUF,
+            c.MEMIF_ERR_NOBUF_RING,
+            c.MEMIF_ERR_INVAL_ARG,
+        }
         assert seen <= {int(code) for code in allowed}
 
 
@@ -88,6 +93,7 @@ def test_a_queue_for_each_thread(socket_path: str) -> None:
                 got = master.receive(64, qid=qid)
                 assert set(got) <= {b"%d" % qid}
                 counts[qid][1] += len(got)
+
             return step
 
         assert together(both(0), both(1)) == []
@@ -119,8 +125,16 @@ def test_delete_while_others_use_it(socket_path: str) -> None:
             assert together(use, lambda end=master: end.receive(64), delete, seconds=0.1) == []  # type: ignore[misc]
             use()
             assert int(c.MEMIF_ERR_NOCONN) in codes
-            assert codes <= {int(code) for code in (c.MEMIF_ERR_SUCCESS, c.MEMIF_ERR_NOBUF_RING, c.MEMIF_ERR_NOCONN,
-                                                    c.MEMIF_ERR_DISCONNECTED, c.MEMIF_ERR_INVAL_ARG)}
+            assert codes <= {
+                int(code)
+                for code in (
+                    c.MEMIF_ERR_SUCCESS,
+                    c.MEMIF_ERR_NOBUF_RING,
+                    c.MEMIF_ERR_NOCONN,
+                    c.MEMIF_ERR_DISCONNECTED,
+                    c.MEMIF_ERR_INVAL_ARG,
+                )
+            }
 
 
 def test_polls_and_creates_from_several_threads(socket_path: str) -> None:
@@ -154,8 +168,11 @@ def test_cancel_from_threads_loses_no_link(socket_path: str) -> None:
     with initialised():
         master, slave = End(socket_path, is_master=1), End(socket_path)
         codes: set[int] = set()
-        errors = together(lambda: codes.add(int(c.memif_poll_event(5))), lambda: (c.memif_cancel_poll_event(),
-                          time.sleep(0.001)), seconds=0.2)
+        errors = together(
+            lambda: codes.add(int(c.memif_poll_event(5))),
+            lambda: (c.memif_cancel_poll_event(), time.sleep(0.001)),
+            seconds=0.2,
+        )
         assert errors == []
         assert codes <= {int(c.MEMIF_ERR_SUCCESS), int(c.MEMIF_ERR_POLL_CANCEL)}
         c.memif_poll_event(0)

@@ -62,7 +62,7 @@ def test_alloc_chains_what_exceeds_the_buffer(socket_path: str, sender: str) -> 
     with pair(socket_path, slave=SMALL) as link:
         tx, rx = ends(link, sender)
         bufs = buffers(8)
-        assert c.memif_buffer_alloc(tx.conn, 0, bufs, 3, 300) == (FULL, 6)       # never a part of a chain
+        assert c.memif_buffer_alloc(tx.conn, 0, bufs, 3, 300) == (FULL, 6)  # never a part of a chain
         assert [(buf.len, buf.flags) for buf in bufs[:6]] == [(128, 1), (128, 1), (44, 0)] * 2
         assert c.memif_buffer_alloc(tx.conn, 0, bufs[6:], 1, 129) == (OK, 2)
         for buf in bufs:
@@ -99,10 +99,20 @@ def test_alloc_of_what_the_ring_can_never_hold(socket_path: str, sender: str) ->
 
 
 @BOTH
-@pytest.mark.parametrize(("bufs", "count"), [
-    (None, 1), ([], 1), ([None], 1), ([c.memif_buffer_t()], 2), ([c.memif_buffer_t()], -1), ("x", 1),
-    ([c.memif_buffer_t()], "x"), ({}, 0), ([c.memif_buffer_t()], 65536),
-])
+@pytest.mark.parametrize(
+    ("bufs", "count"),
+    [
+        (None, 1),
+        ([], 1),
+        ([None], 1),
+        ([c.memif_buffer_t()], 2),
+        ([c.memif_buffer_t()], -1),
+        ("x", 1),
+        ([c.memif_buffer_t()], "x"),
+        ({}, 0),
+        ([c.memif_buffer_t()], 65536),
+    ],
+)
 def test_bad_arguments(socket_path: str, sender: str, bufs: Any, count: Any) -> None:
     with pair(socket_path) as link:
         tx, _ = ends(link, sender)
@@ -172,12 +182,12 @@ def test_foreign_and_stale_buffers_are_refused(socket_path: str, sender: str) ->
         assert c.memif_rx_burst(tx.conn, 0, received, 1) == (OK, 1)
         c.memif_buffer_alloc(tx.conn, 0, bufs, 2)
         c.memif_buffer_alloc(tx.conn, 1, other, 1)
-        assert c.memif_tx_burst(tx.conn, 0, other, 1) == (INVALID, 0)       # another queue's
-        assert c.memif_tx_burst(tx.conn, 0, received, 1) == (INVALID, 0)    # a received one
+        assert c.memif_tx_burst(tx.conn, 0, other, 1) == (INVALID, 0)  # another queue's
+        assert c.memif_tx_burst(tx.conn, 0, received, 1) == (INVALID, 0)  # a received one
         assert c.memif_tx_burst(tx.conn, 0, buffers(1), 1) == (INVALID, 0)  # never filled
         assert c.memif_tx_burst(tx.conn, 0, bufs, 2) == (OK, 2)
-        assert c.memif_tx_burst(tx.conn, 0, bufs, 2) == (INVALID, 0)        # sent already
-        for _ in range(70000 // 8):                                         # the same 16 bit index again
+        assert c.memif_tx_burst(tx.conn, 0, bufs, 2) == (INVALID, 0)  # sent already
+        for _ in range(70000 // 8):  # the same 16 bit index again
             rx.receive(8)
             tx.send(*[b"x"] * 8)
         assert c.memif_tx_burst(tx.conn, 0, bufs, 2) == (INVALID, 0)
@@ -197,7 +207,7 @@ def test_buffers_of_an_earlier_connection_are_refused(socket_path: str, sender: 
         again = End(socket_path, is_master=int(sender == "slave"))
         poll_until(lambda: tx.up and again.up)
         assert c.memif_tx_burst(tx.conn, 0, bufs, 1) == (INVALID, 0)
-        bufs[0].data[:3] = old[:3] = b"old"         # harmless: the old memory is still there
+        bufs[0].data[:3] = old[:3] = b"old"  # harmless: the old memory is still there
         assert c.memif_buffer_alloc(tx.conn, 0, bufs, 1) == (OK, 1)
         assert c.memif_tx_burst(tx.conn, 0, bufs, 1) == (OK, 1)
 
@@ -209,7 +219,7 @@ def test_chains_by_hand_are_never_cut(socket_path: str, sender: str) -> None:
         bufs, got = buffers(4), buffers(4)
         c.memif_buffer_alloc(tx.conn, 0, bufs, 4)
         fill(bufs, b"one", b"two,", b"goes on,", b"ends")
-        bufs[1].flags = bufs[2].flags = c.MEMIF_BUFFER_FLAG_NEXT | 0xF0       # other bits never reach the peer
+        bufs[1].flags = bufs[2].flags = c.MEMIF_BUFFER_FLAG_NEXT | 0xF0  # other bits never reach the peer
         assert c.memif_tx_burst(tx.conn, 0, bufs, 3) == (INVALID, 1)
         assert c.memif_tx_burst(tx.conn, 0, bufs[1:], 3) == (OK, 3)
         assert c.memif_rx_burst(rx.conn, 0, got, 4) == (OK, 4)
@@ -248,10 +258,10 @@ def test_allocations_can_be_taken_back(socket_path: str, sender: str) -> None:
         fill(bufs, *[b"%d" % i for i in range(8)])
         assert c.memif_tx_burst(tx.conn, 0, bufs, 2) == (OK, 2)
         assert c.memif_set_next_free_buffer(tx.conn, 0, bufs[3]) == OK
-        assert c.memif_set_next_free_buffer(tx.conn, 0, bufs[3]) == INVALID     # free already
-        assert c.memif_set_next_free_buffer(tx.conn, 0, bufs[0]) == INVALID     # sent
+        assert c.memif_set_next_free_buffer(tx.conn, 0, bufs[3]) == INVALID  # free already
+        assert c.memif_set_next_free_buffer(tx.conn, 0, bufs[0]) == INVALID  # sent
         for wrong in (None, "x", c.memif_buffer_t()):
-            assert c.memif_set_next_free_buffer(tx.conn, 0, wrong) == INVALID   # type: ignore[arg-type]
+            assert c.memif_set_next_free_buffer(tx.conn, 0, wrong) == INVALID  # type: ignore[arg-type]
         again = buffers(8)
         assert c.memif_buffer_alloc(tx.conn, 0, again, 8) == (FULL, 5)
         assert {len(buf.data) for buf in again[:5]} == {128}
@@ -271,7 +281,7 @@ def test_requeue_lets_packets_overtake(socket_path: str) -> None:
         assert c.memif_tx_burst(slave.conn, 0, bufs, 1) == (INVALID, 0)
         assert c.memif_tx_burst(slave.conn, 0, bufs[::-1], 3) == (OK, 3)
         assert master.receive(4) == [b"c", b"b", b"a"]
-        slave.send(*[b"%d" % i for i in range(1021)])       # every buffer is still used once
+        slave.send(*[b"%d" % i for i in range(1021)])  # every buffer is still used once
         assert master.receive(1024) == [b"%d" % i for i in range(1021)]
 
 
@@ -299,9 +309,9 @@ def test_requeue_refuses(socket_path: str) -> None:
         assert c.memif_buffer_requeue(master.conn, *theirs) == INVALID
         assert c.memif_buffer_requeue(slave.conn, mine[0], theirs[0]) == INVALID
         assert c.memif_buffer_requeue(slave.conn, mine[0], c.memif_buffer_t()) == INVALID
-        assert c.memif_buffer_requeue(slave.conn, None, mine[0]) == INVALID     # type: ignore[arg-type]
+        assert c.memif_buffer_requeue(slave.conn, None, mine[0]) == INVALID  # type: ignore[arg-type]
         c.memif_tx_burst(master.conn, 0, theirs, 2)
         c.memif_rx_burst(slave.conn, 0, got, 1)
         c.memif_refill_queue(slave.conn, 0, 1)
-        assert c.memif_buffer_requeue(slave.conn, mine[0], got[0]) == INVALID   # refilled
+        assert c.memif_buffer_requeue(slave.conn, mine[0], got[0]) == INVALID  # refilled
         assert c.memif_buffer_requeue(slave.conn, mine[0], mine[0]) == OK

@@ -64,19 +64,19 @@ def test_what_is_refused(socket_path: str) -> None:
         slave.send(b"x")
         bufs, free = buffers(3), buffers(1)
         assert c.memif_rx_burst(master.conn, 0, bufs, 1) == (OK, 1)
-        assert c.memif_buffer_enq_tx(master.conn, 0, bufs, 1) == (INVALID, 0)       # a master
-        assert c.memif_buffer_enq_tx(slave.conn, 0, bufs, 1) == (INVALID, 0)        # of another connection
+        assert c.memif_buffer_enq_tx(master.conn, 0, bufs, 1) == (INVALID, 0)  # a master
+        assert c.memif_buffer_enq_tx(slave.conn, 0, bufs, 1) == (INVALID, 0)  # of another connection
         assert c.memif_buffer_enq_tx(slave.conn, 0, buffers(1), 1) == (INVALID, 0)  # never filled
         assert c.memif_buffer_alloc(slave.conn, 0, free, 1) == (OK, 1)
-        assert c.memif_buffer_enq_tx(slave.conn, 0, free, 1) == (INVALID, 0)        # not received
+        assert c.memif_buffer_enq_tx(slave.conn, 0, free, 1) == (INVALID, 0)  # not received
         assert c.memif_set_next_free_buffer(slave.conn, 0, free[0]) == OK
         master.send(b"a", b"b", b"c")
         assert c.memif_rx_burst(slave.conn, 0, bufs, 3) == (OK, 3)
         assert c.memif_refill_queue(slave.conn, 0, 1) == OK
-        assert c.memif_buffer_enq_tx(slave.conn, 0, bufs, 3) == (INVALID, 0)        # refilled
+        assert c.memif_buffer_enq_tx(slave.conn, 0, bufs, 3) == (INVALID, 0)  # refilled
         assert c.memif_buffer_enq_tx(slave.conn, 0, [bufs[1], bufs[1]], 2) == (INVALID, 1)  # given away already
         assert c.memif_tx_burst(slave.conn, 0, [bufs[1]], 1) == (OK, 1)
-        assert c.memif_buffer_enq_tx(slave.conn, 0, [bufs[1]], 1) == (INVALID, 0)   # sent
+        assert c.memif_buffer_enq_tx(slave.conn, 0, [bufs[1]], 1) == (INVALID, 0)  # sent
         assert master.receive(2) == [b"b"]
 
 

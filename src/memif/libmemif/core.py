@@ -62,9 +62,12 @@ def global_main() -> Main | None:
 
 @coded
 def memif_init(
-    on_control_fd_update: Callable[..., int | None] | None = None, app_name: str | bytes | None = None,
-    *memory: Callable[..., Any] | None, memif_alloc: Callable[[int], Any] | None = None,
-    memif_realloc: Callable[[Any, int], Any] | None = None, memif_free: Callable[[Any], object] | None = None,
+    on_control_fd_update: Callable[..., int | None] | None = None,
+    app_name: str | bytes | None = None,
+    *memory: Callable[..., Any] | None,
+    memif_alloc: Callable[[int], Any] | None = None,
+    memif_realloc: Callable[[Any, int], Any] | None = None,
+    memif_free: Callable[[Any], object] | None = None,
 ) -> int:
     """Set the library up: ``memif_init(on_control_fd_update, app_name, memif_alloc, memif_free)``. -> code.
 
@@ -133,9 +136,13 @@ def memif_cleanup() -> int:
 
 
 def memif_create(
-    args: memif_conn_args_t, on_connect: Callable[..., int | None] | None = None,
-    on_disconnect: Callable[..., int | None] | None = None, on_interrupt: Callable[..., int | None] | None = None,
-    private_ctx: Any = None, *, conn: memif_conn_handle_t | None = None,
+    args: memif_conn_args_t,
+    on_connect: Callable[..., int | None] | None = None,
+    on_disconnect: Callable[..., int | None] | None = None,
+    on_interrupt: Callable[..., int | None] | None = None,
+    private_ctx: Any = None,
+    *,
+    conn: memif_conn_handle_t | None = None,
 ) -> tuple[int, memif_conn_handle_t | None]:
     """Create an interface. -> (code, connection handle; None unless the code is 0).
 
@@ -187,10 +194,13 @@ def _options(args: memif_conn_args_t) -> dict[str, Any]:
     if args.log2_ring_size < 0 or not isinstance(args.mode, int) or args.mode not in _MODES:
         raise MemifValueError.argument("log2_ring_size, mode", (args.log2_ring_size, args.mode), "from 0 on; 0 to 2")
     return {
-        "id": args.interface_id, "role": "master" if args.is_master else "slave", "mode": _MODES[args.mode],
+        "id": args.interface_id,
+        "role": "master" if args.is_master else "slave",
+        "mode": _MODES[args.mode],
         "name": text("interface_name", args.interface_name) or None,
         "secret": text("secret", args.secret).encode(errors="surrogateescape"),
-        "ring_size": 1 << (args.log2_ring_size or 10), "buffer_size": args.buffer_size or 2048,
+        "ring_size": 1 << (args.log2_ring_size or 10),
+        "buffer_size": args.buffer_size or 2048,
         # As in C a master takes as many rings as the slave offers.
         "tx_queues": None if args.is_master else args.num_s2m_rings or 1,
         "rx_queues": None if args.is_master else args.num_m2s_rings or 1,
@@ -203,6 +213,7 @@ def _callbacks(handle: memif_conn_handle_t, on_connect: Any, on_disconnect: Any,
             code = callback(handle, handle.private_ctx, *qid)
             if code:
                 handle.main.remember(int(code))
+
         return call
 
     named = {"on_connect": on_connect, "on_disconnect": on_disconnect, "on_interrupt": on_interrupt}

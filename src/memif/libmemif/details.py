@@ -15,7 +15,8 @@ from memif.libmemif.types import (
 )
 
 _MODES = {
-    "ethernet": memif_interface_mode_t.ETHERNET, "ip": memif_interface_mode_t.IP,
+    "ethernet": memif_interface_mode_t.ETHERNET,
+    "ip": memif_interface_mode_t.IP,
     "punt/inject": memif_interface_mode_t.PUNT_INJECT,
 }
 _STRINGS = ("if_name", "inst_name", "remote_if_name", "remote_inst_name", "secret", "socket_filename", "error")
@@ -69,7 +70,8 @@ def _fill(md: memif_details_t, interface: ManualInterface) -> None:
     views = () if mapped is None else mapped.regions
     md.regions = [
         memif_region_details_t(r.index, memoryview(view), r.size, r.fd, int(external and r.index > 0))
-        for r, view in zip(details.regions, views, strict=False)]
+        for r, view in zip(details.regions, views, strict=False)
+    ]
     md.regions_num = len(md.regions)
     md.rx_queues = [_queue(q) for q in details.rx_queues]
     md.tx_queues = [_queue(q) for q in details.tx_queues]
@@ -106,7 +108,7 @@ def _place_strings(md: memif_details_t, buf: memoryview | None, room: int | None
             setattr(md, name, "")
             continue
         if buf is not None:
-            buf[at:at + len(raw)] = raw
+            buf[at : at + len(raw)] = raw
         at += len(raw)
     md.socket_path = md.socket_filename
     return code

@@ -53,8 +53,11 @@ class Main:
     """One data base of the library: application name, callbacks, allocator, timer, sockets. Any thread may call."""
 
     def __init__(
-        self, app_name: object = None, alloc: Callable[[int], Any] | None = None,
-        free: Callable[[Any], object] | None = None, private_ctx: Any = None,
+        self,
+        app_name: object = None,
+        alloc: Callable[[int], Any] | None = None,
+        free: Callable[[Any], object] | None = None,
+        private_ctx: Any = None,
     ) -> None:
         """Raises `MemifValueError` for a bad name."""
         self.app_name = text("app_name", app_name) or MEMIF_DEFAULT_APP_NAME
@@ -102,7 +105,8 @@ class Main:
             "2.0": call,
             "3.1": lambda fd, events: call(fd, events, self.private_ctx),
             "4.0": lambda fd, events: call(
-                memif_fd_event_t(fd, memif_fd_event_type_t(events), FdContext(self, fd)), self.private_ctx),
+                memif_fd_event_t(fd, memif_fd_event_type_t(events), FdContext(self, fd)), self.private_ctx
+            ),
         }
         self._tell = forms[form]
 
@@ -199,7 +203,7 @@ class Main:
             ready = dict(epoll.poll(seconds))
             if self._cancel not in ready and not self.closed:
                 return ready
-            if not self.closed:                     # else it is for all threads in here
+            if not self.closed:  # else it is for all threads in here
                 with contextlib.suppress(OSError):  # another thread may have taken it
                     os.eventfd_read(self._cancel)
             return None
@@ -231,7 +235,7 @@ class Main:
             owner.close()
         if self._epoll is not None:
             if self.at_home:
-                os.eventfd_write(self._cancel, 1)       # threads that wait in here leave
+                os.eventfd_write(self._cancel, 1)  # threads that wait in here leave
             self._release()
 
 

@@ -220,5 +220,3 @@ class ControlSocket(Socket):
             if error.code != ErrorCode.CB_FDUPDATE:
                 raise
             self.main.remember(error.code)
-
-

@@ -132,8 +132,11 @@ def _listens(fd: int) -> bool:
     try:
         # A copy, since this object closes what it holds.
         with socket.socket(fileno=os.dup(fd)) as probe:
-            return (probe.family == socket.AF_UNIX and probe.type == socket.SOCK_SEQPACKET
-                    and bool(probe.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)))
+            return (
+                probe.family == socket.AF_UNIX
+                and probe.type == socket.SOCK_SEQPACKET
+                and bool(probe.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+            )
     except (OSError, OverflowError, ValueError):
         return False
 
@@ -241,8 +244,10 @@ def _register_region(main: Main | None, sockets: list[Any], callbacks: tuple[Any
 
 
 def memif_per_thread_init(
-    private_ctx: Any, on_control_fd_update: Callable[..., int | None] | None = None,
-    app_name: str | bytes | None = None, memif_alloc: Callable[[int], Any] | None = None,
+    private_ctx: Any,
+    on_control_fd_update: Callable[..., int | None] | None = None,
+    app_name: str | bytes | None = None,
+    memif_alloc: Callable[[int], Any] | None = None,
     memif_realloc: Callable[[Any, int], Any] | None = None,
     memif_free: Callable[[Any], object] | None = None,
 ) -> tuple[int, memif_per_thread_main_handle_t | None]:
@@ -322,7 +327,10 @@ def memif_per_thread_create_socket(
 
 
 def memif_per_thread_register_external_region(
-    pt_main: memif_per_thread_main_handle_t, add: Any = None, get_addr: Any = None, delete: Any = None,
+    pt_main: memif_per_thread_main_handle_t,
+    add: Any = None,
+    get_addr: Any = None,
+    delete: Any = None,
     get_offset: Any = None,
 ) -> None:
     """3.1: let the user bring the memory for all sockets of a data base; see `memif_register_external_region`."""

@@ -63,7 +63,7 @@ def ask(name: str, callback: Callable[..., Any], *args: Any) -> Any:
     except MemifError:
         raise
     except Exception as error:
-        _log.error("%s: %s", name, traceback.format_exc())     # as text, so that no record keeps the memory
+        _log.error("%s: %s", name, traceback.format_exc())  # as text, so that no record keeps the memory
         raise MemifMemoryError(f"{name} raised {type(error).__name__}: {error}") from error
 
 
@@ -199,5 +199,5 @@ def _descriptor(memory: Any) -> int:
 
 def _unmap(buffer: Any) -> None:
     if isinstance(buffer, mmap.mmap):
-        with contextlib.suppress(BufferError):      # somebody still looks; the last one unmaps it
+        with contextlib.suppress(BufferError):  # somebody still looks; the last one unmaps it
             buffer.close()
