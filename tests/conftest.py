@@ -2,18 +2,17 @@
 
 import contextlib
 import gc
-import os
 import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
+from memif.testing import Resources, leaked
 from peers.tap import KernelPort
-from peers.testpmd import Testpmd, poll_until
+from peers.testpmd import Testpmd
 
 _LEAK_GRACE = 1.0  # seconds: a thread that has just been told to end may take a moment
 _failed = pytest.StashKey[bool]()
@@ -40,39 +39,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-class Resources(NamedTuple):
-    """What a process can leak, each as a set of lines that name the thing."""
-
-    descriptors: set[str]
-    mappings: set[str]
-    threads: set[str]
-
-    @classmethod
-    def now(cls) -> "Resources":
-        """Take stock of this process."""
-        threads = {f"{thread.name} ({thread.ident})" for thread in threading.enumerate()}
-        return cls(set(_descriptors()), set(_mappings()), threads)
-
-    def beyond(self, before: "Resources") -> list[str]:
-        """Name what is here and was not there `before`."""
-        kinds = ("descriptor", "mapping", "thread")
-        pairs = zip(kinds, self, before, strict=True)
-        return [f"{kind} {line}" for kind, here, there in pairs for line in sorted(here - there)]
-
-
-def _descriptors() -> Iterator[str]:
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # the directory's own descriptor is gone by now
-            yield f"{name} -> {os.readlink(f'/proc/self/fd/{name}')}"
-
-
-def _mappings() -> Iterator[str]:
-    with open("/proc/self/maps") as maps:
-        for line in maps:
-            if "/memfd:" in line or "anon_hugepage" in line:
-                yield line.strip()
-
-
 @pytest.fixture(autouse=True)
 def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test after which more descriptors, memfd mappings or threads are there than before.
@@ -85,12 +51,9 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.node.stash.get(_failed, False) or request.node.get_closest_marker("leaks"):
         return
 
-    def clean() -> bool:
-        gc.collect()
-        return not Resources.now().beyond(before)
-
-    if not poll_until(clean, _LEAK_GRACE, 0.02):
-        pytest.fail("leaked:\n  " + "\n  ".join(Resources.now().beyond(before)), pytrace=False)
+    left = leaked(before, _LEAK_GRACE)
+    if left:
+        pytest.fail("leaked:\n  " + "\n  ".join(left), pytrace=False)
 
 
 @pytest.fixture

@@ -201,6 +201,8 @@ def test_busy_id(socket_path: str) -> None:
 @pytest.mark.parametrize("queues", [{"tx_queues": 3}, {"rx_queues": 3}])
 def test_more_queues_than_the_master_takes(socket_path: str, queues: dict[str, int]) -> None:
     with memif.listen(socket_path, rx_queues=2, tx_queues=2) as master, memif.Socket(socket_path) as connecting:
+        # HELLO speaks for all interfaces of the socket, so this one makes it promise more than the other keeps.
+        master.socket.interface(role="master", id=1)
         slave = connecting.interface(**queues)
         assert "ring" in wait_for_reason(slave, master)
         assert not master.up

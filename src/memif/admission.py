@@ -9,8 +9,10 @@ awake for nothing. One descriptor is held back for this: it makes room to accept
 """
 
 import errno
+import logging
 import os
 import socket
+import time
 from collections import Counter
 from collections.abc import Collection
 
@@ -72,6 +74,21 @@ class Gate:
         if self._spare >= 0:
             os.close(self._spare)
             self._spare = -1
+
+
+class Seldom:
+    """The level to log one of many like events at: a warning once a second, so that a crowd does not fill the disk."""
+
+    def __init__(self) -> None:
+        self._warned = -1e9
+
+    def level(self) -> int:
+        """`logging.WARNING`, or `logging.DEBUG` within a second of the last warning."""
+        now = time.monotonic()
+        if now - self._warned < 1.0:
+            return logging.DEBUG
+        self._warned = now
+        return logging.WARNING
 
 
 def whom_to_drop(half_open: Collection[Connection]) -> Connection:

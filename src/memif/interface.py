@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from memif.admission import Seldom
 from memif.config import DEFAULT_CACHE_LINE, InterfaceConfig, seconds
 from memif.connection import Connection
 from memif.errors import (
@@ -115,6 +116,7 @@ class Interface:
         self._reason: str | None = None
         self._error: MemifError | None = None
         self._failures = 0
+        self._seldom = Seldom()
         self._retry_at: float | None = None
         self._counts = {"connects": 0, "disconnects": 0, "refused": 0}
         self._rx = [self._queue(RxQueue, i) for i in range(self._wanted(config.rx_queues))]
@@ -351,7 +353,7 @@ class Interface:
                 queue.detach()
         if was_up:
             self.socket.wake()
-        level = logging.INFO if was_up or end.cause is Cause.LOCAL else logging.WARNING
+        level = logging.INFO if was_up or end.cause is Cause.LOCAL else self._seldom.level()
         self.log.log(level, "%s: %s", self.name, end.text)
         self._plan_retry()
         if was_up:

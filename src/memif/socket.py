@@ -1,18 +1,17 @@
 """Socket: one control socket with all its interfaces, and the one place that waits for events."""
 
-import logging
 import os
 import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
 from memif import transport
 from memif.address import Address, SocketName, parse_address
-from memif.admission import Gate, whom_to_drop
+from memif.admission import Gate, Seldom, whom_to_drop
 from memif.config import LARGEST_REGION_LIMIT, InterfaceConfig, check_name, check_owner, seconds, whole
 from memif.connection import Connection
 from memif.errors import ErrorCode, MemifClosedError, MemifStateError, MemifValueError
@@ -86,11 +85,11 @@ class Socket:
         self._calls: deque[Callable[[], object]] = deque()
         self._cancelled = False
         self._pollers = 0
-        self._warned = -1e9         # when a refusal was logged as a warning last
+        self._seldom = Seldom()
         self._depth = 0             # how often the thread that has the lock has taken it
         self._closed = False
-        #: Clients accepted; turned away because there were too many, or no descriptors left; refused before it was known
-        #: which interface they wanted.
+        #: Clients accepted; turned away because there were too many, or no descriptors left; refused before they had
+        #: an interface.
         self.stats = {"accepted": 0, "turned_away": 0, "refused": 0}
         self._epoll.register(self._wake, select.EPOLLIN)
         self._epoll.register(self._timer.fd, select.EPOLLIN)
@@ -311,12 +310,7 @@ class Socket:
         if end.cause is Cause.LOCAL:
             return
         self.stats["refused"] += 1
-        # A crowd of such clients must not fill the disk with it.
-        now = time.monotonic()
-        level = logging.WARNING if now - self._warned > 1.0 else logging.DEBUG
-        if level == logging.WARNING:
-            self._warned = now
-        _log.log(level, "%s: client refused: %s", self.address, end.text)
+        _log.log(self._seldom.level(), "%s: client refused: %s", self.address, end.text)
 
     def _lookup(self, init: Init) -> InterfaceInfo | Refusal:
         interface = self._interfaces.get((Role.MASTER, init.id))
@@ -418,7 +412,10 @@ class Socket:
             dropped.disconnect("too many clients in their handshake")
             self._update(fd, dropped)
         # Which limits hold for the memory is known only when the client has said which interface it wants.
-        config = MasterConfig(self.app_name, max_region_bytes=LARGEST_REGION_LIMIT)
+        masters = [interface.config for (role, _), interface in self._interfaces.items() if role is Role.MASTER]
+        config = MasterConfig(self.app_name, max_region_bytes=LARGEST_REGION_LIMIT,
+                              max_s2m_rings=_most(master.rx_queues for master in masters),
+                              max_m2s_rings=_most(master.tx_queues for master in masters))
         shake = MasterHandshake(config, self._lookup, time.monotonic(), self._handshake_timeout)
         connection = Connection(sock, shake, self, str(self.address))
         self._register(connection)
@@ -484,6 +481,16 @@ class Socket:
             raise MemifClosedError(f"the socket {self.address} was closed")
         if self.pid != os.getpid():
             raise MemifStateError(f"the socket {self.address} belongs to the parent process")
+
+
+def _most(limits: Iterable[int | None]) -> int | None:
+    """What HELLO says for all interfaces together; it has no way to say "none"."""
+    top = 1
+    for limit in limits:
+        if limit is None:
+            return None
+        top = max(top, limit)
+    return top
 
 
 def _refusal_error(refusal: Refusal) -> MemifStateError:

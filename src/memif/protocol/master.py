@@ -51,7 +51,8 @@ class MasterConfig:
 
     `app_name` (at most 31 bytes) is shown to the peer's user. `max_regions` counts regions (1 to 256);
     `max_region_bytes` bounds the sum of their sizes, 64 GiB unless told: zero-copy clients offer all of
-    their packet memory. `max_rings` counts the rings of one direction (1 to 256). `max_log2_ring_size` had
+    their packet memory. `max_rings` counts the rings of one direction (1 to 256); `max_s2m_rings` and
+    `max_m2s_rings` lower what HELLO says of one direction. `max_log2_ring_size` had
     better stay at 14: a VPP slave announces its configured size even where it was told to use a smaller
     one.
     """
@@ -61,6 +62,8 @@ class MasterConfig:
     max_region_bytes: int = 1 << 36
     max_rings: int = MAX_RING + 1
     max_log2_ring_size: int = MAX_LOG2
+    max_s2m_rings: int | None = None
+    max_m2s_rings: int | None = None
 
     def __post_init__(self) -> None:
         check_text("app_name", self.app_name, NAME_BYTES)
@@ -68,6 +71,9 @@ class MasterConfig:
         check_uint("max_region_bytes", self.max_region_bytes, (1 << 64) - 1, 1)
         check_uint("max_rings", self.max_rings, MAX_RING + 1, 1)
         check_uint("max_log2_ring_size", self.max_log2_ring_size, MAX_LOG2, 1)
+        for name in ("max_s2m_rings", "max_m2s_rings"):
+            if getattr(self, name) is not None:
+                check_uint(name, getattr(self, name), MAX_RING + 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +129,9 @@ class MasterHandshake(Handshake):
 
     def _on_start(self, message: None, fd: None) -> list[Action]:
         config = self.config
-        top = config.max_rings - 1
-        return [Send(Hello(config.app_name, VERSION, VERSION, config.max_regions - 1, top, top,
+        m2s = _lower(config.max_rings, config.max_m2s_rings) - 1
+        s2m = _lower(config.max_rings, config.max_s2m_rings) - 1
+        return [Send(Hello(config.app_name, VERSION, VERSION, config.max_regions - 1, m2s, s2m,
                            config.max_log2_ring_size))]
 
     def _on_init(self, init: Init, fd: None) -> list[Action]:
