@@ -141,7 +141,7 @@ _LINES = st.one_of(st.lists(_WORDS, max_size=6).map(" ".join), st.text(max_size=
 
 
 @given(lines=st.lists(_LINES, max_size=12))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_survives_any_line(lines: list[str], socket_path: str, capsys: Capture) -> None:
     it = Console(socket_path)
     assert it.open(None) == 0

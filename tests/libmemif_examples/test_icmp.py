@@ -1,7 +1,7 @@
 """ARP and echo, one frame at a time, checked against scapy."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memif.console import icmp
@@ -18,6 +18,7 @@ def echo(payload: bytes = b"", **fields: object) -> object:
 
 
 @given(st.binary(max_size=200), st.integers(0, 0xFFFF), st.integers(0, 0xFFFF))
+@settings(max_examples=40, deadline=None)
 def test_reply_has_right_checksums(payload: bytes, identifier: int, sequence: int) -> None:
     request = echo(payload)
     request[scapy.ICMP].id, request[scapy.ICMP].seq = identifier, sequence

@@ -1,15 +1,19 @@
 """Each example by its command line, in every role it has, against another example, testpmd or the kernel's ping."""
 
 import contextlib
+import random
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import memif
 from libmemif_examples.programs import PATIENCE, Program, console, example, until
+from memif.console.icmp import echo_requests
 from peers.tap import KernelPort
 from peers.testpmd import Testpmd
 
@@ -209,12 +213,55 @@ def test_external_region_comes_and_goes(socket_path: str) -> None:
         slave.ended()
 
 
+def pings(interface: memif.Interface, ip: str, size: int, count: int) -> set[bytes]:
+    """Send echo requests with `size` random bytes, all at once as far as there is room; the data that came back."""
+    source = random.Random(size)
+    header = echo_requests(bytes((192, 168, 1, 1)), b"kernel", bytes(map(int, ip.split("."))), b"aaaaaa")
+    left = [source.randbytes(size) for _ in range(count)]
+    back: set[bytes] = set()
+    deadline = time.monotonic() + PATIENCE
+    while len(back) < count and time.monotonic() < deadline:
+        # Length and checksum of the requests are wrong: a responder has no reason to care.
+        del left[:interface.tx[0].send([header(0) + data for data in left[:64]])]
+        with interface.rx[0].recv(256, timeout=0.05) as burst:
+            back |= {bytes(packet[42:]) for packet in burst if packet[34] == 0}
+    return back
+
+
+@pytest.mark.parametrize(("name", "role"), [row for row in RESPONDERS if row[0] not in TWO_QUEUES])
+@pytest.mark.parametrize(("size", "buffer"), [(1400, 256), (9000, 2048)])
+def test_answers_chains(name: str, role: str, size: int, buffer: int, socket_path: str) -> None:
+    """Packets that are larger than buffers, more than the ring holds at once."""
+    with contextlib.ExitStack() as stack:
+        program = stack.enter_context(Program(responder(name, role, socket_path)))
+        if role == "slave":
+            iface = stack.enter_context(memif.listen(socket_path, id=0))
+            begin(program, name, role)
+        else:
+            begin(program, name, role)
+            iface = stack.enter_context(memif.connect(socket_path, id=0, buffer_size=buffer, timeout=PATIENCE))
+        iface.wait_up(PATIENCE)
+        assert len(pings(iface, "192.168.1.2", size, 400)) == 400
+
+
 # -- those of 4.0
 
 
+@pytest.fixture(scope="module")
+def alone() -> list[str]:
+    """Words that give a program a network namespace of its own, and so abstract names; none if that is denied."""
+    words = ["unshare", "--map-root-user", "--net"]
+    try:
+        denied = subprocess.run([*words, "true"], capture_output=True, check=False).returncode
+    except FileNotFoundError:
+        return []
+    return [] if denied else words
+
+
 @pytest.mark.parametrize("arguments", [[], ["-r"]])
-def test_loopback(arguments: list[str]) -> None:
-    with Program(example("loopback", *arguments)) as program:
+def test_loopback(arguments: list[str], alone: list[str]) -> None:
+    """Its abstract socket has a fixed name; somebody else may be testing, too."""
+    with Program([*alone, *example("loopback", *arguments)]) as program:
         output = program.ended()
     assert output.count("INFO: memif connected!\nMEMIF DETAILS\n") == 2
     end = "INFO: Received correct data.\nINFO: Stopping the program\n"

@@ -32,6 +32,8 @@ class Lines:
         """Read once. -> the lines that are complete now; None: this is the end."""
         try:
             data = os.read(self.fd, 4096)
+        except BlockingIOError:
+            return []
         except OSError:
             data = b""      # a terminal that was hung up says EIO
         if not data:
@@ -103,8 +105,11 @@ class Loop:
 
     def run_submitted(self) -> None:
         """Take commands from `submit` until ``exit`` or its None."""
-        while self._running:
-            self._handle(self._wait(False))
+        try:
+            while self._running:
+                self._handle(self._wait(False))
+        finally:
+            self._running = False
 
     def submit(self, line: str | None) -> bool:
         """From another thread: run a command (None: the end) and wait for it. -> False when the loop has ended."""
