@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from memif.console import Console
 from memif.console.commands import parse_ip, parse_mac
@@ -22,7 +21,8 @@ def bench(socket_path: str, capsys: Capture) -> Iterator[Console]:
     it.close()
 
 
-@pytest.mark.parametrize(("lines", "said"), [
+#: Lines, and the last one's message.
+MESSAGES = [
     ("", ""),
     ("   ", ""),
     ("frobnicate now", "unknown command: frobnicate"),
@@ -62,18 +62,27 @@ def bench(socket_path: str, capsys: Capture) -> Iterator[Console]:
     ("send 0", "expected count"),
     ("send 7 1 1.2.3.4 2:2:2:2:2:2", "No connection at index 7. Thread exiting..."),
     ("x" * 256, "line of more than 255 characters"),
-])
-def test_messages(bench: Console, capsys: Capture, lines: str, said: str) -> None:
-    assert all(bench.run_line(line) for line in lines.split("\n"))
-    assert capsys.readouterr().out == (f"INFO: {said}\n" if said else "")
+]
 
 
-@pytest.mark.parametrize("arguments", ["", "1.2.3.4", "1.2.3 2:2:2:2:2:2", "1.2.3.4 2:2:2:2:2", "1.2.3.4 g:2:2:2:2:2"])
-def test_send_wants_addresses(bench: Console, capsys: Capture, arguments: str) -> None:
-    ip, mac = (*arguments.split(" "), "")[:2]
+def test_messages(socket_path: str, capsys: Capture) -> None:
+    # One test for all, since the leak check after each costs more than the test itself.
+    for lines, said in MESSAGES:
+        it = Console(socket_path)
+        assert it.open(None) == 0
+        try:
+            assert all(it.run_line(line) for line in lines.split("\n"))
+            assert capsys.readouterr().out == (f"INFO: {said}\n" if said else ""), lines
+        finally:
+            it.close()
+
+
+def test_send_wants_addresses(bench: Console, capsys: Capture) -> None:
     assert bench.run_line("conn 0 0")
-    assert bench.run_line(f"send 0 5 {arguments}")
-    assert capsys.readouterr().out == f"INFO: PN: 5\n{ip}\n{mac}\nINFO: Invalid input\n"
+    for arguments in ("", "1.2.3.4", "1.2.3 2:2:2:2:2:2", "1.2.3.4 2:2:2:2:2", "1.2.3.4 g:2:2:2:2:2"):
+        ip, mac = (*arguments.split(" "), "")[:2]
+        assert bench.run_line(f"send 0 5 {arguments}")
+        assert capsys.readouterr().out == f"INFO: PN: 5\n{ip}\n{mac}\nINFO: Invalid input\n"
 
 
 def test_send_while_down(bench: Console, capsys: Capture) -> None:
@@ -169,14 +178,17 @@ def test_addresses() -> None:
         assert parse_ip(wrong) is None
 
 
-@pytest.mark.parametrize(("line", "words"), [
-    ("co", ["conn "]), ("s", ["show ", "sh-count ", "send "]), ("x", []), ("del ", ["3 ", "7 "]), ("del 7", ["7 "]),
-    ("rx-mode 3 0 p", ["polling "]), ("rx-mode 3 0 ", ["polling ", "interrupt "]), ("conn ", []), ("foo ", []),
-])
-def test_completion(bench: Console, line: str, words: list[str]) -> None:
+COMPLETIONS = {
+    "co": ["conn "], "s": ["show ", "sh-count ", "send "], "x": [], "del ": ["3 ", "7 "], "del 7": ["7 "],
+    "rx-mode 3 0 p": ["polling "], "rx-mode 3 0 ": ["polling ", "interrupt "], "conn ": [], "foo ": [],
+}
+
+
+def test_completion(bench: Console) -> None:
     assert bench.run_line("conn 7 0")
     assert bench.run_line("conn 3 0")
-    word = line[line.rfind(" ") + 1:]
-    complete = Completer(bench, lambda: (line, len(line) - len(word)))
-    assert complete.candidates(word) == words
-    assert [complete(word, n) for n in range(len(words) + 1)] == [*words, None]
+    for line, words in COMPLETIONS.items():
+        word = line[line.rfind(" ") + 1:]
+        complete = Completer(bench, lambda: (line, len(line) - len(word)))  # noqa: B023
+        assert complete.candidates(word) == words
+        assert [complete(word, n) for n in range(len(words) + 1)] == [*words, None]

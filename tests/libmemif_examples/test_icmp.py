@@ -1,8 +1,7 @@
 """ARP and echo, one frame at a time, checked against scapy."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from memif.console import icmp
 
@@ -59,12 +58,11 @@ def others() -> list[bytes]:
     return [bytes(p) for p in (arp, reply, udp, group, fragment)] + [b"", b"\0" * 13, bytes(echo())[:41]]
 
 
-@pytest.mark.parametrize("number", range(8))
-def test_leaves_others_alone(number: int) -> None:
-    frame = others()[number]
-    copy = bytearray(frame)
-    assert not icmp.answer(copy, IP, MAC)
-    assert bytes(copy) == frame
+def test_leaves_others_alone() -> None:
+    for frame in others():
+        copy = bytearray(frame)
+        assert not icmp.answer(copy, IP, MAC)
+        assert bytes(copy) == frame
 
 
 @given(st.binary(max_size=80))
