@@ -15,13 +15,24 @@ def checksum(data: bytes) -> int:
     return total ^ 0xFFFF
 
 
-def ipv4(payload: bytes, *, protocol: int = 17, source: str = "10.0.0.1", target: str = "10.0.0.2",
-         fragment: int = 0, options: bytes = b"") -> bytes:
+def ipv4(
+    payload: bytes,
+    *,
+    protocol: int = 17,
+    source: str = "10.0.0.1",
+    target: str = "10.0.0.2",
+    fragment: int = 0,
+    options: bytes = b"",
+) -> bytes:
     """An IPv4 packet; `fragment`: the flags and offset word."""
     addresses = [bytes(map(int, address.split("."))) for address in (source, target)]
     length = 20 + len(options)
-    header = struct.pack("!BBHHHBBH4s4s", 0x40 | length // 4, 0, length + len(payload), 1, fragment, 64, protocol, 0,
-                         *addresses) + options
+    header = (
+        struct.pack(
+            "!BBHHHBBH4s4s", 0x40 | length // 4, 0, length + len(payload), 1, fragment, 64, protocol, 0, *addresses
+        )
+        + options
+    )
     return header[:10] + struct.pack("!H", checksum(header)) + header[12:] + payload
 
 

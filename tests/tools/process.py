@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-_LIMIT = 40.0       # seconds; this machine may be busy
+_LIMIT = 40.0  # seconds; this machine may be busy
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,14 @@ def words(*args: object) -> list[str]:
 
 def memif(*args: object, stdin: bytes | None = None, timeout: float = _LIMIT) -> Result:
     """Run the tool to its end."""
-    done = subprocess.run(words(*args), input=stdin, stdin=None if stdin is not None else subprocess.DEVNULL,
-                          capture_output=True, timeout=timeout, check=False)
+    done = subprocess.run(
+        words(*args),
+        input=stdin,
+        stdin=None if stdin is not None else subprocess.DEVNULL,
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+    )
     return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
@@ -46,10 +52,11 @@ class Running:
 
     def __init__(self, *args: object, stdout: int | None = None) -> None:
         """stdout: a descriptor for its standard output instead of a file."""
-        self._files = [tempfile.TemporaryFile("w+b") for _ in range(2)]      # noqa: SIM115  closed by close()
+        self._files = [tempfile.TemporaryFile("w+b") for _ in range(2)]  # noqa: SIM115  closed by close()
         out, err = self._files
-        self.process = subprocess.Popen(words(*args), stdin=subprocess.DEVNULL,
-                                        stdout=out if stdout is None else stdout, stderr=err)
+        self.process = subprocess.Popen(
+            words(*args), stdin=subprocess.DEVNULL, stdout=out if stdout is None else stdout, stderr=err
+        )
 
     @property
     def out(self) -> str:

@@ -36,21 +36,30 @@ def namespace() -> Iterator[str]:
 
 def ping(netns: str, target: str, *options: str) -> PingResult:
     """The kernel's ping, from the namespace."""
-    return PingResult.parse(run_in(netns, "ping", "-n", "-q", "-i", "0.02", "-W", "5", *options, target, timeout=60,
-                                   check=False))
+    return PingResult.parse(
+        run_in(netns, "ping", "-n", "-q", "-i", "0.02", "-W", "5", *options, target, timeout=60, check=False)
+    )
 
 
 def test_two_memifs_both_ways(socket_path: str, tmp_path: Path) -> None:
     a, b, file = socket_path, socket_path + "2", tmp_path / "b.pcapng"
     frames = [frame.ljust(60 + 300 * (i % 9), b".") for i, frame in enumerate(numbered(3000))]
-    with running("bridge", "-w", file, "--json", "--patience", 3000, f"memif:{a},role=master,id=1",
-                 f"memif:{b},role=master,ring-size=256") as bridge:
+    with running(
+        "bridge",
+        "-w",
+        file,
+        "--json",
+        "--patience",
+        3000,
+        f"memif:{a},role=master,id=1",
+        f"memif:{b},role=master,ring-size=256",
+    ) as bridge:
         with library.connect(a, id=1, timeout=30) as left, library.connect(b, timeout=30) as right:
             time.sleep(0.2)
             got: dict[str, list[bytes]] = {"there": [], "back": []}
             for at in range(0, 3000, 250):
-                send_all(left.tx[0], frames[at:at + 250])
-                send_all(right.tx[0], frames[at:at + 250])
+                send_all(left.tx[0], frames[at : at + 250])
+                send_all(right.tx[0], frames[at : at + 250])
                 got["there"] += receive(right.rx[0], 250)
                 got["back"] += receive(left.rx[0], 250)
         result = bridge.stop().json
@@ -92,13 +101,17 @@ def test_the_kernel_pings_through_a_tap(socket_path: str, mode: str) -> None:
     with (
         namespace() as netns,
         master(socket_path, "icmp-responder", "--ip", "10.77.0.2", "--mode", mode),
-        running("bridge", "--json", f"memif:{socket_path},mode={mode}",
-                f"{kind}:mt0,netns={netns},address=10.77.0.1/24,mtu=9000") as bridge,
+        running(
+            "bridge",
+            "--json",
+            f"memif:{socket_path},mode={mode}",
+            f"{kind}:mt0,netns={netns},address=10.77.0.1/24,mtu=9000",
+        ) as bridge,
     ):
         _until_address(netns, "mt0")
         for size in ("56", "1400", "8900"):
             result = ping(netns, "10.77.0.2", "-c", "10", "-s", size, "-M", "do")
-            assert result.received >= 9, result.output      # the first may come while the link is not up yet
+            assert result.received >= 9, result.output  # the first may come while the link is not up yet
             assert not result.corrupted
         summary = bridge.stop().json
     assert summary["a_to_b"]["packets"] >= 28
@@ -142,24 +155,29 @@ def test_checksums_left_to_the_card_and_vlan_tags_arrive_whole(socket_path: str)
         subprocess.run(["ip", "link", "add", port, "type", "veth", "peer", "name", "mt0", "netns", netns], check=True)
         try:
             subprocess.run(["ip", "link", "set", port, "up"], check=True)
-            for command in (("link", "set", "mt0", "up"), ("addr", "add", "10.77.0.1/24", "dev", "mt0"),
-                          ("neigh", "add", "10.77.0.2", "lladdr", "02:fe:00:00:00:02", "dev", "mt0")):
+            for command in (
+                ("link", "set", "mt0", "up"),
+                ("addr", "add", "10.77.0.1/24", "dev", "mt0"),
+                ("neigh", "add", "10.77.0.2", "lladdr", "02:fe:00:00:00:02", "dev", "mt0"),
+            ):
                 run_in(netns, "ip", *command)
             with running("bridge", f"memif:{socket_path},role=master", f"packet:{port}", until="bridging"):
                 with library.connect(socket_path, timeout=30) as iface:
                     time.sleep(0.3)
                     tagged_frame = MAC_B + MAC_A + b"\x81\x00\x00\x05\x08\x00" + udp(b"tagged, odd")
-                    program = ("import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
-                               "s.sendto(b'odd', ('10.77.0.2', 9));"
-                               "s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW);"
-                               f"s.bind(('mt0', 0)); s.send({tagged_frame!r})")
+                    program = (
+                        "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"
+                        "s.sendto(b'odd', ('10.77.0.2', 9));"
+                        "s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW);"
+                        f"s.bind(('mt0', 0)); s.send({tagged_frame!r})"
+                    )
                     run_in(netns, "python3", "-c", program)
                     frames = [f for f in receive(iface.rx[0], 2, timeout=10) if b"odd" in f]
         finally:
             subprocess.run(["ip", "link", "delete", port], check=False)
     plain, tagged = sorted(frames, key=len)
     assert tagged == tagged_frame
-    assert udp_checksum_is_right(plain[14:14 + 31])
+    assert udp_checksum_is_right(plain[14 : 14 + 31])
 
 
 def udp_checksum_is_right(packet: bytes) -> bool:
@@ -170,8 +188,15 @@ def udp_checksum_is_right(packet: bytes) -> bool:
 
 
 def test_frames_from_memif_reach_the_kernel(socket_path: str) -> None:
-    with namespace() as netns, running("bridge", f"memif:{socket_path},role=master",
-                                       f"tap:mt0,netns={netns},address=10.77.0.1/24", until="bridging"):
+    with (
+        namespace() as netns,
+        running(
+            "bridge",
+            f"memif:{socket_path},role=master",
+            f"tap:mt0,netns={netns},address=10.77.0.1/24",
+            until="bridging",
+        ),
+    ):
         _until_address(netns, "mt0")
         with library.connect(socket_path, timeout=30) as iface:
             time.sleep(0.3)
@@ -183,14 +208,20 @@ def test_frames_from_memif_reach_the_kernel(socket_path: str) -> None:
                 time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("a", "b", "code", "word"), [
-    ("foo:x", "tap:y", 2, "none of memif:"), ("memif:", "tap:y", 2, "no name"),
-    ("memif:/tmp/x,rol=1", "tap:y", 2, "no option"),
-    ("memif:/tmp/x,id=one", "tap:y", 2, "not a number"), ("memif:/tmp/x,role=boss", "tap:y", 2, "role"),
-    ("memif:/tmp/x,mode=ip", "tap:y", 2, "Ethernet"), ("packet:no-such-if0", "memif:/tmp/x", 1, "none of this name"),
-    ("memif:@never,role=master", "tap:name/with/slash", 2, "name"),
-    ("memif:/nonexistent/m.sock,role=master", "memif:/tmp/x", 1, "does not exist"),
-])
+@pytest.mark.parametrize(
+    ("a", "b", "code", "word"),
+    [
+        ("foo:x", "tap:y", 2, "none of memif:"),
+        ("memif:", "tap:y", 2, "no name"),
+        ("memif:/tmp/x,rol=1", "tap:y", 2, "no option"),
+        ("memif:/tmp/x,id=one", "tap:y", 2, "not a number"),
+        ("memif:/tmp/x,role=boss", "tap:y", 2, "role"),
+        ("memif:/tmp/x,mode=ip", "tap:y", 2, "Ethernet"),
+        ("packet:no-such-if0", "memif:/tmp/x", 1, "none of this name"),
+        ("memif:@never,role=master", "tap:name/with/slash", 2, "name"),
+        ("memif:/nonexistent/m.sock,role=master", "memif:/tmp/x", 1, "does not exist"),
+    ],
+)
 def test_what_can_not_be_joined(a: str, b: str, code: int, word: str) -> None:
     result = memif("bridge", a, b)
     assert (result.code, result.out) == (code, "")
@@ -206,8 +237,13 @@ def test_without_permission_for_tap(socket_path: str) -> None:
         if shutil.which("setpriv") is None:
             missing("setpriv is missing, which takes root's rights away: apt-get install util-linux")
         rights = ["setpriv", "--bounding-set=-net_admin,-net_raw", "--inh-caps=-net_admin,-net_raw"]
-        run = subprocess.run([*rights, *words("bridge", f"memif:{socket_path},role=master", "tap:mt0")],
-                             capture_output=True, text=True, timeout=60, check=False)
+        run = subprocess.run(
+            [*rights, *words("bridge", f"memif:{socket_path},role=master", "tap:mt0")],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         code, err = run.returncode, run.stderr
     assert code == 1
     assert "CAP_NET_ADMIN" in err

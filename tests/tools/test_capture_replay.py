@@ -19,8 +19,7 @@ from tools.frames import echo, ethernet, numbered, pcap, udp
 from tools.process import Result, Running, master, memif, running, wait_for
 
 
-def feed(socket_path: str, tool: Running, frames: list[bytes], *, mode: str = "ethernet",
-         timeout: float = 30) -> None:
+def feed(socket_path: str, tool: Running, frames: list[bytes], *, mode: str = "ethernet", timeout: float = 30) -> None:
     """Send frames to a tool that is master; wait until it has taken them, or has seen enough."""
     with (
         contextlib.suppress(library.MemifDisconnectedError),
@@ -47,7 +46,7 @@ def tshark(*args: object) -> str:
 
 @pytest.mark.parametrize("mode", ["ethernet", "ip"])
 def test_a_capture_has_every_packet(socket_path: str, tmp_path: Path, mode: str) -> None:
-    frames = [frame[14 * (mode == "ip"):] for frame in numbered(3000)]
+    frames = [frame[14 * (mode == "ip") :] for frame in numbered(3000)]
     frames[1000] = frames[1000].ljust(9000, b"x")
     file = tmp_path / "c.pcapng"
     with master(socket_path, "capture", "--mode", mode, "-w", file, "--json") as tool:
@@ -77,8 +76,9 @@ def test_count_snaplen_and_filter(socket_path: str, tmp_path: Path) -> None:
 
 def test_files_rotate_by_size(socket_path: str, tmp_path: Path) -> None:
     frames = numbered(2000, 500)
-    with master(socket_path, "capture", "-w", tmp_path / "r.pcapng", "--rotate-size", "100k", "--files", 3,
-                "--json") as tool:
+    with master(
+        socket_path, "capture", "-w", tmp_path / "r.pcapng", "--rotate-size", "100k", "--files", 3, "--json"
+    ) as tool:
         feed(socket_path, tool, frames)
         end = tool.stop()
     files = sorted(tmp_path.iterdir())
@@ -86,7 +86,7 @@ def test_files_rotate_by_size(socket_path: str, tmp_path: Path) -> None:
     assert len(files) == 3
     assert all(file.stat().st_size <= 100_000 for file in files)
     packets = [packet for file in files for packet in captured(file)]
-    assert packets == frames[-len(packets):]
+    assert packets == frames[-len(packets) :]
     assert len(packets) > 300
 
 
@@ -116,8 +116,9 @@ def test_standard_output_is_for_tshark(socket_path: str) -> None:
     reader, writer = os.pipe()
     with master(socket_path, "capture", "-w", "-", stdout=writer) as tool:
         os.close(writer)
-        lines = subprocess.Popen(["tshark", "-r", "-", "-c", "3"], stdin=reader, stdout=subprocess.PIPE,
-                                 stderr=subprocess.DEVNULL)
+        lines = subprocess.Popen(
+            ["tshark", "-r", "-", "-c", "3"], stdin=reader, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
         os.close(reader)
         feed(socket_path, tool, numbered(10))
         deadline = time.monotonic() + 30
@@ -126,7 +127,7 @@ def test_standard_output_is_for_tshark(socket_path: str) -> None:
             contextlib.suppress(library.MemifDisconnectedError),
         ):
             while tool.process.poll() is None and time.monotonic() < deadline:
-                iface.tx[0].send(numbered(10))      # until it has noticed that tshark has seen enough
+                iface.tx[0].send(numbered(10))  # until it has noticed that tshark has seen enough
                 iface.socket.poll(0.05)
         out = lines.communicate(timeout=30)[0]
         end = tool.ended()
@@ -150,7 +151,7 @@ def test_a_full_disk_keeps_what_was_captured(socket_path: str, tmp_path: Path) -
         assert "No space left on device" in end.err
         assert len([line for line in end.err.splitlines() if line.startswith("memif: ")]) == 1
         packets = captured(disk / "c.pcapng")
-        assert packets == numbered(3000, 200)[:len(packets)]
+        assert packets == numbered(3000, 200)[: len(packets)]
         assert len(packets) > 500
     finally:
         subprocess.run(["umount", disk], check=True)
@@ -167,12 +168,18 @@ def test_signals_leave_a_whole_file(socket_path: str, tmp_path: Path, number: in
     assert len(captured(file)) == 500
 
 
-@pytest.mark.parametrize(("args", "code", "word"), [
-    (("udp", "and", "and"), 2, "syntax error"), (("-w", "/nonexistent/x.pcapng"), 1, "No such file"),
-    (("--rotate-size", "1M"), 2, "need -w"), (("-w", "-", "--rotate-time", "3"), 2, "standard output"),
-    (("-w", "/tmp", "-c", "1"), 1, "s a directory"), (("-s", "0"), 2, "snaplen"),
-    (("--files", "3", "-w", "/tmp/x"), 2, "--files"),
-])
+@pytest.mark.parametrize(
+    ("args", "code", "word"),
+    [
+        (("udp", "and", "and"), 2, "syntax error"),
+        (("-w", "/nonexistent/x.pcapng"), 1, "No such file"),
+        (("--rotate-size", "1M"), 2, "need -w"),
+        (("-w", "-", "--rotate-time", "3"), 2, "standard output"),
+        (("-w", "/tmp", "-c", "1"), 1, "s a directory"),
+        (("-s", "0"), 2, "snaplen"),
+        (("--files", "3", "-w", "/tmp/x"), 2, "--files"),
+    ],
+)
 def test_what_can_not_be(args: tuple[str, ...], code: int, word: str) -> None:
     result = memif("capture", "--role", "master", "--socket", "@memif-never", *args)
     assert result.code == code
@@ -198,7 +205,7 @@ def received(socket_path: str, file: Path, count: int, *args: object) -> tuple[l
 
 
 def test_a_replay_is_exact(socket_path: str, tmp_path: Path) -> None:
-    frames = [frame[:60 + i % 1000].ljust(60 + i % 1000, b".") for i, frame in enumerate(numbered(5000))]
+    frames = [frame[: 60 + i % 1000].ljust(60 + i % 1000, b".") for i, frame in enumerate(numbered(5000))]
     file = tmp_path / "r.pcap"
     file.write_bytes(pcap(frames, step=0.00001))
     got, _, end = received(socket_path, file, 5000, "--top-speed")
@@ -234,10 +241,16 @@ def test_capture_and_replay_through_standard_input(socket_path: str, tmp_path: P
     assert captured(file) == numbered(50)
 
 
-@pytest.mark.parametrize(("content", "code", "word"), [
-    (None, 1, "No such file"), (b"", 1, "empty"), (b"plain text, no capture at all", 1, "neither pcapng nor pcap"),
-    (b"\x1f\x8b\x08" + bytes(30), 1, "gzip"), (pcap([b"E" * 40], linktype=101), 1, "no packets for mode ethernet"),
-])
+@pytest.mark.parametrize(
+    ("content", "code", "word"),
+    [
+        (None, 1, "No such file"),
+        (b"", 1, "empty"),
+        (b"plain text, no capture at all", 1, "neither pcapng nor pcap"),
+        (b"\x1f\x8b\x08" + bytes(30), 1, "gzip"),
+        (pcap([b"E" * 40], linktype=101), 1, "no packets for mode ethernet"),
+    ],
+)
 def test_files_that_are_no_captures(tmp_path: Path, content: bytes | None, code: int, word: str) -> None:
     file = tmp_path / "x"
     if content is not None:

@@ -3,8 +3,7 @@
 import click
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from memif.tools.filters import Filter, matches_mode
 from memif.tools.stamp import MARK, Analysis, stamps
@@ -13,9 +12,18 @@ from memif.tools.units import FILE_SIZE, Count, Rate, RateType, seconds, si, spa
 from tools.frames import checksum, echo, ethernet, udp
 
 
-@pytest.mark.parametrize(("text", "value"), [
-    ("0", 0), ("500", 500), ("10k", 10_000), ("1.5M", 1_500_000), ("2G", 2_000_000_000), ("64Ki", 65536), (" 7 ", 7),
-])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("0", 0),
+        ("500", 500),
+        ("10k", 10_000),
+        ("1.5M", 1_500_000),
+        ("2G", 2_000_000_000),
+        ("64Ki", 65536),
+        (" 7 ", 7),
+    ],
+)
 def test_counts(text: str, value: int) -> None:
     assert Count().convert(text, None, None) == value
 
@@ -32,11 +40,17 @@ def test_file_sizes_take_a_unit() -> None:
         FILE_SIZE.convert("0", None, None)
 
 
-@pytest.mark.parametrize(("text", "rate"), [
-    ("100k", Rate(1e5, False)), ("1.5Mpps", Rate(1.5e6, False)), ("10Mbit", Rate(1e7, True)),
-    ("1Gbps", Rate(1e9, True)),
-    ("8 kbit/s", Rate(8e3, True)), ("3p/s", Rate(3, False)),
-])
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("100k", Rate(1e5, False)),
+        ("1.5Mpps", Rate(1.5e6, False)),
+        ("10Mbit", Rate(1e7, True)),
+        ("1Gbps", Rate(1e9, True)),
+        ("8 kbit/s", Rate(8e3, True)),
+        ("3p/s", Rate(3, False)),
+    ],
+)
 def test_rates(text: str, rate: Rate) -> None:
     assert RateType().convert(text, None, None) == rate
     assert Rate(8e6, True).packets(1000) == 1000
@@ -79,9 +93,9 @@ def analyse(*bursts: list[int]) -> Analysis:
 @settings(max_examples=50)
 @given(st.lists(st.integers(0, 1 << 40), min_size=1, max_size=300, unique=True), st.integers(1, 50))
 def test_loss_and_order(numbers: list[int], size: int) -> None:
-    numbers[0] = min(numbers)           # what came before the first is not known to exist
+    numbers[0] = min(numbers)  # what came before the first is not known to exist
     numbers = list(dict.fromkeys(numbers))
-    result = analyse(*(numbers[at:at + size] for at in range(0, len(numbers), size)))
+    result = analyse(*(numbers[at : at + size] for at in range(0, len(numbers), size)))
     assert result.received == len(numbers)
     assert result.lost == max(numbers) - min(numbers) + 1 - len(numbers)
     assert result.duplicates == 0
@@ -97,14 +111,20 @@ def test_duplicates_latency_and_strangers() -> None:
     assert latency["p50"] == pytest.approx(9e-6, rel=0.1)
     assert sum(count for _, _, count in result.histogram()) == 6
     result.add(np.zeros((4, 64), np.uint8), np.full(4, 64, np.uint32), 0)
-    result.add(stamped([9]), np.array([50], np.uint32), 0)      # too short for what the row pretends
+    result.add(stamped([9]), np.array([50], np.uint32), 0)  # too short for what the row pretends
     assert result.unstamped == 5
     assert Analysis(42).latency() is None
 
 
-@pytest.mark.parametrize(("text", "sizes"), [
-    ("64", [64]), ("64,1500", [64, 1500]), ("60:2,100:1", [60, 100, 60]), ("1:1", [1]),
-])
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("64", [64]),
+        ("64,1500", [64, 1500]),
+        ("60:2,100:1", [60, 100, 60]),
+        ("1:1", [1]),
+    ],
+)
 def test_patterns_of_sizes(text: str, sizes: list[int]) -> None:
     assert parse_sizes(text) == sizes
 
@@ -113,13 +133,14 @@ def test_patterns_of_sizes(text: str, sizes: list[int]) -> None:
 @given(st.lists(st.integers(60, 1500), min_size=1, max_size=5), st.integers(1, 300), st.integers(1, 300))
 def test_a_pool_repeats_without_a_seam(sizes: list[int], hosts: int, ports: int) -> None:
     frames = udp_frames(sizes, (b"\x02" * 6, b"\x04" * 6), ("10.0.0.1", "10.0.0.2"), (1, 2), "ethernet")
-    pool = make_pool(frames, [parse_increment(f"dst-ip:{hosts}"), parse_increment(f"src-port:{ports}")], "ethernet",
-                     stamped=True)
+    pool = make_pool(
+        frames, [parse_increment(f"dst-ip:{hosts}"), parse_increment(f"src-port:{ports}")], "ethernet", stamped=True
+    )
     count = len(pool.lengths)
     assert count % len(sizes) == count % hosts == count % ports == 0
     assert pool.stamp_at == 42
     for i in (0, 1, count // 2, count - 1):
-        row = pool.matrix[i, :pool.lengths[i]].tobytes()
+        row = pool.matrix[i, : pool.lengths[i]].tobytes()
         assert len(row) == sizes[i % len(sizes)]
         assert checksum(row[14:34]) == 0
         assert int.from_bytes(row[30:34]) == 0x0A000002 + i % hosts
@@ -135,7 +156,7 @@ def test_filters_are_those_of_tcpdump() -> None:
     keep = Filter("udp port 53 and greater 100")
     assert keep(ethernet(udp(b"x" * 100, 1, 53)))
     assert not keep(ethernet(udp(b"x" * 10, 1, 53)))
-    assert keep(ethernet(udp(b"x" * 10, 1, 53)), 200)           # cut, but long on the wire
+    assert keep(ethernet(udp(b"x" * 10, 1, 53)), 200)  # cut, but long on the wire
     assert not keep(ethernet(echo()))
     assert not keep(b"")
     assert Filter("icmp", mode="ip")(echo())

@@ -34,8 +34,23 @@ def test_ping_is_answered_in_all_roles_and_modes(socket_path: str, responder: st
 def test_all_sizes_come_back_through_chains(socket_path: str, mode: str) -> None:
     with master(socket_path, "icmp-responder", "--mode", mode):
         for size in SIZES:
-            result = memif("ping", "--mode", mode, "-s", socket_path, "-S", size, "-c", 2, "-I", 0.01, "--json",
-                           "-W", 10, "192.168.1.2")
+            result = memif(
+                "ping",
+                "--mode",
+                mode,
+                "-s",
+                socket_path,
+                "-S",
+                size,
+                "-c",
+                2,
+                "-I",
+                0.01,
+                "--json",
+                "-W",
+                10,
+                "192.168.1.2",
+            )
             assert (result.code, result.json["received"]) == (0, 2), (size, result)
 
 
@@ -78,11 +93,21 @@ def test_a_wrong_secret_is_told_at_once(socket_path: str, secret: str | None, wo
     assert "s3cret" not in result.err
 
 
-@pytest.mark.parametrize("args", [
-    (), ("nonsense",), ("--count", "-1", "192.168.1.2"), ("--mac", "02:fe", "192.168.1.2"),
-    ("--ring-size", "1000", "192.168.1.2"), ("--buffer-size", "10", "192.168.1.2"), ("--mode", "x", "192.168.1.2"),
-    ("--secret", "x" * 24, "192.168.1.2"), ("--id", "-1", "192.168.1.2"), ("--socket", "", "192.168.1.2"),
-])
+@pytest.mark.parametrize(
+    "args",
+    [
+        (),
+        ("nonsense",),
+        ("--count", "-1", "192.168.1.2"),
+        ("--mac", "02:fe", "192.168.1.2"),
+        ("--ring-size", "1000", "192.168.1.2"),
+        ("--buffer-size", "10", "192.168.1.2"),
+        ("--mode", "x", "192.168.1.2"),
+        ("--secret", "x" * 24, "192.168.1.2"),
+        ("--id", "-1", "192.168.1.2"),
+        ("--socket", "", "192.168.1.2"),
+    ],
+)
 def test_wrong_usage(args: tuple[str, ...]) -> None:
     result = memif("ping", *args)
     assert result.code == 2
@@ -92,8 +117,11 @@ def test_wrong_usage(args: tuple[str, ...]) -> None:
 
 def test_fragments_and_options_are_left_alone_and_counted(socket_path: str) -> None:
     ip = {"target": "192.168.1.2"}
-    odd = [ethernet(echo(1, **ip, fragment=0x2000)), ethernet(echo(2, **ip, fragment=185)),
-           ethernet(echo(3, **ip, options=b"\x94\x04\0\0"))]
+    odd = [
+        ethernet(echo(1, **ip, fragment=0x2000)),
+        ethernet(echo(2, **ip, fragment=185)),
+        ethernet(echo(3, **ip, options=b"\x94\x04\0\0")),
+    ]
     with master(socket_path, "icmp-responder", "--json") as responder:
         with library.connect(socket_path, timeout=20) as iface:
             assert iface.tx[0].send([*odd, ethernet(echo(4, **ip))]) == 4
@@ -153,12 +181,24 @@ def test_the_kernel_pings_the_responder_and_finds_no_bad_checksum(
             end = responder.stop()
     assert end.json["answered"]["echo"] >= 60
     broken = subprocess.run(
-        ["tshark", "-r", trace, "-o", "ip.check_checksum:TRUE", "-Y",
-         "ip.checksum.status == 0 || icmp.checksum.status == 0 || icmp.checksum_bad || _ws.malformed"],
-        capture_output=True, text=True, check=True, timeout=60)
+        [
+            "tshark",
+            "-r",
+            trace,
+            "-o",
+            "ip.check_checksum:TRUE",
+            "-Y",
+            "ip.checksum.status == 0 || icmp.checksum.status == 0 || icmp.checksum_bad || _ws.malformed",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     assert broken.stdout == ""
-    replies = subprocess.run(["tshark", "-r", trace, "-Y", "icmp.type == 0"], capture_output=True, check=True,
-                             timeout=60)
+    replies = subprocess.run(
+        ["tshark", "-r", trace, "-Y", "icmp.type == 0"], capture_output=True, check=True, timeout=60
+    )
     assert len(replies.stdout.splitlines()) == 60
 
 
@@ -170,11 +210,12 @@ def _ping_from_kernel(port: object, trace: str) -> None:
         assert sniffer.stderr is not None
         while b"listening" not in (line := sniffer.stderr.readline()):
             assert line, "tcpdump has ended"
-        for size in (16, 56, 1400):     # below 16 ping measures no times and does not wait for late answers
+        for size in (16, 56, 1400):  # below 16 ping measures no times and does not wait for late answers
             result = port.ping("192.168.1.2", 20, size=size, interval=0.01)  # type: ignore[attr-defined]
             assert result.received == result.sent == 20, result.output
             assert not result.corrupted
         time.sleep(0.5)
+        port.testpmd.stop()  # type: ignore[attr-defined]  # it may crash when its peer leaves while it forwards
     finally:
         sniffer.terminate()
         sniffer.communicate(timeout=10)

@@ -16,8 +16,10 @@ from tools.frames import numbered
 from tools.process import master, memif, running, words
 
 MESSAGES = [
-    wire.encode(wire.Hello(name="VPP 25.06")), wire.encode(wire.Init(id=7, secret=b"hush-hush", name="app")),
-    wire.encode(wire.Ack()), wire.encode(wire.AddRegion(index=0, size=4096)),
+    wire.encode(wire.Hello(name="VPP 25.06")),
+    wire.encode(wire.Init(id=7, secret=b"hush-hush", name="app")),
+    wire.encode(wire.Ack()),
+    wire.encode(wire.AddRegion(index=0, size=4096)),
     wire.encode(wire.AddRing(s2m=True, index=0, region=0, offset=0, log2_ring_size=10)),
     wire.encode(wire.Disconnect.because("interface deleted")),
 ]
@@ -61,6 +63,7 @@ def test_rates_while_packets_come(socket_path: str) -> None:
             time.sleep(1.0)
             end = tool.stop(signal.SIGTERM)
     import json
+
     reports = [json.loads(line) for line in end.out.splitlines()]
     assert end.code == 0
     last = next(queue for queue in reports[-1]["queues"] if queue["direction"] == "rx")
@@ -72,9 +75,16 @@ def test_rates_while_packets_come(socket_path: str) -> None:
 def test_messages_are_explained(tmp_path: Path, kind: str) -> None:
     raw = tmp_path / "raw"
     raw.write_bytes(b"".join(MESSAGES))
-    text = strace(MESSAGES) if kind == "strace" else subprocess.run(
-        {"xxd": ["xxd", "-p", raw], "hexdump": ["od", "-A", "x", "-t", "x1", "-v", "-w16", raw]}[kind],
-        capture_output=True, text=True, check=True).stdout.replace(" ", "  ", 0)
+    text = (
+        strace(MESSAGES)
+        if kind == "strace"
+        else subprocess.run(
+            {"xxd": ["xxd", "-p", raw], "hexdump": ["od", "-A", "x", "-t", "x1", "-v", "-w16", raw]}[kind],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.replace(" ", "  ", 0)
+    )
     if kind == "hexdump":
         text = "\n".join(f"{int(line.split()[0], 16):08x}  {' '.join(line.split()[1:])}" for line in text.splitlines())
     (tmp_path / "dump").write_text(text)
@@ -89,11 +99,17 @@ def test_messages_are_explained(tmp_path: Path, kind: str) -> None:
     assert '"secret": true' in documents[1]
 
 
-@pytest.mark.parametrize(("content", "word"), [
-    (b"", "0 bytes"), (b"some prose", "neither strace output nor a hex dump"), (b"00ff", "128 bytes each"),
-    (b"\xff\xfe\x00", "line 1"), (strace(MESSAGES).replace("\\x00", "")[:60].encode(), "no control messages"),
-    (strace(MESSAGES)[:300].encode() + b'"..., iov_len=128}]) = 128', "-s 256"),
-])
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"", "0 bytes"),
+        (b"some prose", "neither strace output nor a hex dump"),
+        (b"00ff", "128 bytes each"),
+        (b"\xff\xfe\x00", "line 1"),
+        (strace(MESSAGES).replace("\\x00", "")[:60].encode(), "no control messages"),
+        (strace(MESSAGES)[:300].encode() + b'"..., iov_len=128}]) = 128', "-s 256"),
+    ],
+)
 def test_what_can_not_be_explained(content: bytes, word: str) -> None:
     result = memif("decode", stdin=content)
     assert (result.code, result.out) == (1, "")
@@ -127,10 +143,19 @@ def test_the_list_of_verbs() -> None:
 
 def test_the_shell_completes_verbs_options_and_choices() -> None:
     def complete(line: str) -> list[str]:
-        environment = os.environ | {"_MEMIF_COMPLETE": "bash_complete", "COMP_WORDS": line,
-                                    "COMP_CWORD": str(len(line.split(" ")) - 1)}
-        done = subprocess.run([sys.executable, "-c", "from memif.tools.cli import cli; cli(prog_name='memif')"],
-                              env=environment, capture_output=True, text=True, timeout=60, check=False)
+        environment = os.environ | {
+            "_MEMIF_COMPLETE": "bash_complete",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(line.split(" ")) - 1),
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", "from memif.tools.cli import cli; cli(prog_name='memif')"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
         return [answer.partition(",")[2] for answer in done.stdout.splitlines()]
 
     assert complete("memif s") == ["show", "send", "sink", "sniff"]

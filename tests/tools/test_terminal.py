@@ -26,8 +26,9 @@ class Terminal:
         self._fd, child = pty.openpty()
         fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"}
-        self.process = subprocess.Popen(words(*args), stdin=child, stdout=child, stderr=child, env=environment,
-                                        start_new_session=True)
+        self.process = subprocess.Popen(
+            words(*args), stdin=child, stdout=child, stderr=child, env=environment, start_new_session=True
+        )
         os.close(child)
         self.raw = ""
 
@@ -39,7 +40,7 @@ class Terminal:
                 continue
             try:
                 self.raw += os.read(self._fd, 65536).decode(errors="replace")
-            except OSError:     # the tool has ended
+            except OSError:  # the tool has ended
                 return
 
     def until(self, text: str) -> None:

@@ -22,8 +22,9 @@ def command(quick: bool, only: str, runs: int, seconds: float, as_json: bool) ->
     from memif.bench.report import machine, rows, show
 
     chosen = select(quick=quick, only=only)
-    outcomes = [measure(s, runs=runs, seconds=seconds)
-                for s in track(chosen, "measuring", transient=True, disable=as_json)]
+    outcomes = [
+        measure(s, runs=runs, seconds=seconds) for s in track(chosen, "measuring", transient=True, disable=as_json)
+    ]
     if as_json:
         print_json({"machine": machine(), "outcomes": [o.as_dict() for o in outcomes]})
     else:

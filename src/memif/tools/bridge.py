@@ -21,15 +21,26 @@ if TYPE_CHECKING:
     from memif.capture import PcapngWriter
 
 
-@click.command("bridge", epilog=examples(
-    "bridge memif:/run/vpp/memif.sock tap:tap0,address=192.0.2.1/24",
-    "bridge memif:/tmp/a.sock,role=master memif:/tmp/b.sock,id=3", "bridge -w x.pcapng memif:/tmp/a.sock packet:eth1",
-    "bridge memif:/tmp/a.sock,mode=ip tun:tun0,address=10.0.0.1/24"))
+@click.command(
+    "bridge",
+    epilog=examples(
+        "bridge memif:/run/vpp/memif.sock tap:tap0,address=192.0.2.1/24",
+        "bridge memif:/tmp/a.sock,role=master memif:/tmp/b.sock,id=3",
+        "bridge -w x.pcapng memif:/tmp/a.sock packet:eth1",
+        "bridge memif:/tmp/a.sock,mode=ip tun:tun0,address=10.0.0.1/24",
+    ),
+)
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @file_options
-@click.option("--patience", type=click.FloatRange(0), default=1.0, show_default=True, metavar="MS",
-              help="Milliseconds to wait for room in a full ring before packets are dropped.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    metavar="MS",
+    help="Milliseconds to wait for room in a full ring before packets are dropped.",
+)
 @duration_option
 @interval_option
 @json_option
@@ -48,8 +59,9 @@ def command(first: str, second: str, **options: Any) -> None:
     run(bridge, first=first, second=second, **options)
 
 
-def bridge(first: str, second: str, patience: float, duration: float | None, interval: float, as_json: bool,
-           **options: Any) -> None:
+def bridge(
+    first: str, second: str, patience: float, duration: float | None, interval: float, as_json: bool, **options: Any
+) -> None:
     """Run until the end, and summarise."""
     files = take_files(options)
     ends = parse_endpoint(first, "A"), parse_endpoint(second, "B")
@@ -69,8 +81,12 @@ def bridge(first: str, second: str, patience: float, duration: float | None, int
             pump(joined, stop, status)
         except MemifError as problem:
             error = problem
-    result = {"seconds": stop.elapsed, "files": files.names(writer),
-              "a_to_b": asdict(joined.counters[0]), "b_to_a": asdict(joined.counters[1])}
+    result = {
+        "seconds": stop.elapsed,
+        "files": files.names(writer),
+        "a_to_b": asdict(joined.counters[0]),
+        "b_to_a": asdict(joined.counters[1]),
+    }
     report(result, as_json, to_stderr=files.path == "-")
     if error is not None:
         fail(str(error))

@@ -58,8 +58,14 @@ class Files:
         elif self.rotate_size or self.rotate_time:
             if self.path == "-":
                 raise click.UsageError("standard output can not be rotated: give -w a file name")
-            with RotatingWriter(self.path, max_bytes=self.rotate_size or 0, max_seconds=self.rotate_time or 0.0,
-                                files=self.files, snaplen=self.snaplen, application=application) as writer:
+            with RotatingWriter(
+                self.path,
+                max_bytes=self.rotate_size or 0,
+                max_seconds=self.rotate_time or 0.0,
+                files=self.files,
+                snaplen=self.snaplen,
+                application=application,
+            ) as writer:
                 yield writer
         elif self.files:
             raise click.UsageError("--files needs --rotate-size or --rotate-time")
@@ -77,16 +83,38 @@ class Files:
 
 def file_options(command: Any) -> Any:
     """Decorator: the options of `Files`, passed on as separate arguments; see `take_files`."""
-    for option in reversed((
-        click.option("-w", "--write", "path", metavar="FILE", shell_complete=complete_file,
-                     help="Write a pcapng file; - for standard output, a FIFO for Wireshark."),
-        click.option("--rotate-size", type=FILE_SIZE, metavar="BYTES", help="Start a new file at this size, as 10M."),
-        click.option("--rotate-time", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
-                     help="Start a new file after this time."),
-        click.option("--files", type=click.IntRange(0), default=0, metavar="N", help="Keep only the newest N files."),
-        click.option("-s", "--snaplen", type=click.IntRange(1, 262144), default=262144, metavar="BYTES",
-                     help="Keep so many bytes of each packet (default: all)."),
-    )):
+    for option in reversed(
+        (
+            click.option(
+                "-w",
+                "--write",
+                "path",
+                metavar="FILE",
+                shell_complete=complete_file,
+                help="Write a pcapng file; - for standard output, a FIFO for Wireshark.",
+            ),
+            click.option(
+                "--rotate-size", type=FILE_SIZE, metavar="BYTES", help="Start a new file at this size, as 10M."
+            ),
+            click.option(
+                "--rotate-time",
+                type=click.FloatRange(0, min_open=True),
+                metavar="SECONDS",
+                help="Start a new file after this time.",
+            ),
+            click.option(
+                "--files", type=click.IntRange(0), default=0, metavar="N", help="Keep only the newest N files."
+            ),
+            click.option(
+                "-s",
+                "--snaplen",
+                type=click.IntRange(1, 262144),
+                default=262144,
+                metavar="BYTES",
+                help="Keep so many bytes of each packet (default: all).",
+            ),
+        )
+    ):
         command = option(command)
     return command
 
@@ -96,9 +124,15 @@ def take_files(options: dict[str, Any]) -> Files:
     return Files(**{name: options.pop(name) for name in Files.__dataclass_fields__})
 
 
-@click.command("capture", epilog=examples(
-    "capture --role master -w all.pcapng", "capture -w ring.pcapng --rotate-size 100M --files 5",
-    "capture -c 20 'udp port 53 or arp'", "capture -w - | tshark -r -"))
+@click.command(
+    "capture",
+    epilog=examples(
+        "capture --role master -w all.pcapng",
+        "capture -w ring.pcapng --rotate-size 100M --files 5",
+        "capture -c 20 'udp port 53 or arp'",
+        "capture -w - | tshark -r -",
+    ),
+)
 @click.argument("filter_words", nargs=-1, metavar="[FILTER]...")
 @file_options
 @click.option("-c", "--count", type=Count(), default=0, help="End after so many packets (0: never).")
@@ -107,8 +141,16 @@ def take_files(options: dict[str, Any]) -> Files:
 @interval_option
 @json_option
 @link_options(short_socket=False)
-def command(link: Link, as_json: bool, interval: float, filter_words: tuple[str, ...], count: int,
-            duration: float | None, show_hex: bool, **options: Any) -> None:
+def command(
+    link: Link,
+    as_json: bool,
+    interval: float,
+    filter_words: tuple[str, ...],
+    count: int,
+    duration: float | None,
+    show_hex: bool,
+    **options: Any,
+) -> None:
     """Receive packets and write them to a pcapng file, or print a line for each without -w.
 
     FILTER is an expression as tcpdump takes it (needs libpcap). The interface is one end of the link: to look at the
@@ -141,8 +183,16 @@ def make_filter(words: tuple[str, ...], mode: str) -> "Filter | None":
 class Capture:
     """Takes bursts from an interface to a writer or to the terminal, and counts. One thread."""
 
-    def __init__(self, mode: str, writer: "PcapngWriter | None", keep: "Filter | None", snaplen: int, *,
-                 show_hex: bool = False, as_json: bool = False) -> None:
+    def __init__(
+        self,
+        mode: str,
+        writer: "PcapngWriter | None",
+        keep: "Filter | None",
+        snaplen: int,
+        *,
+        show_hex: bool = False,
+        as_json: bool = False,
+    ) -> None:
         self.writer, self.keep, self.snaplen, self.show_hex, self.as_json = writer, keep, snaplen, show_hex, as_json
         self.linktype = LINKTYPES.get(mode, 147)
         self.captured = self.passed_over = self.bytes = 0
@@ -151,8 +201,11 @@ class Capture:
         """Run; an error that ends it comes back, so that what was captured can be summarised first."""
         try:
             if self.writer is not None:
-                self.writer.add_interface(interface.name, linktype=self.linktype,
-                                          description=f"{interface.role} on {interface.socket.address}")
+                self.writer.add_interface(
+                    interface.name,
+                    linktype=self.linktype,
+                    description=f"{interface.role} on {interface.socket.address}",
+                )
             self._run(interface, stop, status, count)
         except MemifError as error:
             return error
@@ -196,21 +249,33 @@ class Capture:
 
         for packet in packets:
             if self.as_json:
-                print_json({"time_ns": now, "length": len(packet), "summary": summary(packet, self.linktype),
-                            "data": packet[:self.snaplen].hex()})
+                print_json(
+                    {
+                        "time_ns": now,
+                        "length": len(packet),
+                        "summary": summary(packet, self.linktype),
+                        "data": packet[: self.snaplen].hex(),
+                    }
+                )
                 continue
             click.echo(packet_line(now, packet, direction="in", linktype=self.linktype))
             if self.show_hex:
-                click.echo(hex_lines(packet[:self.snaplen]))
+                click.echo(hex_lines(packet[: self.snaplen]))
 
     def result(self, names: list[str], elapsed: float) -> dict[str, Any]:
         """The numbers, and the files."""
-        return {"captured": self.captured, "bytes": self.bytes, "filtered_out": self.passed_over,
-                "seconds": elapsed, "files": names}
+        return {
+            "captured": self.captured,
+            "bytes": self.bytes,
+            "filtered_out": self.passed_over,
+            "seconds": elapsed,
+            "files": names,
+        }
 
 
-def write_burst(writer: "PcapngWriter", burst: "Burst", interface: int, most: int | None = None,
-                now: int | None = None) -> None:
+def write_burst(
+    writer: "PcapngWriter", burst: "Burst", interface: int, most: int | None = None, now: int | None = None
+) -> None:
     """Write the packets of a received burst, the first `most`, in the way that is quickest for them."""
     lengths = burst.lengths[:most]
     width = min(int(lengths.max()), writer.snaplen)
@@ -224,7 +289,7 @@ def hex_lines(data: bytes) -> str:
     """Sixteen bytes a line, in hex and as text."""
     lines = []
     for at in range(0, len(data), 16):
-        row = data[at:at + 16]
+        row = data[at : at + 16]
         text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
         lines.append(f"    {at:04x}  {row.hex(' '):<47}  {text}")
     return "\n".join(lines)
@@ -236,8 +301,10 @@ def summarise(result: dict[str, Any], as_json: bool, *, to_stderr: bool) -> None
         print_json(result, err=to_stderr)
         return
     rest = f", {result['filtered_out']} did not pass the filter" if result["filtered_out"] else ""
-    click.echo(f"{result['captured']} packets, {si(result['bytes'], 'B')} captured in "
-               f"{seconds(result['seconds'])}{rest}", err=to_stderr)
+    click.echo(
+        f"{result['captured']} packets, {si(result['bytes'], 'B')} captured in {seconds(result['seconds'])}{rest}",
+        err=to_stderr,
+    )
     summarise_files(result["files"], to_stderr=to_stderr)
 
 

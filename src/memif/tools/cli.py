@@ -54,8 +54,9 @@ class LazyGroup(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Verbs, without importing them, and own options."""
-        verbs = [CompletionItem(verb, help=line) for verb, (_, line) in available().items()
-                 if verb.startswith(incomplete)]
+        verbs = [
+            CompletionItem(verb, help=line) for verb, (_, line) in available().items() if verb.startswith(incomplete)
+        ]
         return verbs + click.Command.shell_complete(self, ctx, incomplete)
 
 
@@ -67,8 +68,9 @@ Exit codes: 0 success, 1 failure, 2 wrong usage.
 """
 
 
-@click.group(cls=LazyGroup, epilog=_EPILOG,
-             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="memif")
 def cli() -> None:
     """Packets over shared memory: memif, the interface of FD.io VPP, DPDK and libmemif.

@@ -14,9 +14,12 @@ _ARROWS = {"in": "received", "out": "sent", "unknown": ""}
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
 
 
-@click.command("decode", epilog=examples(
-    "decode trace.txt", "decode control.pcapng") + "\n  strace -f -s 256 -xx -e trace=sendmsg,recvmsg -p PID 2>&1 "
-    "| memif decode")
+@click.command(
+    "decode",
+    epilog=examples("decode trace.txt", "decode control.pcapng")
+    + "\n  strace -f -s 256 -xx -e trace=sendmsg,recvmsg -p PID 2>&1 "
+    "| memif decode",
+)
 @click.argument("file", default="-", shell_complete=complete_file)
 @click.option("--show-secret", is_flag=True, help="Print secrets, which are hidden otherwise.")
 @json_option

@@ -10,8 +10,18 @@ from memif.errors import MemifValueError
 if TYPE_CHECKING:
     from memif.bridge import DevicePort, MemifPort
 
-_MEMIF: Final = ("id", "role", "mode", "secret", "name", "rx-queues", "tx-queues", "ring-size", "buffer-size",
-                 "rx-mode")
+_MEMIF: Final = (
+    "id",
+    "role",
+    "mode",
+    "secret",
+    "name",
+    "rx-queues",
+    "tx-queues",
+    "ring-size",
+    "buffer-size",
+    "rx-mode",
+)
 _DEVICE: Final = ("address", "mtu", "netns")
 _KINDS: Final = {"memif": _MEMIF, "tap": _DEVICE, "tun": _DEVICE, "packet": ()}
 _NUMBERS: Final = ("id", "rx-queues", "tx-queues", "ring-size", "buffer-size", "mtu")

@@ -5,8 +5,9 @@ import sys
 import click
 
 
-@click.command("extcap", add_help_option=False,
-               context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@click.command(
+    "extcap", add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
+)
 @click.pass_context
 def command(ctx: click.Context) -> None:
     """Wireshark's interface to memif; --install makes it known to Wireshark."""

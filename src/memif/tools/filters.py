@@ -25,8 +25,12 @@ class _Instructions(ctypes.Structure):
 
 
 class _Header(ctypes.Structure):
-    _fields_ = [("seconds", ctypes.c_long), ("fraction", ctypes.c_long),
-                ("kept", ctypes.c_uint32), ("length", ctypes.c_uint32)]
+    _fields_ = [
+        ("seconds", ctypes.c_long),
+        ("fraction", ctypes.c_long),
+        ("kept", ctypes.c_uint32),
+        ("length", ctypes.c_uint32),
+    ]
 
 
 class Filter:

@@ -15,8 +15,10 @@ from memif.tools.stop import Stop
 WIDTH = 128
 
 
-@click.command("icmp-responder", epilog=examples(
-    "icmp-responder --role master --ip 192.168.1.2", "icmp-responder --mode ip --ip6 2001:db8::2"))
+@click.command(
+    "icmp-responder",
+    epilog=examples("icmp-responder --role master --ip 192.168.1.2", "icmp-responder --mode ip --ip6 2001:db8::2"),
+)
 @click.option("--ip", default="192.168.1.2", show_default=True, metavar="ADDR[/LEN]", help="Own IPv4 address.")
 @click.option("--ip6", metavar="ADDR", help="Own IPv6 address.")
 @click.option("--mac", default="02:fe:00:00:00:02", show_default=True, help="Own MAC address.")
@@ -35,7 +37,8 @@ def command(link: Link, ip: str, ip6: str | None, mac: str, duration: float | No
     hardware = parse_mac(mac)
     try:
         responder, other = (
-            Responder(ip.partition("/")[0], ip6, hardware, "ip" if link.mode == "ip" else "ethernet") for _ in range(2))
+            Responder(ip.partition("/")[0], ip6, hardware, "ip" if link.mode == "ip" else "ethernet") for _ in range(2)
+        )
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--ip / --ip6 / --mac") from error
     # numpy loads much of itself on first use: not while the first ping waits.

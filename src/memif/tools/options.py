@@ -58,22 +58,46 @@ def link_options(role: str = "slave", *, short_socket: bool = True) -> Callable[
     `short_socket`: whether -s means the socket; for captures it means the snap length everywhere.
     """
     options = [
-        click.option(*(("-s",) if short_socket else ()), "--socket", default=DEFAULT_SOCKET, show_default=True,
-                     metavar="NAME", shell_complete=complete_file,
-                     help="Control socket: a path, @abstract or abstract:name."),
-        click.option("-i", "--id", type=click.IntRange(0, 0xFFFFFFFF), default=0, show_default=True,
-                     help="Interface id."),
-        click.option("-r", "--role", type=click.Choice(list(ROLES)), default=role, show_default=True,
-                     help="slave (client) connects, master (server) listens."),
+        click.option(
+            *(("-s",) if short_socket else ()),
+            "--socket",
+            default=DEFAULT_SOCKET,
+            show_default=True,
+            metavar="NAME",
+            shell_complete=complete_file,
+            help="Control socket: a path, @abstract or abstract:name.",
+        ),
+        click.option(
+            "-i", "--id", type=click.IntRange(0, 0xFFFFFFFF), default=0, show_default=True, help="Interface id."
+        ),
+        click.option(
+            "-r",
+            "--role",
+            type=click.Choice(list(ROLES)),
+            default=role,
+            show_default=True,
+            help="slave (client) connects, master (server) listens.",
+        ),
         click.option("--secret", metavar="TEXT", help="Shared secret, at most 23 bytes."),
-        click.option("-m", "--mode", type=click.Choice(list(MODES)), default="ethernet", show_default=True,
-                     help="What the packets start with."),
+        click.option(
+            "-m",
+            "--mode",
+            type=click.Choice(list(MODES)),
+            default="ethernet",
+            show_default=True,
+            help="What the packets start with.",
+        ),
         click.option("--rx-queues", type=click.IntRange(0, 255), help="Receive queues (slave: 1; master: any)."),
         click.option("--tx-queues", type=click.IntRange(0, 255), help="Transmit queues (slave: 1; master: any)."),
         click.option("--ring-size", type=int, default=1024, show_default=True, help="Slots of a ring (slave)."),
         click.option("--buffer-size", type=int, default=2048, show_default=True, help="Bytes of a buffer (slave)."),
-        click.option("--rx-mode", type=click.Choice(RX_MODES), default="interrupt", show_default=True,
-                     help="How to wait for packets."),
+        click.option(
+            "--rx-mode",
+            type=click.Choice(RX_MODES),
+            default="interrupt",
+            show_default=True,
+            help="How to wait for packets.",
+        ),
     ]
 
     def decorate(command: Command) -> Command:
@@ -103,20 +127,28 @@ def json_option(command: Command) -> Command:
 
 def timeout_option(command: Command) -> Command:
     """Decorator: ``--timeout``, for the link."""
-    return click.option("--timeout", type=click.FloatRange(0), default=5.0, show_default=True,
-                        help="Seconds for the link to come up.")(command)
+    return click.option(
+        "--timeout", type=click.FloatRange(0), default=5.0, show_default=True, help="Seconds for the link to come up."
+    )(command)
 
 
 def duration_option(command: Command) -> Command:
     """Decorator: ``--duration``."""
-    return click.option("-d", "--duration", type=click.FloatRange(0), metavar="SECONDS",
-                        help="End after so many seconds.")(command)
+    return click.option(
+        "-d", "--duration", type=click.FloatRange(0), metavar="SECONDS", help="End after so many seconds."
+    )(command)
 
 
 def interval_option(command: Command) -> Command:
     """Decorator: ``--interval`` between two lines of progress."""
-    return click.option("--interval", type=click.FloatRange(0), default=1.0, show_default=True, metavar="SECONDS",
-                        help="Time between two reports while it runs, 0 for none.")(command)
+    return click.option(
+        "--interval",
+        type=click.FloatRange(0),
+        default=1.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Time between two reports while it runs, 0 for none.",
+    )(command)
 
 
 def examples(*lines: str) -> str:
@@ -163,7 +195,7 @@ def run(command: Callable[..., Any], **arguments: Any) -> Any:
         sys.exit(1)
     except OSError as error:
         if error.errno == errno.EPIPE:
-            raise           # whoever read our output has gone: click ends without a word
+            raise  # whoever read our output has gone: click ends without a word
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         sys.exit(1)
     except KeyboardInterrupt:

@@ -18,14 +18,18 @@ from memif.tools.icmp_responder import parse_mac
 from memif.tools.options import Link, examples, link_options, print_json, timeout_option
 from memif.tools.transmit import come_up
 
-_ASK_AGAIN = 0.25       # seconds between two ARP requests
+_ASK_AGAIN = 0.25  # seconds between two ARP requests
 _LONGEST = 65536 - 42
 _BROADCAST = b"\xff" * 6
 _ECHO_REQUEST, _ECHO_REPLY = 8, 0
 
 
-@click.command("ping", epilog=examples(
-    "ping --ip 192.168.1.1 -c 4 192.168.1.2", "ping --role master --mode ip --json -c 100 -I 0.01 192.168.1.2"))
+@click.command(
+    "ping",
+    epilog=examples(
+        "ping --ip 192.168.1.1 -c 4 192.168.1.2", "ping --role master --mode ip --json -c 100 -I 0.01 192.168.1.2"
+    ),
+)
 @click.argument("target")
 @click.option("--ip", default="192.168.1.1", show_default=True, metavar="ADDR", help="Own IPv4 address.")
 @click.option("--mac", default="02:fe:00:00:00:01", show_default=True, help="Own MAC address.")
@@ -45,8 +49,16 @@ def command(link: Link, target: str, as_json: bool, quiet: bool, timeout: float,
     if link.mode != "ip" and options["size"] > _LONGEST:
         raise click.BadParameter(f"at most {_LONGEST} bytes with Ethernet headers", param_hint="--size")
     pinger = Pinger(
-        address(target, "TARGET"), address(options["ip"], "--ip"), parse_mac(options["mac"]), link.mode != "ip",
-        options["count"], options["interval"], options["size"], options["wait"], quiet or as_json)
+        address(target, "TARGET"),
+        address(options["ip"], "--ip"),
+        parse_mac(options["mac"]),
+        link.mode != "ip",
+        options["count"],
+        options["interval"],
+        options["size"],
+        options["wait"],
+        quiet or as_json,
+    )
     with link.open(name="ping") as interface:
         come_up(interface, timeout)
         if not quiet and not as_json:
@@ -117,7 +129,7 @@ class Pinger:
 
     def _send(self, interface: Interface, now: float) -> None:
         if self.ethernet and self.peer_mac is None and not self._resolve(interface):
-            self.sent += 1      # like ping(8): a request that could not be addressed is a lost one
+            self.sent += 1  # like ping(8): a request that could not be addressed is a lost one
             return
         self.sent += 1
         sequence = self.sent & 0xFFFF
@@ -170,7 +182,7 @@ class Pinger:
                 return
         if len(packet) < 28 or packet[0] >> 4 != 4 or packet[9] != 1 or packet[16:20] != self.own:
             return
-        icmp = packet[(packet[0] & 15) * 4:int.from_bytes(packet[2:4], "big")]
+        icmp = packet[(packet[0] & 15) * 4 : int.from_bytes(packet[2:4], "big")]
         if len(icmp) < 8 or icmp[0] != _ECHO_REPLY or checksum(icmp):
             return
         identifier, sequence = struct.unpack("!HH", icmp[4:8])
@@ -200,14 +212,23 @@ class Pinger:
     def summary(self) -> dict[str, Any]:
         """The counts, and the round-trip times in milliseconds."""
         milliseconds = [1e3 * t for t in self.times]
-        times = {
-            "min": min(milliseconds), "avg": statistics.fmean(milliseconds), "max": max(milliseconds),
-            "mdev": statistics.pstdev(milliseconds),
-        } if milliseconds else None
+        times = (
+            {
+                "min": min(milliseconds),
+                "avg": statistics.fmean(milliseconds),
+                "max": max(milliseconds),
+                "mdev": statistics.pstdev(milliseconds),
+            }
+            if milliseconds
+            else None
+        )
         return {
-            "transmitted": self.sent, "received": len(self.times), "duplicates": self.duplicates,
+            "transmitted": self.sent,
+            "received": len(self.times),
+            "duplicates": self.duplicates,
             "loss_percent": 100 * (self.sent - len(self.times)) / self.sent if self.sent else 0.0,
-            "time_ms": 1e3 * (time.monotonic() - self.started), "rtt_ms": times,
+            "time_ms": 1e3 * (time.monotonic() - self.started),
+            "rtt_ms": times,
         }
 
     def print_summary(self, target: str) -> None:
@@ -215,7 +236,9 @@ class Pinger:
         s = self.summary()
         extra = f", +{s['duplicates']} duplicates" if s["duplicates"] else ""
         click.echo(f"\n--- {target} ping statistics ---")
-        click.echo(f"{s['transmitted']} packets transmitted, {s['received']} received{extra}, "
-                   f"{s['loss_percent']:.3g}% packet loss, time {s['time_ms']:.0f}ms")
+        click.echo(
+            f"{s['transmitted']} packets transmitted, {s['received']} received{extra}, "
+            f"{s['loss_percent']:.3g}% packet loss, time {s['time_ms']:.0f}ms"
+        )
         if s["rtt_ms"] is not None:
             click.echo("rtt min/avg/max/mdev = {min:.3f}/{avg:.3f}/{max:.3f}/{mdev:.3f} ms".format(**s["rtt_ms"]))

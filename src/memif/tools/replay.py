@@ -30,16 +30,25 @@ from memif.tools.transmit import drain, wait_room
 from memif.tools.units import Count, seconds, si
 
 _BURST = 256
-#: Packets that are read ahead: all of an ordinary file, so that a loop or top speed does not wait for the disk.
-_CHUNK = 200_000
+#: Packets and bytes that are read ahead: all of an ordinary file, so that neither a loop nor top speed waits for it.
+_CHUNK, _CHUNK_BYTES = 1_000_000, 512 << 20
 _LONGEST = 65536
 
 
-@click.command("replay", epilog=examples(
-    "replay trace.pcapng", "replay --speed 10 trace.pcap", "replay --top-speed --loop 100 trace.pcap"))
+@click.command(
+    "replay",
+    epilog=examples("replay trace.pcapng", "replay --speed 10 trace.pcap", "replay --top-speed --loop 100 trace.pcap"),
+)
 @click.argument("file", shell_complete=complete_file)
-@click.option("-x", "--speed", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
-              metavar="FACTOR", help="So many times as fast as recorded.")
+@click.option(
+    "-x",
+    "--speed",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    metavar="FACTOR",
+    help="So many times as fast as recorded.",
+)
 @click.option("-t", "--top-speed", is_flag=True, help="As fast as the peer takes them.")
 @click.option("-l", "--loop", type=Count(), default=1, show_default=True, help="Play the file so often (0: for ever).")
 @click.option("-c", "--count", type=Count(), default=0, help="End after so many packets (0: never).")
@@ -48,8 +57,18 @@ _LONGEST = 65536
 @timeout_option
 @json_option
 @link_options()
-def command(link: Link, as_json: bool, file: str, timeout: float, interval: float, speed: float, top_speed: bool,
-            loop: int, count: int, duration: float | None) -> None:
+def command(
+    link: Link,
+    as_json: bool,
+    file: str,
+    timeout: float,
+    interval: float,
+    speed: float,
+    top_speed: bool,
+    loop: int,
+    count: int,
+    duration: float | None,
+) -> None:
     """Send the packets of FILE, pcap or pcapng (- for standard input), with the times between them as recorded.
 
     Packets of another link type than the interface's mode are passed over. The ring being full delays the rest;
@@ -116,8 +135,13 @@ class Player:
         return True
 
     def _next_chunk(self) -> None:
-        chunk = list(islice(self._source, _CHUNK))
-        self.more = len(chunk) == _CHUNK
+        chunk, size = [], 0
+        for packet in islice(self._source, _CHUNK):
+            chunk.append(packet)
+            size += len(packet.data)
+            if size >= _CHUNK_BYTES:
+                break
+        self.more = len(chunk) == _CHUNK or size >= _CHUNK_BYTES
         self.packets = [packet.data for packet in chunk]
         if chunk and self._origin is None:
             self._origin = chunk[0].timestamp_ns
@@ -175,7 +199,7 @@ class Player:
         if end == at:
             wait = (self.times[at] - now) / self.speed
             if wait > 0.003:
-                interface.socket.poll(min(wait - 0.002, stop.left()))   # epoll counts in milliseconds
+                interface.socket.poll(min(wait - 0.002, stop.left()))  # epoll counts in milliseconds
             elif wait > 0.0002:
                 time.sleep(wait - 0.0001)
         return end
@@ -195,9 +219,16 @@ class Player:
 
     def result(self, elapsed: float) -> dict[str, Any]:
         """The numbers."""
-        return {"packets": self.sent, "bytes": self.bytes, "seconds": elapsed,
-                "pps": self.sent / elapsed if elapsed else 0.0, "bps": 8 * self.bytes / elapsed if elapsed else 0.0,
-                "passed_over": self.passed_over, "cut": self.cut, "truncated_file": self.truncated}
+        return {
+            "packets": self.sent,
+            "bytes": self.bytes,
+            "seconds": elapsed,
+            "pps": self.sent / elapsed if elapsed else 0.0,
+            "bps": 8 * self.bytes / elapsed if elapsed else 0.0,
+            "passed_over": self.passed_over,
+            "cut": self.cut,
+            "truncated_file": self.truncated,
+        }
 
 
 def report(result: dict[str, Any]) -> None:
@@ -208,4 +239,3 @@ def report(result: dict[str, Any]) -> None:
         click.echo(f"  {result['passed_over']} passed over: empty, too long, or of another link type")
     if result["cut"]:
         click.echo(f"  {result['cut']} were cut by the capture's snap length and sent as they are")
-

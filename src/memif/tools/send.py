@@ -32,27 +32,50 @@ from memif.tools.units import Count, Rate, RateType, seconds, si
 _BURST = 256
 
 
-@click.command("send", epilog=examples(
-    "send --count 1M --size 64", "send --size imix --rate 100Mbit --duration 10",
-    "send --size 64:7,590:4,1514:1 --increment dst-ip:250", "send --pcap flows.pcapng --rate 10k"))
+@click.command(
+    "send",
+    epilog=examples(
+        "send --count 1M --size 64",
+        "send --size imix --rate 100Mbit --duration 10",
+        "send --size 64:7,590:4,1514:1 --increment dst-ip:250",
+        "send --pcap flows.pcapng --rate 10k",
+    ),
+)
 @click.option("-c", "--count", type=Count(), default=0, help="End after so many packets (0: never).")
 @duration_option
 @click.option("--rate", type=RateType(), help="Packets (100k) or bits (10Mbit) a second; default: all that goes.")
-@click.option("-S", "--size", metavar="SIZES", help="Bytes of a packet (default 64); a mix as 64,1500 or 64:7,1514:1 "
-              "(size:weight), or imix.")
+@click.option(
+    "-S",
+    "--size",
+    metavar="SIZES",
+    help="Bytes of a packet (default 64); a mix as 64,1500 or 64:7,1514:1 (size:weight), or imix.",
+)
 @click.option("--hex", "template", metavar="HEX", help="Send this packet, written in hex.")
-@click.option("--pcap", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Send the packets of this capture in turn.")
-@click.option("--increment", "increments", multiple=True, metavar="FIELD:N", help="Count a field through N values: "
-              "src-mac, dst-mac, src-ip, dst-ip, src-port, dst-port. Can be given several times.")
+@click.option(
+    "--pcap",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Send the packets of this capture in turn.",
+)
+@click.option(
+    "--increment",
+    "increments",
+    multiple=True,
+    metavar="FIELD:N",
+    help="Count a field through N values: "
+    "src-mac, dst-mac, src-ip, dst-ip, src-port, dst-port. Can be given several times.",
+)
 @click.option("--src-mac", default="02:fe:00:00:00:01", show_default=True, help="Source MAC address.")
 @click.option("--dst-mac", default="02:fe:00:00:00:02", show_default=True, help="Destination MAC address.")
 @click.option("--src-ip", default="198.18.0.1", show_default=True, help="Source address.")
 @click.option("--dst-ip", default="198.19.0.1", show_default=True, help="Destination address.")
 @click.option("--src-port", type=click.IntRange(0, 65535), default=1024, show_default=True, help="Source UDP port.")
 @click.option("--dst-port", type=click.IntRange(0, 65535), default=9, show_default=True, help="Destination UDP port.")
-@click.option("--stamp/--no-stamp", default=None, help="Number and time each packet, for memif sink (default: yes, "
-              "unless --hex or --pcap).")
+@click.option(
+    "--stamp/--no-stamp",
+    default=None,
+    help="Number and time each packet, for memif sink (default: yes, unless --hex or --pcap).",
+)
 @click.option("--drop", is_flag=True, help="Do not wait when the ring is full: drop, and count.")
 @interval_option
 @timeout_option
@@ -110,8 +133,12 @@ class Sender:
                 if burst:
                     self._burst(interface.tx[turn % len(interface.tx)], burst)
                     turn += 1
-                status.tick(self.sent, self.bytes, f"{self.dropped} dropped" if self.dropped else "",
-                            stop.elapsed if by_time else None)
+                status.tick(
+                    self.sent,
+                    self.bytes,
+                    f"{self.dropped} dropped" if self.dropped else "",
+                    stop.elapsed if by_time else None,
+                )
         except MemifDisconnectedError as error:
             return error
         return None
@@ -125,7 +152,7 @@ class Sender:
             return min(due, burst)
         wait = done / per_second - elapsed
         if wait > 0.003:
-            interface.socket.poll(min(wait - 0.002, stop.left()))   # epoll counts in milliseconds
+            interface.socket.poll(min(wait - 0.002, stop.left()))  # epoll counts in milliseconds
         else:
             time.sleep(max(min(wait, 0.001), 20e-6))
         return 0
@@ -138,7 +165,7 @@ class Sender:
             pool.stamp(low, high, (self.stream + queue.index) & 255, number)
         sent = queue.send_array(pool.matrix[low:high], pool.lengths[low:high])
         self.sent += sent
-        self.bytes += int(pool.lengths[low:low + sent].sum())
+        self.bytes += int(pool.lengths[low : low + sent].sum())
         done = high - low if self.drop else sent
         self.dropped += done - sent
         self.numbers[queue.index] = number + done
@@ -148,15 +175,22 @@ class Sender:
 
     def result(self, interface: Interface, elapsed: float) -> dict[str, Any]:
         """What was done, and how fast."""
-        return {"packets": self.sent, "bytes": self.bytes, "seconds": elapsed, "dropped": self.dropped,
-                "pps": self.sent / elapsed if elapsed else 0.0, "bps": 8 * self.bytes / elapsed if elapsed else 0.0,
-                "stamped": self.pool.stamp_at is not None,
-                "interrupts": sum(queue["interrupts_sent"] for queue in interface.stats["tx"])}
+        return {
+            "packets": self.sent,
+            "bytes": self.bytes,
+            "seconds": elapsed,
+            "dropped": self.dropped,
+            "pps": self.sent / elapsed if elapsed else 0.0,
+            "bps": 8 * self.bytes / elapsed if elapsed else 0.0,
+            "stamped": self.pool.stamp_at is not None,
+            "interrupts": sum(queue["interrupts_sent"] for queue in interface.stats["tx"]),
+        }
 
 
 def report(result: dict[str, Any]) -> None:
     """The result for people."""
     dropped = f", {result['dropped']} dropped (ring full)" if result["dropped"] else ""
     click.echo(f"{result['packets']} packets, {si(result['bytes'], 'B')} sent in {seconds(result['seconds'])}{dropped}")
-    click.echo(f"  {si(result['pps'], 'pps')}, {si(result['bps'], 'bit/s')}"
-               f"{'' if result['stamped'] else ', without stamps'}")
+    click.echo(
+        f"  {si(result['pps'], 'pps')}, {si(result['bps'], 'bit/s')}{'' if result['stamped'] else ', without stamps'}"
+    )

@@ -20,13 +20,26 @@ if TYPE_CHECKING:
 _SAMPLES = 40
 
 
-@click.command("show", epilog=examples(
-    "show --role master", "show --once", "show --once --json --socket /run/vpp/memif.sock --id 3"))
+@click.command(
+    "show",
+    epilog=examples("show --role master", "show --once", "show --once --json --socket /run/vpp/memif.sock --id 3"),
+)
 @click.option("--once", is_flag=True, help="Print it once, when the link is up or the time for that is over.")
-@click.option("--timeout", type=click.FloatRange(0), default=5.0, show_default=True,
-              help="With --once: seconds for the link to come up.")
-@click.option("--interval", type=click.FloatRange(0.1), default=1.0, show_default=True, metavar="SECONDS",
-              help="Time between two updates.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0),
+    default=5.0,
+    show_default=True,
+    help="With --once: seconds for the link to come up.",
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two updates.",
+)
 @duration_option
 @json_option
 @link_options()
@@ -114,8 +127,7 @@ class View:
 
         details = self.interface.details()
         spark = f"{si(self.history[-1], 'pps')}  {sparkline(self.history)}" if self.history else ""
-        return stack(interface_table(details, self.interface.stats, spark),
-                     queue_table(self.queues(details)))
+        return stack(interface_table(details, self.interface.stats, spark), queue_table(self.queues(details)))
 
     def queues(self, details: Details) -> list[dict[str, Any]]:
         """One dict a queue: its ring, counters and rates."""
@@ -127,9 +139,18 @@ class View:
                 drops = stats["dropped_bad"] + stats["dropped_oversize"] if side == "rx" else stats["ring_full"]
                 shape = asdict(ring)
                 if side == "rx" and details.role == "master":
-                    shape["buffer_size"] = None         # the slave's own business, which no descriptor tells
-                rows.append({"direction": side, **shape, "used": used(ring.head, ring.tail, ring.ring_size, (
-                    side == "rx") == (details.role == "slave")), **stats, "drops": drops, "pps": pps, "bps": 8 * rate})
+                    shape["buffer_size"] = None  # the slave's own business, which no descriptor tells
+                rows.append(
+                    {
+                        "direction": side,
+                        **shape,
+                        "used": used(ring.head, ring.tail, ring.ring_size, (side == "rx") == (details.role == "slave")),
+                        **stats,
+                        "drops": drops,
+                        "pps": pps,
+                        "bps": 8 * rate,
+                    }
+                )
         return rows
 
 

@@ -24,18 +24,27 @@ from memif.tools.units import Count, seconds, si
 _BAR = 30
 
 
-@click.command("sink", epilog=examples(
-    "sink --role master --duration 10", "sink --count 1M --json", "sink --rx-mode polling --no-analyse"))
+@click.command(
+    "sink",
+    epilog=examples(
+        "sink --role master --duration 10", "sink --count 1M --json", "sink --rx-mode polling --no-analyse"
+    ),
+)
 @click.option("-c", "--count", type=Count(), default=0, help="End after so many packets (0: never).")
 @duration_option
-@click.option("--wait", type=click.FloatRange(0), metavar="SECONDS",
-              help="End when nothing has come for so long, once packets have come.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="End when nothing has come for so long, once packets have come.",
+)
 @click.option("--analyse/--no-analyse", default=True, help="Look at the packets' stamps (default), or only count.")
 @interval_option
 @json_option
 @link_options()
-def command(link: Link, as_json: bool, interval: float, count: int, duration: float | None, wait: float | None,
-            analyse: bool) -> None:
+def command(
+    link: Link, as_json: bool, interval: float, count: int, duration: float | None, wait: float | None, analyse: bool
+) -> None:
     """Receive packets and drop them: how many, how fast, and for those of memif send: lost, out of order, latency.
 
     Waits for the link, through reconnects. Ends after --count, --duration, --wait or with Ctrl-C.
@@ -61,8 +70,9 @@ class Sink:
         self.first: float | None = None
         self.last = 0.0
 
-    def run(self, interface: Interface, stop: Stop, status: Status, count: int, wait: float | None, *,
-            by_time: bool) -> None:
+    def run(
+        self, interface: Interface, stop: Stop, status: Status, count: int, wait: float | None, *, by_time: bool
+    ) -> None:
         """Receive until the count, the silence or `stop`."""
         say = status.say if status.enabled else None
         for item in bursts(interface, stop, say=say):
@@ -90,35 +100,48 @@ class Sink:
         """The numbers; rates are between the first and the last packet."""
         span = self.last - self.first if self.first is not None else 0.0
         result: dict[str, Any] = {
-            "packets": self.packets, "bytes": self.bytes, "seconds": span,
-            "pps": self.packets / span if span else 0.0, "bps": 8 * self.bytes / span if span else 0.0,
+            "packets": self.packets,
+            "bytes": self.bytes,
+            "seconds": span,
+            "pps": self.packets / span if span else 0.0,
+            "bps": 8 * self.bytes / span if span else 0.0,
             "bad": sum(q["dropped_bad"] + q["dropped_oversize"] for q in interface.stats["rx"]),
             "connects": interface.stats["connects"],
         }
         if self.analysis is not None:
             a = self.analysis
-            result |= {"stamped": a.received, "lost": a.lost, "reordered": a.reordered, "duplicates": a.duplicates,
-                       "latency": a.latency(),
-                       "histogram": [{"from": low, "to": high, "packets": n} for low, high, n in a.histogram()]}
+            result |= {
+                "stamped": a.received,
+                "lost": a.lost,
+                "reordered": a.reordered,
+                "duplicates": a.duplicates,
+                "latency": a.latency(),
+                "histogram": [{"from": low, "to": high, "packets": n} for low, high, n in a.histogram()],
+            }
         return result
 
 
 def report(result: dict[str, Any]) -> None:
     """The result for people."""
     bad = f", {result['bad']} malformed" if result["bad"] else ""
-    click.echo(f"{result['packets']} packets, {si(result['bytes'], 'B')} received in "
-               f"{seconds(result['seconds'])}{bad}")
+    click.echo(f"{result['packets']} packets, {si(result['bytes'], 'B')} received in {seconds(result['seconds'])}{bad}")
     click.echo(f"  {si(result['pps'], 'pps')}, {si(result['bps'], 'bit/s')}")
     if not result.get("stamped"):
         if "stamped" in result and result["packets"]:
             click.echo("  none has the stamp of memif send: loss and latency are not known")
         return
     share = 100 * result["lost"] / (result["lost"] + result["stamped"])
-    click.echo(f"  {result['stamped']} numbered: {result['lost']} lost ({share:.3g} %), "
-               f"{result['reordered']} out of order, {result['duplicates']} twice")
+    click.echo(
+        f"  {result['stamped']} numbered: {result['lost']} lost ({share:.3g} %), "
+        f"{result['reordered']} out of order, {result['duplicates']} twice"
+    )
     latency = result["latency"]
-    click.echo("  latency " + ", ".join(f"{name} {seconds(value)}" for name, value in latency.items()
-                                        if name in ("min", "p50", "p99", "max")))
+    click.echo(
+        "  latency "
+        + ", ".join(
+            f"{name} {seconds(value)}" for name, value in latency.items() if name in ("min", "p50", "p99", "max")
+        )
+    )
     print_histogram(result["histogram"])
 
 

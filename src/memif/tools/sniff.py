@@ -29,12 +29,18 @@ if TYPE_CHECKING:
     from memif.sniff import Batch, Control, Link, Sniffer
     from memif.tools.filters import Filter
 
-_SECRET = slice(9, 33)      # of the INIT message
+_SECRET = slice(9, 33)  # of the INIT message
 
 
-@click.command("sniff", epilog=examples(
-    "sniff /tmp/tap.sock /run/vpp/memif.sock", "sniff -w link.pcapng /tmp/tap.sock /run/vpp/memif.sock",
-    "sniff -w - /tmp/tap.sock /tmp/m.sock | wireshark -k -i -", "sniff --control -c 0 /tmp/tap.sock /tmp/m.sock"))
+@click.command(
+    "sniff",
+    epilog=examples(
+        "sniff /tmp/tap.sock /run/vpp/memif.sock",
+        "sniff -w link.pcapng /tmp/tap.sock /run/vpp/memif.sock",
+        "sniff -w - /tmp/tap.sock /tmp/m.sock | wireshark -k -i -",
+        "sniff --control -c 0 /tmp/tap.sock /tmp/m.sock",
+    ),
+)
 @click.argument("listen", shell_complete=complete_file)
 @click.argument("connect", shell_complete=complete_file)
 @click.argument("filter_words", nargs=-1, metavar="[FILTER]...")
@@ -43,8 +49,14 @@ _SECRET = slice(9, 33)      # of the INIT message
 @duration_option
 @click.option("--control/--no-control", default=None, help="Record the control messages too (default: yes, as text).")
 @click.option("--id", "only_id", type=click.IntRange(0, 0xFFFFFFFF), help="Record this interface only.")
-@click.option("--load", type=click.FloatRange(1, 100), default=10, show_default=True, metavar="PERCENT",
-              help="Of one CPU, for copying packets. Less disturbs the peers less, and misses more.")
+@click.option(
+    "--load",
+    type=click.FloatRange(1, 100),
+    default=10,
+    show_default=True,
+    metavar="PERCENT",
+    help="Of one CPU, for copying packets. Less disturbs the peers less, and misses more.",
+)
 @click.option("--show-secret", is_flag=True, help="Record secrets, which are blanked otherwise.")
 @interval_option
 @json_option
@@ -63,22 +75,41 @@ def command(listen: str, connect: str, **options: Any) -> None:
     run(sniff, listen=listen, connect=connect, **options)
 
 
-def sniff(listen: str, connect: str, filter_words: tuple[str, ...], count: int | None, duration: float | None,
-          control: bool | None, only_id: int | None, load: float, show_secret: bool, interval: float, as_json: bool,
-          **options: Any) -> None:
+def sniff(
+    listen: str,
+    connect: str,
+    filter_words: tuple[str, ...],
+    count: int | None,
+    duration: float | None,
+    control: bool | None,
+    only_id: int | None,
+    load: float,
+    show_secret: bool,
+    interval: float,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Record until the end, and summarise."""
     from memif.sniff import Sniffer
 
     files = take_files(options)
-    make_filter(filter_words, "ethernet")       # is it one?
+    make_filter(filter_words, "ethernet")  # is it one?
     error: MemifError | None = None
     with ExitStack() as stack:
         writer = stack.enter_context(files.open("memif sniff"))
         sniffer = stack.enter_context(Sniffer(listen, connect, snaplen=min(files.snaplen, 65536), load=load / 100))
         stop = stack.enter_context(Stop(duration))
         status = stack.enter_context(Status("sniff", interval if writer is not None and not as_json else 0))
-        recorder = Recorder(sniffer, writer, filter_words, count, only_id, as_json=as_json, show_secret=show_secret,
-                            control=writer is None if control is None else control)
+        recorder = Recorder(
+            sniffer,
+            writer,
+            filter_words,
+            count,
+            only_id,
+            as_json=as_json,
+            show_secret=show_secret,
+            control=writer is None if control is None else control,
+        )
         if writer is not None and not as_json:
             status.say(f"listening on {sniffer.listen}, for the master on {sniffer.connect}")
         error = recorder.run(stop, status)
@@ -93,8 +124,18 @@ def sniff(listen: str, connect: str, filter_words: tuple[str, ...], count: int |
 class Recorder:
     """Takes a sniffer's events to a file or to the terminal. One thread."""
 
-    def __init__(self, sniffer: "Sniffer", writer: "PcapngWriter | None", words: tuple[str, ...], count: int | None,
-                 only_id: int | None, *, control: bool, as_json: bool, show_secret: bool) -> None:
+    def __init__(
+        self,
+        sniffer: "Sniffer",
+        writer: "PcapngWriter | None",
+        words: tuple[str, ...],
+        count: int | None,
+        only_id: int | None,
+        *,
+        control: bool,
+        as_json: bool,
+        show_secret: bool,
+    ) -> None:
         self.sniffer, self.writer, self.words, self.count, self.only_id = sniffer, writer, words, count, only_id
         self.control, self.as_json, self.show_secret = control, as_json, show_secret
         self.packets = self.bytes = self.messages = self.passed_over = 0
@@ -185,8 +226,10 @@ class Recorder:
         assert self.writer is not None
         if link.number not in self._interfaces:
             self._interfaces[link.number] = self.writer.add_interface(
-                link.name, linktype=LINKTYPES["ethernet" if link.ethernet else "ip"],
-                description=f"{link.slave_app} to {link.master_app}; out: slave to master")
+                link.name,
+                linktype=LINKTYPES["ethernet" if link.ethernet else "ip"],
+                description=f"{link.slave_app} to {link.master_app}; out: slave to master",
+            )
         return self._interfaces[link.number]
 
     def _print(self, batch: "Batch", link: "Link") -> None:
@@ -195,33 +238,54 @@ class Recorder:
         linktype = LINKTYPES["ethernet" if link.ethernet else "ip"]
         for packet, length in zip(batch.tobytes(), batch.lengths.tolist(), strict=True):
             if self.as_json:
-                print_json({"time_ns": batch.ns, "link": link.number, "id": link.id, "queue": batch.queue,
-                            "from": "slave" if batch.s2m else "master", "length": length,
-                            "summary": summary(packet, linktype), "data": packet.hex()})
+                print_json(
+                    {
+                        "time_ns": batch.ns,
+                        "link": link.number,
+                        "id": link.id,
+                        "queue": batch.queue,
+                        "from": "slave" if batch.s2m else "master",
+                        "length": length,
+                        "summary": summary(packet, linktype),
+                        "data": packet.hex(),
+                    }
+                )
             else:
-                click.echo(packet_line(batch.ns, packet, direction="out" if batch.s2m else "in", linktype=linktype,
-                                       length=length))
+                click.echo(
+                    packet_line(
+                        batch.ns, packet, direction="out" if batch.s2m else "in", linktype=linktype, length=length
+                    )
+                )
 
     def _message(self, event: "Control") -> None:
         if self.writer is not None:
             if self._control_interface is None:
                 self._control_interface = self.writer.add_interface(
-                    "control", linktype=147, description="memif control messages; out: from the slave")
-            self.writer.write_packet(event.raw if self.show_secret else blanked(event.raw), event.ns,
-                                     interface=self._control_interface, direction="in" if event.side else "out")
+                    "control", linktype=147, description="memif control messages; out: from the slave"
+                )
+            self.writer.write_packet(
+                event.raw if self.show_secret else blanked(event.raw),
+                event.ns,
+                interface=self._control_interface,
+                direction="in" if event.side else "out",
+            )
         elif self.as_json:
             from memif.tools.decode import as_dict
 
-            print_json({"time_ns": event.ns, "link": event.link, "from": event.side.name.lower()}
-                       | as_dict("in" if event.side else "out", event.message, (), self.show_secret))
+            print_json(
+                {"time_ns": event.ns, "link": event.link, "from": event.side.name.lower()}
+                | as_dict("in" if event.side else "out", event.message, (), self.show_secret)
+            )
         else:
             from memif.capture import describe
 
             arrow, ns = "<" if event.side else ">", event.ns % 1_000_000_000
             clock = time.strftime("%H:%M:%S", time.localtime(event.ns // 1_000_000_000))
             beside = f", {event.descriptors} descriptor beside it" if event.descriptors else ""
-            click.echo(f"{clock}.{ns // 1000:06d} {arrow} control "
-                       f"{describe(event.message, show_secret=self.show_secret)}{beside}")
+            click.echo(
+                f"{clock}.{ns // 1000:06d} {arrow} control "
+                f"{describe(event.message, show_secret=self.show_secret)}{beside}"
+            )
 
     def _statistics(self) -> None:
         """What the file says of each link at its end: how many passed, and how many of them are not in it."""
@@ -230,23 +294,44 @@ class Recorder:
         for link in self.links:
             counters = [tap.counters for tap in link.taps]
             if link.number in self._interfaces:
-                self.writer.set_statistics(self._interfaces[link.number], received=sum(c.passed for c in counters),
-                                           dropped=sum(c.missed + c.malformed for c in counters))
+                self.writer.set_statistics(
+                    self._interfaces[link.number],
+                    received=sum(c.passed for c in counters),
+                    dropped=sum(c.missed + c.malformed for c in counters),
+                )
 
     def result(self, elapsed: float, names: list[str], relay: int | None) -> dict[str, Any]:
         """The numbers, by link and ring."""
-        links = [{"id": link.id, "slave": link.slave_name, "master": link.master_name, "rings": [
-            {"ring": f"{'S2M' if tap.ring.s2m else 'M2S'} {tap.ring.index}", **asdict(tap.counters)}
-            for tap in link.taps]} for link in self.links]
-        return {"captured": self.packets, "bytes": self.bytes, "messages": self.messages, "missed": self.missed,
-                "filtered_out": self.passed_over, "seconds": elapsed, "files": names, "relay": relay, "links": links}
+        links = [
+            {
+                "id": link.id,
+                "slave": link.slave_name,
+                "master": link.master_name,
+                "rings": [
+                    {"ring": f"{'S2M' if tap.ring.s2m else 'M2S'} {tap.ring.index}", **asdict(tap.counters)}
+                    for tap in link.taps
+                ],
+            }
+            for link in self.links
+        ]
+        return {
+            "captured": self.packets,
+            "bytes": self.bytes,
+            "messages": self.messages,
+            "missed": self.missed,
+            "filtered_out": self.passed_over,
+            "seconds": elapsed,
+            "files": names,
+            "relay": relay,
+            "links": links,
+        }
 
 
 def blanked(raw: bytes) -> bytes:
     """A control message without its secret."""
     if raw[:2] != b"\x03\x00" or len(raw) < _SECRET.stop:
         return raw
-    return raw[:_SECRET.start] + bytes(_SECRET.stop - _SECRET.start) + raw[_SECRET.stop:]
+    return raw[: _SECRET.start] + bytes(_SECRET.stop - _SECRET.start) + raw[_SECRET.stop :]
 
 
 def report(result: dict[str, Any], as_json: bool, *, to_stderr: bool) -> None:
@@ -255,17 +340,29 @@ def report(result: dict[str, Any], as_json: bool, *, to_stderr: bool) -> None:
         print_json(result, err=to_stderr)
         return
     rest = f", {result['filtered_out']} did not pass the filter" if result["filtered_out"] else ""
-    click.echo(f"{result['captured']} packets, {si(result['bytes'], 'B')} and {result['messages']} control messages in "
-               f"{seconds(result['seconds'])}{rest}", err=to_stderr)
+    click.echo(
+        f"{result['captured']} packets, {si(result['bytes'], 'B')} and {result['messages']} control messages in "
+        f"{seconds(result['seconds'])}{rest}",
+        err=to_stderr,
+    )
     for link in result["links"]:
         click.echo(f"id {link['id']}: {link['slave']} - {link['master']}", err=to_stderr)
         for ring in link["rings"]:
-            notes = "".join(f", {ring[name]} {text}" for name, text in (
-                ("missed", "missed"), ("inferred", "lengths by header"), ("unknown", "lengths unknown"),
-                ("unsure", "maybe overwritten"), ("malformed", "malformed")) if ring[name])
+            notes = "".join(
+                f", {ring[name]} {text}"
+                for name, text in (
+                    ("missed", "missed"),
+                    ("inferred", "lengths by header"),
+                    ("unknown", "lengths unknown"),
+                    ("unsure", "maybe overwritten"),
+                    ("malformed", "malformed"),
+                )
+                if ring[name]
+            )
             notes += " (estimated)" if ring["estimated"] else ""
             click.echo(f"  {ring['ring']}: {ring['passed']} passed, {ring['seen']} seen{notes}", err=to_stderr)
     summarise_files(result["files"], to_stderr=to_stderr)
     if result["relay"] is not None:
-        click.echo(f"The link stays up: process {result['relay']} passes its control messages on until it ends.",
-                   err=to_stderr)
+        click.echo(
+            f"The link stays up: process {result['relay']} passes its control messages on until it ends.", err=to_stderr
+        )

@@ -28,12 +28,16 @@ def pool_from_options(options: dict[str, Any], mode: str) -> Pool:
         frames = udp_frames(
             parse_sizes(options["size"] or "64"),
             (parse_mac(options["src_mac"], "--src-mac"), parse_mac(options["dst_mac"], "--dst-mac")),
-            (options["src_ip"], options["dst_ip"]), (options["src_port"], options["dst_port"]), checked(mode, options))
+            (options["src_ip"], options["dst_ip"]),
+            (options["src_port"], options["dst_port"]),
+            checked(mode, options),
+        )
     stamped = not template if options["stamp"] is None else options["stamp"]
     pool = make_pool(frames, increments, mode, stamped=stamped, template=template)
     if options["stamp"] and pool.stamp_at is None:
-        raise click.BadParameter("not every packet has room for a stamp: 60 bytes with Ethernet, 46 in ip mode",
-                                 param_hint="--stamp")
+        raise click.BadParameter(
+            "not every packet has room for a stamp: 60 bytes with Ethernet, 46 in ip mode", param_hint="--stamp"
+        )
     return pool
 
 

@@ -17,7 +17,7 @@ SIZE: Final = 18
 OFFSETS: Final = {"ethernet": 42, "ip": 28}
 _LAYOUT: Final = np.dtype([("mark", "<u2"), ("word", "<u8"), ("ns", "<u8")])
 _NUMBER: Final = (1 << 56) - 1
-_PARTS: Final = 8          # histogram buckets for each doubling: times are right within 9 %
+_PARTS: Final = 8  # histogram buckets for each doubling: times are right within 9 %
 
 
 def stamps(matrix: NDArray[np.uint8], offset: int) -> NDArray[Any]:
@@ -133,8 +133,12 @@ class Analysis:
         total = int(self.buckets.sum())
         if not total:
             return None
-        return {"min": self.latency_min * 1e-9, "mean": self.latency_sum / total * 1e-9,
-                **{f"p{p:g}": self.percentile(p) for p in (50, 90, 99, 99.9)}, "max": self.latency_max * 1e-9}
+        return {
+            "min": self.latency_min * 1e-9,
+            "mean": self.latency_sum / total * 1e-9,
+            **{f"p{p:g}": self.percentile(p) for p in (50, 90, 99, 99.9)},
+            "max": self.latency_max * 1e-9,
+        }
 
     def histogram(self) -> list[tuple[float, float, int]]:
         """(from, to, packets), seconds, one for each doubling between the shortest and the longest latency."""
@@ -142,4 +146,4 @@ class Analysis:
         used = doubled.nonzero()[0]
         if not len(used):
             return []
-        return [(2.0 ** i * 1e-9, 2.0 ** (i + 1) * 1e-9, int(doubled[i])) for i in range(used[0], used[-1] + 1)]
+        return [(2.0**i * 1e-9, 2.0 ** (i + 1) * 1e-9, int(doubled[i])) for i in range(used[0], used[-1] + 1)]

@@ -35,8 +35,9 @@ class Status:
             self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._progress is not None:
             self._progress.stop()
 
@@ -52,12 +53,16 @@ class Status:
         self._rates.append(rate)
         numbers = f"{si(rate, 'pps'):>9}  {si(bits, 'bit/s'):>11}"
         if self._progress is None:
-            print(f"{now - self._begun:7.1f} s  {numbers}  {packets} packets  {extra}".rstrip(),
-                  file=sys.stderr, flush=True)
+            print(
+                f"{now - self._begun:7.1f} s  {numbers}  {packets} packets  {extra}".rstrip(),
+                file=sys.stderr,
+                flush=True,
+            )
             return
         task = self._progress.task_ids[0]
-        self._progress.update(task, completed=packets if done is None else done,
-                              text=f"{numbers}  {sparkline(self._rates)}  {extra}")
+        self._progress.update(
+            task, completed=packets if done is None else done, text=f"{numbers}  {sparkline(self._rates)}  {extra}"
+        )
         self._progress.refresh()
 
     @property

@@ -21,7 +21,7 @@ class Stop:
         self.started = time.monotonic()
         self._deadline = None if duration is None else self.started + duration
         self._asked = False
-        self._deaf = True       # to signals: they only set the flag
+        self._deaf = True  # to signals: they only set the flag
         self._saved: dict[int, Any] = {}
 
     def __bool__(self) -> bool:
@@ -66,7 +66,8 @@ class Stop:
             self._saved[number] = signal.signal(number, self._on_signal)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, handler in self._saved.items():
             signal.signal(number, handler)

@@ -46,7 +46,9 @@ def interface_table(details: Details, stats: dict[str, Any], rate: str) -> Table
     state = Text("up", style="green") if details.link_up else Text("down", style="red")
     rows: list[tuple[str, str | Text]] = [
         ("interface", f"{details.name}, id {details.id}, {details.role}, {details.mode}"),
-        ("socket", details.socket), ("link", state)]
+        ("socket", details.socket),
+        ("link", state),
+    ]
     peer = details.peer
     if peer is not None:
         rows.append(("peer", f"{peer.name} ({peer.app_name}), pid {peer.pid}, uid {peer.uid}"))
@@ -69,7 +71,15 @@ def queue_table(queues: Sequence[dict[str, Any]]) -> RenderableType:
     for name in ("queue", "slots", "used", "buffer", "packets", "bytes", "pps", "bit/s", "drops"):
         table.add_column(name, justify="left" if name == "queue" else "right", no_wrap=True)
     for q in queues:
-        table.add_row(f"{q['direction']} {q['qid']}", str(q["ring_size"]), str(q["used"]), str(q["buffer_size"] or "-"),
-                      si(q["packets"]), si(q["bytes"], "B"), si(q["pps"]), si(q["bps"]),
-                      Text(str(q["drops"]), style="red" if q["drops"] else ""))
+        table.add_row(
+            f"{q['direction']} {q['qid']}",
+            str(q["ring_size"]),
+            str(q["used"]),
+            str(q["buffer_size"] or "-"),
+            si(q["packets"]),
+            si(q["bytes"], "B"),
+            si(q["pps"]),
+            si(q["bps"]),
+            Text(str(q["drops"]), style="red" if q["drops"] else ""),
+        )
     return table

@@ -24,8 +24,14 @@ IMIX: Final = "60:7,590:4,1514:1"
 _MAX_POOL: Final = 256 << 20
 _LEAST_ROWS: Final = 1024
 #: Where the fields stand that may be counted up, in an untagged Ethernet frame with IPv4: (offset, bytes).
-FIELDS: Final = {"dst-mac": (0, 6), "src-mac": (6, 6), "src-ip": (26, 4), "dst-ip": (30, 4), "src-port": (34, 2),
-                 "dst-port": (36, 2)}
+FIELDS: Final = {
+    "dst-mac": (0, 6),
+    "src-mac": (6, 6),
+    "src-ip": (26, 4),
+    "dst-ip": (30, 4),
+    "src-port": (34, 2),
+    "dst-port": (36, 2),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +80,14 @@ def parse_sizes(text: str) -> list[int]:
 
 def _interleave(pairs: Sequence[tuple[int, int]]) -> list[int]:
     """Spread each size evenly over the whole pattern."""
-    places = [((turn + 0.5) / weight, order, size)
-              for order, (size, weight) in enumerate(pairs) for turn in range(weight)]
+    places = [
+        ((turn + 0.5) / weight, order, size) for order, (size, weight) in enumerate(pairs) for turn in range(weight)
+    ]
     return [size for _, _, size in sorted(places)]
 
 
 def parse_increment(text: str) -> Increment:
-    """"dst-ip:100" counts the destination address through 100 values."""
+    """ "dst-ip:100" counts the destination address through 100 values."""
     name, _, count = text.partition(":")
     if name not in FIELDS:
         raise click.BadParameter(f"{name!r} is none of {', '.join(FIELDS)}", param_hint="--increment")
@@ -89,16 +96,18 @@ def parse_increment(text: str) -> Increment:
     return Increment(name, int(count))
 
 
-def udp_frames(sizes: Iterable[int], macs: tuple[bytes, bytes], addresses: tuple[str, str], ports: tuple[int, int],
-               mode: str) -> list[bytes]:
+def udp_frames(
+    sizes: Iterable[int], macs: tuple[bytes, bytes], addresses: tuple[str, str], ports: tuple[int, int], mode: str
+) -> list[bytes]:
     """UDP packets of the given sizes, headers included, with zeros as data and no UDP checksum."""
     ethernet = macs[1] + macs[0] + b"\x08\x00" if mode == "ethernet" else b""
     least, most = len(ethernet) + 28, 65535
     frames = []
     for size in sizes:
         if not least <= size <= most:
-            raise click.BadParameter(f"{size} is not in {least} to {most} bytes (UDP packet, headers included)",
-                                     param_hint="--size")
+            raise click.BadParameter(
+                f"{size} is not in {least} to {most} bytes (UDP packet, headers included)", param_hint="--size"
+            )
         total = size - len(ethernet)
         source, target = (IPv4Address(address).packed for address in addresses)
         ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, total, 0, 0x4000, 64, 17, 0, source, target)
@@ -107,8 +116,9 @@ def udp_frames(sizes: Iterable[int], macs: tuple[bytes, bytes], addresses: tuple
     return frames
 
 
-def make_pool(frames: Sequence[bytes], increments: Sequence[Increment], mode: str, *, stamped: bool,
-              template: bool = False) -> Pool:
+def make_pool(
+    frames: Sequence[bytes], increments: Sequence[Increment], mode: str, *, stamped: bool, template: bool = False
+) -> Pool:
     """All frames in turn, with the fields counted up, repeated to a handy length.
 
     `template`: the frames are a user's own, whose checksums are only touched where a field is counted up.
@@ -140,7 +150,7 @@ def count_up(matrix: NDArray[np.uint8], lengths: NDArray[np.uint32], increment: 
     if offset < 0 or offset + size > int(lengths.min()):
         raise click.BadParameter(f"{increment.field} is not in every packet", param_hint="--increment")
     steps = np.arange(len(matrix), dtype=np.int64) % increment.count
-    low = matrix[:, offset + max(size - 4, 0):offset + size]
+    low = matrix[:, offset + max(size - 4, 0) : offset + size]
     value = np.zeros(len(matrix), np.int64)
     for column in low.T:
         value = value << 8 | column

@@ -16,7 +16,7 @@ def come_up(interface: Interface, timeout: float) -> None:
     """
     log = logging.getLogger("memif.interface")
     level = log.level
-    log.setLevel(logging.ERROR)         # the last attempt's failure is part of the error
+    log.setLevel(logging.ERROR)  # the last attempt's failure is part of the error
     try:
         interface.wait_up(timeout)
     finally:
