@@ -118,15 +118,26 @@ def veth(seconds: float) -> float | None:
     if os.geteuid() != 0:
         return None
     name = f"memif-bench-{os.getpid()}"
-    commands = [["netns", "add", name], ["-n", name, "link", "add", "v0", "type", "veth", "peer", "name", "v1"],
-                ["-n", name, "link", "set", "v0", "up"], ["-n", name, "link", "set", "v1", "up"]]
+    commands = [
+        ["netns", "add", name],
+        ["-n", name, "link", "add", "v0", "type", "veth", "peer", "name", "v1"],
+        ["-n", name, "link", "set", "v0", "up"],
+        ["-n", name, "link", "set", "v1", "up"],
+    ]
     try:
         for command in commands:
             subprocess.run(["ip", *command], check=True, capture_output=True)
-        code = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r}); import alternatives as a; " \
-               f"print(a.raw_sockets({seconds}))"
-        done = subprocess.run(["ip", "netns", "exec", name, sys.executable, "-c", code], check=True,
-                              capture_output=True, text=True, timeout=seconds + 30)
+        code = (
+            f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r}); import alternatives as a; "
+            f"print(a.raw_sockets({seconds}))"
+        )
+        done = subprocess.run(
+            ["ip", "netns", "exec", name, sys.executable, "-c", code],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=seconds + 30,
+        )
         return float(done.stdout)
     except (OSError, subprocess.SubprocessError):
         return None

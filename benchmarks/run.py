@@ -54,19 +54,29 @@ def measure_peers(quick: bool, runs: int, seconds: float) -> dict[str, float]:
     for size in (64, 1500):
         work += [
             (f"testpmd → testpmd, {size} B", lambda size=size: testpmd.to_itself(size, runs, seconds)),
-            (f"testpmd client → memif master, {size} B",
-             lambda size=size: testpmd.to_us(size, runs, seconds, role="master")),
-            (f"memif slave → testpmd server, {size} B",
-             lambda size=size: testpmd.from_us(size, runs, seconds, role="slave")),
+            (
+                f"testpmd client → memif master, {size} B",
+                lambda size=size: testpmd.to_us(size, runs, seconds, role="master"),
+            ),
+            (
+                f"memif slave → testpmd server, {size} B",
+                lambda size=size: testpmd.from_us(size, runs, seconds, role="slave"),
+            ),
         ]
         if not quick:
             work += [
-                (f"testpmd → testpmd, zero-copy, {size} B",
-                 lambda size=size: testpmd.to_itself(size, runs, seconds, zero_copy=True)),
-                (f"testpmd server → memif slave, {size} B",
-                 lambda size=size: testpmd.to_us(size, runs, seconds, role="slave")),
-                (f"memif master → testpmd client, {size} B",
-                 lambda size=size: testpmd.from_us(size, runs, seconds, role="master")),
+                (
+                    f"testpmd → testpmd, zero-copy, {size} B",
+                    lambda size=size: testpmd.to_itself(size, runs, seconds, zero_copy=True),
+                ),
+                (
+                    f"testpmd server → memif slave, {size} B",
+                    lambda size=size: testpmd.to_us(size, runs, seconds, role="slave"),
+                ),
+                (
+                    f"memif master → testpmd client, {size} B",
+                    lambda size=size: testpmd.from_us(size, runs, seconds, role="master"),
+                ),
             ]
     return {name: function() for name, function in track(work, "testpmd")}
 
@@ -90,19 +100,25 @@ def eventfd_floor() -> float | None:
     with tempfile.TemporaryDirectory() as folder:
         program = f"{folder}/pingpong"
         subprocess.run([compiler, "-O2", "-o", program, str(HERE / "eventfd_pingpong.c")], check=True)
-        results = [subprocess.run([program, str(usable[0]), str(usable[-1]), "0.4"], check=True, capture_output=True,
-                                  text=True).stdout for _ in range(5)]
+        results = [
+            subprocess.run(
+                [program, str(usable[0]), str(usable[-1]), "0.4"], check=True, capture_output=True, text=True
+            ).stdout
+            for _ in range(5)
+        ]
     return statistics.median(map(float, results))
 
 
-def report(folder: Path, peers: dict[str, float], outcomes: list[Outcome], others: dict[str, float | None],
-           floor: float | None) -> None:
+def report(
+    folder: Path, peers: dict[str, float], outcomes: list[Outcome], others: dict[str, float | None], floor: float | None
+) -> None:
     """Table on the terminal, JSON, Markdown and the plot in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     bases = {size: peers[name] for size in (64, 1500) if (name := f"testpmd → testpmd, {size} B") in peers}
     table = rows(outcomes, bases)
-    best = max((o.median for o in outcomes if o.median and o.scenario.kind == "bulk" and o.scenario.size == 64),
-               default=None)
+    best = max(
+        (o.median for o in outcomes if o.median and o.scenario.kind == "bulk" and o.scenario.size == 64), default=None
+    )
     side = [(name, rate(value), "", "") for name, value in peers.items()]
     for name, value in others.items():
         against = f"memif is {best / value:.0f} times as fast" if best and value else ""
@@ -112,9 +128,14 @@ def report(folder: Path, peers: dict[str, float], outcomes: list[Outcome], other
     show(table, f"memif on {machine()['cpu']}, {machine()['cores']} cores")
     show(side, "beside it, in the same run")
     (folder / "table.md").write_text(markdown(table) + "\n" + markdown(side))
-    data: dict[str, Any] = {"command": "make bench BENCH='" + " ".join(sys.argv[1:]) + "'", "machine": machine(),
-                            "peers": peers, "alternatives": others, "eventfd_pingpong": floor,
-                            "outcomes": [o.as_dict() for o in outcomes]}
+    data: dict[str, Any] = {
+        "command": "make bench BENCH='" + " ".join(sys.argv[1:]) + "'",
+        "machine": machine(),
+        "peers": peers,
+        "alternatives": others,
+        "eventfd_pingpong": floor,
+        "outcomes": [o.as_dict() for o in outcomes],
+    }
     (folder / "results.json").write_text(json.dumps(data, indent=1) + "\n")
     plot(outcomes, bases, folder / "rates.png")
     print(f"written: {folder}/results.json, table.md, rates.png")
@@ -128,8 +149,15 @@ def plot(outcomes: list[Outcome], bases: dict[int, float], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4))
-    chosen = [o for o in outcomes if o.scenario.name == "send_array → gather" and o.median
-              and o.scenario.towards == "master" and o.scenario.queues == 1 and o.scenario.mode == "polling"]
+    chosen = [
+        o
+        for o in outcomes
+        if o.scenario.name == "send_array → gather"
+        and o.median
+        and o.scenario.towards == "master"
+        and o.scenario.queues == 1
+        and o.scenario.mode == "polling"
+    ]
     for size in sorted({o.scenario.size for o in chosen}):
         line = sorted((o.scenario.burst, o.median / 1e6) for o in chosen if o.scenario.size == size and o.median)
         left.plot(*zip(*line, strict=True), marker="o", label=f"{size} B")

@@ -49,8 +49,13 @@ def echo(path: str, role: str, seed: int) -> NoReturn:
     signal.alarm(3600)
     dice = random.Random(seed)
     with memif.Socket(path) as sock:
-        iface = sock.interface(role=role, ring_size=RING, buffer_size=BUFFER, reconnect=0.01,
-                               rx_mode=dice.choice(("interrupt", "polling", "adaptive")))
+        iface = sock.interface(
+            role=role,
+            ring_size=RING,
+            buffer_size=BUFFER,
+            reconnect=0.01,
+            rx_mode=dice.choice(("interrupt", "polling", "adaptive")),
+        )
         while True:
             try:
                 iface.wait_up(60.0)
@@ -264,16 +269,18 @@ def report(account: Account) -> str:
     """The result as a few lines."""
     rate = account.sent / max(account.seconds, 0.1)
     rss = account.rss_kib or [0]
-    return "\n".join([
-        f"{account.seconds:.0f} s, {account.sessions} links: {account.quiet} ended quietly, {account.hard} hard, "
-        f"{account.kills} by kill -9",
-        f"{account.sent:,} packets sent = {account.returned:,} returned intact + {account.in_flight_at_breaks:,} in "
-        f"flight when a link broke (at most {account.most_missing} at once, {IN_FLIGHT} possible)",
-        f"{account.bytes / 1e9:.2f} GB, {rate:,.0f} packets a second there and back",
-        f"memory {rss[0]} KiB at first, {rss[len(rss) // 2]} in the middle, {rss[-1]} at the end; "
-        f"descriptors {sorted(set(account.descriptors))}",
-        "good" if not account.errors else "FAILED: " + "; ".join(account.errors),
-    ])
+    return "\n".join(
+        [
+            f"{account.seconds:.0f} s, {account.sessions} links: {account.quiet} ended quietly, {account.hard} hard, "
+            f"{account.kills} by kill -9",
+            f"{account.sent:,} packets sent = {account.returned:,} returned intact + {account.in_flight_at_breaks:,} in "
+            f"flight when a link broke (at most {account.most_missing} at once, {IN_FLIGHT} possible)",
+            f"{account.bytes / 1e9:.2f} GB, {rate:,.0f} packets a second there and back",
+            f"memory {rss[0]} KiB at first, {rss[len(rss) // 2]} in the middle, {rss[-1]} at the end; "
+            f"descriptors {sorted(set(account.descriptors))}",
+            "good" if not account.errors else "FAILED: " + "; ".join(account.errors),
+        ]
+    )
 
 
 def main() -> int:

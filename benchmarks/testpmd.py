@@ -12,9 +12,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import numpy as np
-from peers.testpmd import Testpmd
 
 import memif
+from peers.testpmd import Testpmd
 
 
 @contextmanager
@@ -41,8 +41,9 @@ def to_itself(size: int, runs: int, seconds: float, *, zero_copy: bool = False) 
     """testpmd client to testpmd server, burst 32, one core each. -> packets a second, median."""
     first, last = _cores()
     with _folder() as path, Testpmd(path, "server", cpu=first, forward="rxonly", bsize=2048) as server:
-        with Testpmd(path, "client", cpu=last, forward="txonly", txpkts=size, bsize=2048,
-                     zero_copy=zero_copy) as client:
+        with Testpmd(
+            path, "client", cpu=last, forward="txonly", txpkts=size, bsize=2048, zero_copy=zero_copy
+        ) as client:
             client.wait_link()
             server.start()
             client.start()

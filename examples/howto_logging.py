@@ -1,6 +1,6 @@
 """What the package logs, with the interface's name in each record.
 
-    python examples/howto_logging.py
+python examples/howto_logging.py
 """
 
 # [configure]

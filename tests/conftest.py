@@ -32,9 +32,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.failed:
         item.stash[_failed] = True
-        logs = [
-            (f"testpmd {peer.settings.role} {peer.prefix}", peer.log) for peer in item.stash.get(_peers, [])
-        ]
+        logs = [(f"testpmd {peer.settings.role} {peer.prefix}", peer.log) for peer in item.stash.get(_peers, [])]
         report.sections += [section for section in logs if section[1]]
     return report
 

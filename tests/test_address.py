@@ -10,34 +10,55 @@ from memif.address import DEFAULT_SOCKET, Address, parse_address
 from memif.errors import MemifValueError
 
 
-@pytest.mark.parametrize(("name", "kind", "sockaddr", "display"), [
-    ("/run/vpp/memif.sock", "path", b"/run/vpp/memif.sock", "/run/vpp/memif.sock"),
-    (b"/tmp/\xff.sock", "path", b"/tmp/\xff.sock", "/tmp/\udcff.sock"),
-    ("/tmp/\xe9", "path", b"/tmp/\xc3\xa9", "/tmp/\xe9"),
-    ("memif.sock", "path", b"memif.sock", "memif.sock"),
-    (PurePosixPath("/a/b"), "path", b"/a/b", "/a/b"),
-    (PurePosixPath("@a"), "path", b"@a", "./@a"),
-    (PurePosixPath("abstract:a"), "path", b"abstract:a", "./abstract:a"),
-    ("@name", "abstract", b"\0name", "@name"),
-    (b"@name", "abstract", b"\0name", "@name"),
-    ("@/run/memif.sock", "abstract", b"\0/run/memif.sock", "@/run/memif.sock"),
-    ("abstract:name", "abstract", b"\0name", "@name"),
-    ("abstract:a,b", "abstract", b"\0a,b", "@a,b"),
-    ("\0name", "abstract", b"\0name", "@name"),
-    ("\0name\0\0\0", "abstract", b"\0name\0\0\0", "@name"),
-    ("x" * 107, "path", b"x" * 107, "x" * 107),
-    ("@" + "x" * 107, "abstract", b"\0" + b"x" * 107, "@" + "x" * 107),
-])
+@pytest.mark.parametrize(
+    ("name", "kind", "sockaddr", "display"),
+    [
+        ("/run/vpp/memif.sock", "path", b"/run/vpp/memif.sock", "/run/vpp/memif.sock"),
+        (b"/tmp/\xff.sock", "path", b"/tmp/\xff.sock", "/tmp/\udcff.sock"),
+        ("/tmp/\xe9", "path", b"/tmp/\xc3\xa9", "/tmp/\xe9"),
+        ("memif.sock", "path", b"memif.sock", "memif.sock"),
+        (PurePosixPath("/a/b"), "path", b"/a/b", "/a/b"),
+        (PurePosixPath("@a"), "path", b"@a", "./@a"),
+        (PurePosixPath("abstract:a"), "path", b"abstract:a", "./abstract:a"),
+        ("@name", "abstract", b"\0name", "@name"),
+        (b"@name", "abstract", b"\0name", "@name"),
+        ("@/run/memif.sock", "abstract", b"\0/run/memif.sock", "@/run/memif.sock"),
+        ("abstract:name", "abstract", b"\0name", "@name"),
+        ("abstract:a,b", "abstract", b"\0a,b", "@a,b"),
+        ("\0name", "abstract", b"\0name", "@name"),
+        ("\0name\0\0\0", "abstract", b"\0name\0\0\0", "@name"),
+        ("x" * 107, "path", b"x" * 107, "x" * 107),
+        ("@" + "x" * 107, "abstract", b"\0" + b"x" * 107, "@" + "x" * 107),
+    ],
+)
 def test_spellings(name: str | bytes | os.PathLike[str], kind: str, sockaddr: bytes, display: str) -> None:
     address = parse_address(name)
     assert (address.kind, address.sockaddr, address.display) == (kind, sockaddr, display)
     assert str(address) == display
 
 
-@pytest.mark.parametrize("name", [
-    "", "@", "abstract:", "\0", b"", "/tmp/a\0b", "@a\0b", "abstract:a\0b", "x" * 108, "@" + "x" * 108,
-    "\xe9" * 54, "unix:/tmp/a", "abstract:a,netns_name=blue", "abstract:a,netns_pid=1", "\ud800", 7, object(),
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "@",
+        "abstract:",
+        "\0",
+        b"",
+        "/tmp/a\0b",
+        "@a\0b",
+        "abstract:a\0b",
+        "x" * 108,
+        "@" + "x" * 108,
+        "\xe9" * 54,
+        "unix:/tmp/a",
+        "abstract:a,netns_name=blue",
+        "abstract:a,netns_pid=1",
+        "\ud800",
+        7,
+        object(),
+    ],
+)
 def test_refused(name: object) -> None:
     with pytest.raises(MemifValueError, match="socket"):
         parse_address(name)  # type: ignore[arg-type]

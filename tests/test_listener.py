@@ -308,8 +308,7 @@ class TestOtherUsers:
             assert f"socket {socket_path} (owner root:root, mode 0660) can not be written by user" in text
             assert "usermod -aG root" in text
         with listen_socket(address, mode=0o600):
-            assert "let the listener set another mode or group" in text_of_child(
-                lambda: str(connect_socket(address)))
+            assert "let the listener set another mode or group" in text_of_child(lambda: str(connect_socket(address)))
 
     def test_denied_by_a_directory(self, address: Address, socket_path: str) -> None:
         os.chmod(os.path.dirname(socket_path), 0o700)

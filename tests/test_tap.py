@@ -177,9 +177,7 @@ def test_what_the_kernel_refuses_is_one_clear_line(netns: str) -> None:
     with Tap("mtest3", netns=netns) as tap:
         with pytest.raises(TapError, match=r"^configure mtest3: [^\n]+$"):
             tap.set(mtu=1)
-    with pytest.raises(
-        TapError, match=r"^open network namespace /var/run/netns/nowhere: No such file[^\n]+$"
-    ):
+    with pytest.raises(TapError, match=r"^open network namespace /var/run/netns/nowhere: No such file[^\n]+$"):
         Tap(netns="nowhere")
 
 

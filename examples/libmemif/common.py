@@ -28,8 +28,16 @@ from memif.libmemif import (
 )
 
 __all__ = [
-    "MAC", "MEMIF_DEFAULT_SOCKET_PATH", "Interface", "Options", "check", "create_socket", "info",
-    "poll_until_cancelled", "respond_in_place", "say",
+    "MAC",
+    "MEMIF_DEFAULT_SOCKET_PATH",
+    "Interface",
+    "Options",
+    "check",
+    "create_socket",
+    "info",
+    "poll_until_cancelled",
+    "respond_in_place",
+    "say",
 ]
 
 
@@ -52,7 +60,8 @@ class Options:
         more = {help_letter: ("Show this help and leave.", None), "v": ("Show versions and leave.", None)}
         self._table = table | more
         self._values: dict[str, str | bool] = {
-            letter: False if default is None else default for letter, (_, default) in table.items()}
+            letter: False if default is None else default for letter, (_, default) in table.items()
+        }
 
     def parse(self, words: list[str]) -> None:
         """Read the command line. Ends the program after help and version, and for wrong options."""
@@ -77,8 +86,17 @@ class Options:
         sys.exit(0)
 
     def _text(self) -> str:
-        lines = [f"LIBMEMIF EXAMPLE APP: {self._name}", "=" * 30, versions(), "=" * 30, self._about, "=" * 30,
-                 f"Usage: {self._name} [OPTIONS]", "", "Options:"]
+        lines = [
+            f"LIBMEMIF EXAMPLE APP: {self._name}",
+            "=" * 30,
+            versions(),
+            "=" * 30,
+            self._about,
+            "=" * 30,
+            f"Usage: {self._name} [OPTIONS]",
+            "",
+            "Options:",
+        ]
         for letter, (meaning, default) in self._table.items():
             lines.append(f"\t-{letter}\t{meaning}{f' Default: {default}' if default else ''}")
         return "\n".join(lines)
@@ -112,8 +130,9 @@ def versions() -> str:
 def create_socket(path: str, app_name: str, *, connect: bool) -> memif_socket_handle_t:
     """Create a socket that polls by itself; connect: try to connect every two seconds (slaves)."""
     every = timespec(2 if connect else 0, 0)
-    err, sock = memif_create_socket(memif_socket_args_t(
-        path=path, app_name=app_name, connection_request_timer=itimerspec(every, every)))
+    err, sock = memif_create_socket(
+        memif_socket_args_t(path=path, app_name=app_name, connection_request_timer=itimerspec(every, every))
+    )
     check("memif_create_socket", err)
     assert sock is not None
     return sock

@@ -58,8 +58,14 @@ def main() -> None:
 
     check("memif_init", memif_init(None, "ICMP_Responder", None, None))
     args = memif_conn_args_t(
-        socket_filename=options.socket, interface_id=0, interface_name="memif_connection", log2_ring_size=10,
-        buffer_size=2048, num_s2m_rings=2, num_m2s_rings=2)
+        socket_filename=options.socket,
+        interface_id=0,
+        interface_name="memif_connection",
+        log2_ring_size=10,
+        buffer_size=2048,
+        num_s2m_rings=2,
+        num_m2s_rings=2,
+    )
     check("memif_create", Responder(options.tx_queue).create(args, respond))
     try:
         while True:

@@ -27,15 +27,19 @@ ABOUT = "Answers ARP and ICMP echo requests; a slave sends the buffers that it r
 
 def main() -> int:
     """-> exit status."""
-    options = Options(NAME, ABOUT, {
-        "r": ("Interface role <slave|master>.", "slave"),
-        "s": ("Socket path, or @ and an abstract name.", MEMIF_DEFAULT_SOCKET_PATH),
-        "b": ("Buffer size, bytes.", "2048"),
-        "h": ("Headroom, bytes in front of received packets.", "0"),
-        "i": ("Interface id.", "0"),
-        "a": ("IPv4 address.", "192.168.1.1"),
-        "m": ("MAC address.", "aa:aa:aa:aa:aa:aa"),
-    })
+    options = Options(
+        NAME,
+        ABOUT,
+        {
+            "r": ("Interface role <slave|master>.", "slave"),
+            "s": ("Socket path, or @ and an abstract name.", MEMIF_DEFAULT_SOCKET_PATH),
+            "b": ("Buffer size, bytes.", "2048"),
+            "h": ("Headroom, bytes in front of received packets.", "0"),
+            "i": ("Interface id.", "0"),
+            "a": ("IPv4 address.", "192.168.1.1"),
+            "m": ("MAC address.", "aa:aa:aa:aa:aa:aa"),
+        },
+    )
     options.parse(sys.argv[1:])
     master, ip, mac = options.master(), parse_ip(options["a"]), parse_mac(options["m"])
     if ip is None or mac is None:
@@ -43,8 +47,12 @@ def main() -> int:
     c = Interface(0, ip, mac, headroom=options.number("h", 0xFFFF))
     sock = create_socket(options["s"], NAME, connect=not master)
     args = memif_conn_args_t(
-        socket=sock, interface_id=options.number("i"), interface_name="icmp_responder", is_master=int(master),
-        buffer_size=options.number("b"))
+        socket=sock,
+        interface_id=options.number("i"),
+        interface_name="icmp_responder",
+        is_master=int(master),
+        buffer_size=options.number("b"),
+    )
     check("memif_create", c.create(args, respond if master else respond_in_place))
     return poll_until_cancelled(sock, c)
 

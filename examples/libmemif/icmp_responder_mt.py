@@ -130,8 +130,11 @@ class ThreadedConnection(Connection):
         if qid >= len(self.threads):
             return ()
         thread = self.threads[qid]
-        return (f"thread id: {thread.number}", f"thread connection index: {self.index}",
-                f"thread running: {'yes' if thread.is_alive() else 'no'}")
+        return (
+            f"thread id: {thread.number}",
+            f"thread connection index: {self.index}",
+            f"thread running: {'yes' if thread.is_alive() else 'no'}",
+        )
 
 
 class ThreadedConsole(Console):

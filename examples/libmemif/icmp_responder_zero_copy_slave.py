@@ -40,6 +40,7 @@ def _arp_in_place(c: Connection, qid: int) -> None:
 
 def _with_header(c: Connection, qid: int) -> None:
     """Answer bare IP packets, each with an Ethernet header put in front of it, in the headroom."""
+
     def handle(n: int) -> None:
         answered = []
         for packet in packets(c, qid, c.rx_bufs[:n]):
@@ -74,8 +75,10 @@ class ZeroCopyConsole(Console):
     """`conn` and `send` differ from the console's."""
 
     handlers: ClassVar[dict[str, Handler | None]] = {"": _in_place, "0": _with_header, "1": _arp_in_place}
-    commands = (*Console.commands[:-1], (
-        "send", "<index> <tx> <ip> [<mac>]", "send so many ICMP echo requests, without <mac> as bare IP packets"))
+    commands = (
+        *Console.commands[:-1],
+        ("send", "<index> <tx> <ip> [<mac>]", "send so many ICMP echo requests, without <mac> as bare IP packets"),
+    )
 
     def connection(self, index: int) -> Connection:
         """With headroom."""

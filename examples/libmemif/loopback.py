@@ -53,11 +53,14 @@ def verify(c: Connection, qid: int) -> None:
 def send_back(c: Connection, qid: int) -> None:
     """A slave sends the buffers themselves, a master copies."""
     slave = c.index == 1
-    receive(c, qid, lambda n: send_in_place(c, qid, c.rx_bufs[:n]) if slave
-            else transmit(c, qid, frames(c, qid, c.rx_bufs[:n])))
+    receive(
+        c,
+        qid,
+        lambda n: send_in_place(c, qid, c.rx_bufs[:n]) if slave else transmit(c, qid, frames(c, qid, c.rx_bufs[:n])),
+    )
 
 
-ends = (End(0), End(1))     # master, slave
+ends = (End(0), End(1))  # master, slave
 
 
 def main() -> int:

@@ -21,13 +21,18 @@ PATIENCE = 1.0
 
 def main() -> int:
     """-> exit status."""
-    options = Options(NAME, ABOUT, {
-        "r": ("Interface role <slave|master>.", "slave"),
-        "s": ("Socket path, or @ and an abstract name.", MEMIF_DEFAULT_SOCKET_PATH),
-        "i": ("Interface id.", "0"),
-        "t": ("Interface id of the second.", "1"),
-        "b": ("Buffer size, bytes.", "2048"),
-    }, help_letter="h")
+    options = Options(
+        NAME,
+        ABOUT,
+        {
+            "r": ("Interface role <slave|master>.", "slave"),
+            "s": ("Socket path, or @ and an abstract name.", MEMIF_DEFAULT_SOCKET_PATH),
+            "i": ("Interface id.", "0"),
+            "t": ("Interface id of the second.", "1"),
+            "b": ("Buffer size, bytes.", "2048"),
+        },
+        help_letter="h",
+    )
     options.parse(sys.argv[1:])
     master = options.master()
     sock = create_socket(options["s"], NAME, connect=not master)
@@ -36,13 +41,20 @@ def main() -> int:
     def forward(c: Connection, qid: int) -> None:
         """Send on what came, if the other link is up."""
         other = pair[1 - c.index]
-        receive(c, qid, lambda n: transmit(other, other.tx_qid(qid), frames(c, qid, c.rx_bufs[:n]), PATIENCE)
-                if other.up else None)
+        receive(
+            c,
+            qid,
+            lambda n: transmit(other, other.tx_qid(qid), frames(c, qid, c.rx_bufs[:n]), PATIENCE) if other.up else None,
+        )
 
     for c, letter in zip(pair, "it", strict=True):
         args = memif_conn_args_t(
-            socket=sock, interface_id=options.number(letter), interface_name=f"libmemif{c.index}",
-            is_master=int(master), buffer_size=options.number("b"))
+            socket=sock,
+            interface_id=options.number(letter),
+            interface_name=f"libmemif{c.index}",
+            is_master=int(master),
+            buffer_size=options.number("b"),
+        )
         check("memif_create", c.create(args, forward))
     return poll_until_cancelled(sock, *pair)
 

@@ -65,7 +65,7 @@ def parse_address(name: SocketName | None = None) -> Address:
         if raw.startswith(b"@"):
             return _abstract(_without_nul(raw[1:], name), name)
         if raw.startswith(_VPP_PREFIX):
-            return _abstract(_without_options(_without_nul(raw[len(_VPP_PREFIX):], name), name), name)
+            return _abstract(_without_options(_without_nul(raw[len(_VPP_PREFIX) :], name), name), name)
         if raw.startswith(b"unix:"):
             raise MemifValueError.argument("socket", name, "a path, without 'unix:' before it")
     return _path(_without_nul(raw, name), name)
@@ -104,6 +104,6 @@ def _without_nul(raw: bytes, name: object) -> bytes:
 def _without_options(raw: bytes, name: object) -> bytes:
     if any(option in raw for option in _NAMESPACE_OPTIONS):
         raise MemifValueError.argument(
-            "socket", name,
-            "no network namespace here; start the program inside the namespace, with 'ip netns exec'")
+            "socket", name, "no network namespace here; start the program inside the namespace, with 'ip netns exec'"
+        )
     return raw

@@ -88,8 +88,11 @@ class MemifPort:
         deadline = 0.0
         try:
             while True:
-                sent += (queue.forward(packets, start=sent) if isinstance(packets, Burst)
-                         else queue.send(packets[sent:] if sent else packets))
+                sent += (
+                    queue.forward(packets, start=sent)
+                    if isinstance(packets, Burst)
+                    else queue.send(packets[sent:] if sent else packets)
+                )
                 if sent == count:
                     return sent
                 now = time.monotonic()

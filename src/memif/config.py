@@ -95,14 +95,30 @@ class InterfaceConfig:
 
     @classmethod
     def make(
-        cls, *, id: int = 0, role: str = "slave", mode: str = "ethernet", name: str | None = None,
-        secret: bytes | str | None = None, rx_queues: int | None = None, tx_queues: int | None = None,
-        ring_size: int = 1024, buffer_size: int = 2048, headroom: int = 0, rx_mode: str = "interrupt",
-        layout: str = "single", cache_line: int | None = None, allocator: Allocator | None = None,
-        seal: str = "add", max_regions: int = 64, max_region_bytes: int = DEFAULT_REGION_LIMIT,
+        cls,
+        *,
+        id: int = 0,
+        role: str = "slave",
+        mode: str = "ethernet",
+        name: str | None = None,
+        secret: bytes | str | None = None,
+        rx_queues: int | None = None,
+        tx_queues: int | None = None,
+        ring_size: int = 1024,
+        buffer_size: int = 2048,
+        headroom: int = 0,
+        rx_mode: str = "interrupt",
+        layout: str = "single",
+        cache_line: int | None = None,
+        allocator: Allocator | None = None,
+        seal: str = "add",
+        max_regions: int = 64,
+        max_region_bytes: int = DEFAULT_REGION_LIMIT,
         reconnect: float | None = 2.0,
-        on_connect: Callable[..., object] | None = None, on_disconnect: Callable[..., object] | None = None,
-        on_interrupt: Callable[..., object] | None = None, authorize: Callable[..., object] | None = None,
+        on_connect: Callable[..., object] | None = None,
+        on_disconnect: Callable[..., object] | None = None,
+        on_interrupt: Callable[..., object] | None = None,
+        authorize: Callable[..., object] | None = None,
     ) -> "InterfaceConfig":
         """Check what a user wrote; raises `MemifValueError` that names the argument."""
         number = whole("id", id, 0, 0xFFFFFFFF)

@@ -178,7 +178,7 @@ class Connection:
             _log.error("%s: %s", self.name, str(error), extra=of(self.name))
             self.refuse(error)
             return
-        except BaseException:       # a user's allocator: the attempt ends, the caller gets to see why
+        except BaseException:  # a user's allocator: the attempt ends, the caller gets to see why
             self._do(self.handshake.refuse("out of memory", code=ErrorCode.NOMEM))
             raise
         self._do(actions)

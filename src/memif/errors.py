@@ -84,8 +84,7 @@ _TEXTS: dict[int, str] = {
     ErrorCode.COOKIE: "Invalid cookie on ring. (internal error)",
     ErrorCode.NOBUF_RING: "Ring buffer full.",
     ErrorCode.NOBUF: "Not enough memif buffers. There are unreceived data in shared memory.",
-    ErrorCode.NOBUF_DET:
-        "Not enough space for memif details in suplied buffer. String data might be malformed.",
+    ErrorCode.NOBUF_DET: "Not enough space for memif details in suplied buffer. String data might be malformed.",
     ErrorCode.INT_WRITE: "Send interrupt error.",
     ErrorCode.MFMSG: "Malformed message received on control channel.",
     ErrorCode.QID: "Invalid queue id",

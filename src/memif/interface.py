@@ -31,8 +31,16 @@ if TYPE_CHECKING:
 _log = get_logger("memif.interface")
 
 #: Answers that stay the same however often one asks: waiting longer would not help.
-_FINAL = {ErrorCode.SECRET, ErrorCode.NOSECRET, ErrorCode.MODE, ErrorCode.PROTO, ErrorCode.ACCES,
-          ErrorCode.ACCSLAVE, ErrorCode.FILE_NOT_SOCK, ErrorCode.INVAL_ARG}
+_FINAL = {
+    ErrorCode.SECRET,
+    ErrorCode.NOSECRET,
+    ErrorCode.MODE,
+    ErrorCode.PROTO,
+    ErrorCode.ACCES,
+    ErrorCode.ACCSLAVE,
+    ErrorCode.FILE_NOT_SOCK,
+    ErrorCode.INVAL_ARG,
+}
 _FIRST_RETRY = 0.05
 
 
@@ -137,12 +145,12 @@ class Interface:
 
     @property
     def role(self) -> str:
-        """"slave" or "master"."""
+        """ "slave" or "master"."""
         return self.config.role.value
 
     @property
     def mode(self) -> str:
-        """"ethernet", "ip" or "punt/inject"."""
+        """ "ethernet", "ip" or "punt/inject"."""
         return {0: "ethernet", 1: "ip", 2: "punt/inject"}[self.config.mode]
 
     @property
@@ -178,8 +186,15 @@ class Interface:
     def details(self) -> Details:
         """Everything about the interface at this moment."""
         return Details(
-            name=self.name, app_name=self.socket.app_name, id=self.id, role=self.role, mode=self.mode,
-            socket=str(self.socket.address), secret=self.config.secret, link_up=self._up, peer=self.peer,
+            name=self.name,
+            app_name=self.socket.app_name,
+            id=self.id,
+            role=self.role,
+            mode=self.mode,
+            socket=str(self.socket.address),
+            secret=self.config.secret,
+            link_up=self._up,
+            peer=self.peer,
             disconnect_reason=self._reason,
             rx_queues=_queues_details(self.rx),
             tx_queues=_queues_details(self.tx),
@@ -188,11 +203,13 @@ class Interface:
 
     def _region_details(self) -> tuple[RegionDetails, ...]:
         connection = self._connection
-        mapped = None if connection is None else connection.mapped     # another thread may take both away
+        mapped = None if connection is None else connection.mapped  # another thread may take both away
         if mapped is None or not self._up:
             return ()
-        return tuple(RegionDetails(i, len(region), fd, mapped.external)
-                     for i, (region, fd) in enumerate(zip(mapped.regions, mapped.fds, strict=False)))
+        return tuple(
+            RegionDetails(i, len(region), fd, mapped.external)
+            for i, (region, fd) in enumerate(zip(mapped.regions, mapped.fds, strict=False))
+        )
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "up" if self._up else "down"
@@ -276,8 +293,9 @@ class Interface:
         self._check_open()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     # -- for its queues (see memif.ring)
@@ -307,14 +325,20 @@ class Interface:
         """Slave: the shared memory of a new connection."""
         config = self.config
         return memory.create(
-            wanted, buffer_size=config.buffer_size, kind=config.layout, headroom=config.headroom,
-            cache_line=config.cache_line or DEFAULT_CACHE_LINE, allocator=config.allocator)
+            wanted,
+            buffer_size=config.buffer_size,
+            kind=config.layout,
+            headroom=config.headroom,
+            cache_line=config.cache_line or DEFAULT_CACHE_LINE,
+            allocator=config.allocator,
+        )
 
     def take_memory(self, connection: Connection, wanted: MapMemory) -> Mapped:
         """Master: the slave's memory, checked and mapped."""
         config = self.config
-        return memory.adopt(wanted, seal=config.seal, limit=config.max_region_bytes,
-                            cache_line=config.cache_line, name=self.name)
+        return memory.adopt(
+            wanted, seal=config.seal, limit=config.max_region_bytes, cache_line=config.cache_line, name=self.name
+        )
 
     def selected(self, connection: Connection, id: int) -> None:
         """Master: this connection is ours."""
@@ -438,4 +462,6 @@ def _queues_details(queues: Sequence[RxQueue | TxQueue]) -> tuple[QueueDetails, 
     rings = [(queue.index, queue.ring) for queue in queues]
     return tuple(
         QueueDetails(index, ring.region_index, ring.size, ring.flags, ring.head, ring.tail, ring.buffer_size)
-        for index, ring in rings if ring is not None)
+        for index, ring in rings
+        if ring is not None
+    )

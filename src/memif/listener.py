@@ -176,7 +176,8 @@ def _unlink(address: Address) -> None:
     except PermissionError as error:
         raise MemifPermissionError(
             f"{address} is left over from a program that has ended, and can not be removed by this user",
-            errno=error.errno) from error
+            errno=error.errno,
+        ) from error
 
 
 def _is_alive(address: Address) -> bool:
@@ -189,7 +190,9 @@ def _is_alive(address: Address) -> bool:
         except PermissionError as error:
             raise MemifPermissionError(
                 f"{address} exists, and whether a program listens there can not be told: "
-                f"{describe_denial(address.display)}", errno=error.errno) from error
+                f"{describe_denial(address.display)}",
+                errno=error.errno,
+            ) from error
         except OSError as error:
             # Its queue is full, or it is another type of socket.
             if error.errno not in (errno.EAGAIN, errno.EPROTOTYPE):
@@ -204,7 +207,9 @@ def _set_access(address: Address, mode: int | None, owner: tuple[int, int] | Non
         except PermissionError as error:
             raise MemifPermissionError(
                 f"{address} can not be given to user {owner[0]}, group {owner[1]}: only root may give files "
-                "away, others only to groups of their own", errno=error.errno) from error
+                "away, others only to groups of their own",
+                errno=error.errno,
+            ) from error
     if mode is not None:
         os.chmod(address.sockaddr, mode)
 
@@ -224,8 +229,7 @@ def _active(address: Address) -> MemifOSError:
 def _explain(error: OSError, address: Address) -> MemifError:
     folder = os.path.dirname(os.path.abspath(address.display))
     if error.errno == errno.ENOENT:
-        return MemifFileNotFoundError(f"directory {folder} does not exist; create it first",
-        errno=error.errno)
+        return MemifFileNotFoundError(f"directory {folder} does not exist; create it first", errno=error.errno)
     if error.errno in (errno.EACCES, errno.EPERM):
         return MemifPermissionError(describe_denial(address.display, create=True), errno=error.errno)
     return from_os_error(error, f"listen on {address}")

@@ -143,8 +143,9 @@ class PacketSocket:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 
@@ -168,7 +169,7 @@ def _finish(frames: list[bytes], rows: list[int]) -> None:
     lengths = np.array([len(frames[i]) for i in rows], np.uint32)
     matrix = np.zeros((len(rows), int(lengths.max())), np.uint8)
     for row, i in zip(matrix, rows, strict=True):
-        row[:len(frames[i])] = np.frombuffer(frames[i], np.uint8)
+        row[: len(frames[i])] = np.frombuffer(frames[i], np.uint8)
     fill_l4(matrix, classify(matrix, lengths))
     for row, i, length in zip(matrix, rows, lengths.tolist(), strict=True):
         frames[i] = row[:length].tobytes()

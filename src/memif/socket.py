@@ -62,8 +62,14 @@ class Socket:
     interface_type: type[Interface] = Interface
 
     def __init__(
-        self, path: SocketName | None = None, *, app_name: str = DEFAULT_APP_NAME, mode: int | None = 0o600,
-        owner: tuple[int, int] | None = None, handshake_timeout: float = 5.0, max_pending: int = 64,
+        self,
+        path: SocketName | None = None,
+        *,
+        app_name: str = DEFAULT_APP_NAME,
+        mode: int | None = 0o600,
+        owner: tuple[int, int] | None = None,
+        handshake_timeout: float = 5.0,
+        max_pending: int = 64,
     ) -> None:
         self._closed = True
         self.address: Address = parse_address(path)
@@ -86,7 +92,7 @@ class Socket:
         self._cancelled = False
         self._pollers = 0
         self._seldom = Seldom()
-        self._depth = 0             # how often the thread that has the lock has taken it
+        self._depth = 0  # how often the thread that has the lock has taken it
         self._closed = False
         #: Clients accepted; turned away because there were too many, or no descriptors left; refused before they had
         #: an interface.
@@ -193,7 +199,7 @@ class Socket:
             return
         with self.locked():
             for interface in self.interfaces:
-                interface.close()               # which comes back here if it owns this socket
+                interface.close()  # which comes back here if it owns this socket
             if not self._closed:
                 for connection in list(self._connections.values()):
                     connection.disconnect("closed")
@@ -206,8 +212,9 @@ class Socket:
         self._check_open()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def __del__(self) -> None:
@@ -230,14 +237,20 @@ class Socket:
             self._handle(poller=False)
 
     def leaving(self) -> tuple[Interface, ...]:
-        """Interfaces whose peer has said goodbye or closed its end, which `poll` has yet to read. For event loops, which
-        see the end of a link and its last packets at the same time."""
+        """Interfaces whose peer has said goodbye or closed its end, which `poll` has yet to read. For event loops,
+        which see the end of a link and its last packets at the same time."""
         with self._lock:
             if self._closed:
                 return ()
             ready = {fd for fd, _ in self._epoll.poll(0)}
-            return tuple(each for each in self._interfaces.values() if each.up and each._connection is not None
-                         and each._connection.fd in ready and each._connection.leaving())
+            return tuple(
+                each
+                for each in self._interfaces.values()
+                if each.up
+                and each._connection is not None
+                and each._connection.fd in ready
+                and each._connection.leaving()
+            )
 
     def later(self, call: Callable[[], object]) -> None:
         """Run `call` when the lock is free again."""
@@ -247,11 +260,19 @@ class Socket:
         """Connect for a slave; raises what `memif.transport.connect_socket` raises."""
         config = interface.config
         shake = SlaveHandshake(
-            SlaveConfig(config.id, config.mode, config.secret, self.app_name, config.name,
-                        s2m_rings=1 if config.tx_queues is None else config.tx_queues,
-                        m2s_rings=1 if config.rx_queues is None else config.rx_queues,
-                        log2_ring_size=config.log2_ring_size),
-            time.monotonic(), self._handshake_timeout)
+            SlaveConfig(
+                config.id,
+                config.mode,
+                config.secret,
+                self.app_name,
+                config.name,
+                s2m_rings=1 if config.tx_queues is None else config.tx_queues,
+                m2s_rings=1 if config.rx_queues is None else config.rx_queues,
+                log2_ring_size=config.log2_ring_size,
+            ),
+            time.monotonic(),
+            self._handshake_timeout,
+        )
         connection = Connection(transport.connect_socket(self.address), shake, interface, config.name)
         self._register(connection)
         return connection
@@ -298,7 +319,7 @@ class Socket:
             welcome = False
             try:
                 welcome = bool(authorize(Peer(connection.handshake.peer_name, "", who.pid, who.uid, who.gid)))
-            finally:                    # also when it raises, which the caller of `poll` gets to see
+            finally:  # also when it raises, which the caller of `poll` gets to see
                 if not welcome:
                     connection.refuse(_refusal_error(_NOT_AUTHORIZED))
 
@@ -319,16 +340,22 @@ class Socket:
         if interface._connection is not None:
             return ALREADY_CONNECTED
         config = interface.config
-        return InterfaceInfo(config.name, config.mode, config.secret, max_s2m_rings=config.rx_queues,
-                             max_m2s_rings=config.tx_queues, max_regions=config.max_regions,
-                             max_region_bytes=config.max_region_bytes)
+        return InterfaceInfo(
+            config.name,
+            config.mode,
+            config.secret,
+            max_s2m_rings=config.rx_queues,
+            max_m2s_rings=config.tx_queues,
+            max_regions=config.max_regions,
+            max_region_bytes=config.max_region_bytes,
+        )
 
     # -- events
 
     def _handle(self, *, poller: bool) -> bool:
         """Do everything that can be done now. -> whether there was anything."""
         if not self._lock.acquire(blocking=poller):
-            return False                # another thread is at it
+            return False  # another thread is at it
         self._depth += 1
         interrupts: list[tuple[Interface, int]] = []
         try:
@@ -413,9 +440,12 @@ class Socket:
             self._update(fd, dropped)
         # Which limits hold for the memory is known only when the client has said which interface it wants.
         masters = [interface.config for (role, _), interface in self._interfaces.items() if role is Role.MASTER]
-        config = MasterConfig(self.app_name, max_region_bytes=LARGEST_REGION_LIMIT,
-                              max_s2m_rings=_most(master.rx_queues for master in masters),
-                              max_m2s_rings=_most(master.tx_queues for master in masters))
+        config = MasterConfig(
+            self.app_name,
+            max_region_bytes=LARGEST_REGION_LIMIT,
+            max_s2m_rings=_most(master.rx_queues for master in masters),
+            max_m2s_rings=_most(master.tx_queues for master in masters),
+        )
         shake = MasterHandshake(config, self._lookup, time.monotonic(), self._handshake_timeout)
         connection = Connection(sock, shake, self, str(self.address))
         self._register(connection)
@@ -468,7 +498,7 @@ class Socket:
     def _abandon(self) -> None:
         """In a forked child: close our copies and leave everything to the parent."""
         self._closed = True
-        self._lock = threading.RLock()      # at the fork another thread may have held it, which does not exist here
+        self._lock = threading.RLock()  # at the fork another thread may have held it, which does not exist here
         for connection in self._connections.values():
             connection.abandon()
         if self._listener is not None:
@@ -515,12 +545,18 @@ class _Locked:
         socket._depth -= 1
         outermost = not socket._depth
         socket._lock.release()
-        if outermost:                   # else the one who took the lock first does
+        if outermost:  # else the one who took the lock first does
             socket._run_calls()
 
 
-def connect(path: SocketName | None = None, *, timeout: float | None = 5.0, app_name: str = DEFAULT_APP_NAME,
-            handshake_timeout: float = 5.0, **options: Any) -> Interface:
+def connect(
+    path: SocketName | None = None,
+    *,
+    timeout: float | None = 5.0,
+    app_name: str = DEFAULT_APP_NAME,
+    handshake_timeout: float = 5.0,
+    **options: Any,
+) -> Interface:
     """Open an interface, slave unless `role` says otherwise, and wait until the link is up.
 
     path is the control socket (see `Socket`), timeout is in seconds (None: for ever), all other options are those of
@@ -543,8 +579,15 @@ def connect(path: SocketName | None = None, *, timeout: float | None = 5.0, app_
     return interface
 
 
-def listen(path: SocketName | None = None, *, app_name: str = DEFAULT_APP_NAME, socket_mode: int | None = 0o600,
-           socket_owner: tuple[int, int] | None = None, handshake_timeout: float = 5.0, **options: Any) -> Interface:
+def listen(
+    path: SocketName | None = None,
+    *,
+    app_name: str = DEFAULT_APP_NAME,
+    socket_mode: int | None = 0o600,
+    socket_owner: tuple[int, int] | None = None,
+    handshake_timeout: float = 5.0,
+    **options: Any,
+) -> Interface:
     """Open an interface as master and return at once; clients may connect from then on, see `Interface.wait_up`.
 
     path is the control socket; its directory must exist, a socket file that a dead program left is replaced. The file

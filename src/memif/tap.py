@@ -44,9 +44,7 @@ class TapPermissionError(TapError, PermissionError):
 
 def _error(error: OSError, what: str, hint: str = "") -> TapError:
     kind = TapPermissionError if error.errno in (errno.EPERM, errno.EACCES) else TapError
-    text = hint or (
-        "needs CAP_NET_ADMIN (run as root)" if kind is TapPermissionError else error.strerror or str(error)
-    )
+    text = hint or ("needs CAP_NET_ADMIN (run as root)" if kind is TapPermissionError else error.strerror or str(error))
     return kind(f"{what}: {text}", errno=error.errno)
 
 
@@ -266,9 +264,7 @@ def _configure(name: str, addresses: Sequence[str], settings: dict[str, Any]) ->
             (index,) = route.link_lookup(ifname=name)
             for text in addresses:
                 interface = ip_interface(text)
-                route.addr(
-                    "replace", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen
-                )
+                route.addr("replace", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen)
             if settings:
                 route.link("set", index=index, **settings)
     except NetlinkError as error:

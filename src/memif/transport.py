@@ -167,5 +167,7 @@ def _missing(address: Address) -> str:
     folder = os.path.dirname(os.path.abspath(address.display))
     if not os.path.isdir(folder):
         return f"there is no directory {folder}"
-    return ("start the listening side (master) first; for a DPDK server without socket-abstract=no "
-            f"the name is @{address.display}")
+    return (
+        "start the listening side (master) first; for a DPDK server without socket-abstract=no "
+        f"the name is @{address.display}"
+    )

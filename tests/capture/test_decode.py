@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from capture.tools import run
 from memif.capture import CaptureFormatError, ControlRecord, describe, parse_dump
@@ -70,9 +69,7 @@ def test_not_a_message_is_one_line() -> None:
     assert "\n" not in describe(b"short")
 
 
-@pytest.mark.parametrize(
-    "command", [["xxd"], ["xxd", "-g1"], ["xxd", "-p"], ["xxd", "-p", "-c0"], ["hexdump", "-C"]]
-)
+@pytest.mark.parametrize("command", [["xxd"], ["xxd", "-g1"], ["xxd", "-p"], ["xxd", "-p", "-c0"], ["hexdump", "-C"]])
 @pytest.mark.parametrize("count", [1, 8])
 def test_hex_dumps(command: list[str], count: int) -> None:
     for start in range(0, 8, count):

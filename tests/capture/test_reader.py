@@ -8,8 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from capture.tools import need, run
 from memif.capture import CaptureFormatError, CaptureReader, CaptureTruncatedError, Packet, PcapngWriter
@@ -85,17 +84,13 @@ def test_reads_editcaps_snaplen_and_comments(tmp_path: Path) -> None:
 @pytest.mark.parametrize("endianness", ["<", ">"])
 def test_reads_scapys_pcap(tmp_path: Path, endianness: str, nano: bool) -> None:
     utils = need("scapy.utils")
-    with utils.RawPcapWriter(
-        str(tmp_path / "a.pcap"), linktype=1, endianness=endianness, nano=nano
-    ) as writer:
+    with utils.RawPcapWriter(str(tmp_path / "a.pcap"), linktype=1, endianness=endianness, nano=nano) as writer:
         writer.write_header(None)
         for number, frame in enumerate(FRAMES):
             writer.write_packet(frame, sec=5, usec=number + 7)
     packets = list(CaptureReader(str(tmp_path / "a.pcap"), strict=True))
     assert [p.data for p in packets] == FRAMES
-    assert [p.timestamp_ns for p in packets] == [
-        5 * 10**9 + (n + 7) * (1 if nano else 1000) for n in range(3)
-    ]
+    assert [p.timestamp_ns for p in packets] == [5 * 10**9 + (n + 7) * (1 if nano else 1000) for n in range(3)]
 
 
 def test_reads_scapys_pcapng(tmp_path: Path) -> None:
@@ -120,9 +115,7 @@ def test_every_packet_block_in_both_byte_orders(order: str) -> None:
         + epb(order, 3, b"abc", 0, out)
         + blk(order, 3, struct.pack(order + "I", 9) + b"12345")
         + blk(order, 2, struct.pack(order + "HHIIII", 0, 0xFFFF, 0, 4, 2, 7) + b"xy")
-        + blk(
-            order, 5, struct.pack(order + "III", 0, 0, 6) + struct.pack(order + "HHQHHQ", 4, 8, 30, 5, 8, 3)
-        )
+        + blk(order, 5, struct.pack(order + "III", 0, 0, 6) + struct.pack(order + "HHQHHQ", 4, 8, 30, 5, 8, 3))
     )
     reader = CaptureReader(io.BytesIO(file), strict=True)
     assert list(reader) == [
@@ -192,9 +185,7 @@ def test_a_cut_anywhere_gives_the_whole_packets_before_it(tmp_path: Path, kind: 
         (b"\x0a\x0d\x0d\x0a" + bytes(24), "byte-order magic"),
         (b"\xd4\xc3\xb2\xa1" + struct.pack("<HHIIII", 3, 0, 0, 0, 0, 1), "pcap version 3"),
         (
-            b"\xd4\xc3\xb2\xa1"
-            + struct.pack("<HHIIII", 2, 4, 0, 0, 0, 1)
-            + struct.pack("<4I", 0, 0, 1 << 31, 9),
+            b"\xd4\xc3\xb2\xa1" + struct.pack("<HHIIII", 2, 4, 0, 0, 0, 1) + struct.pack("<4I", 0, 0, 1 << 31, 9),
             "packet of",
         ),
         (shb("<") + struct.pack("<II", 6, 0xFFFFFFF0), "not a block"),
@@ -267,11 +258,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 
 @settings(max_examples=600, deadline=None)
-@given(
-    st.one_of(
-        damaged(), st.binary(max_size=200), st.binary(max_size=200).map(lambda b: shb("<") + idb("<") + b)
-    )
-)
+@given(st.one_of(damaged(), st.binary(max_size=200), st.binary(max_size=200).map(lambda b: shb("<") + idb("<") + b)))
 @example(shb("<") + idb("<", b"\x09\0\xff\xff") + epb("<", 0, b""))
 def test_any_bytes_give_packets_or_our_error(data: bytes) -> None:
     for strict in (False, True):

@@ -1,8 +1,7 @@
 """One-line texts: known packets, cut packets, and any bytes at all."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from capture.tools import need
 from memif.capture import LinkType, packet_line, summary
@@ -97,9 +96,9 @@ def test_line_has_time_direction_and_length() -> None:
 @given(
     st.one_of(
         st.binary(max_size=80),
-        st.tuples(
-            st.sampled_from([b"\x08\0", b"\x08\x06", b"\x86\xdd", b"\x81\0"]), st.binary(max_size=80)
-        ).map(lambda pair: bytes(12) + pair[0] + pair[1]),
+        st.tuples(st.sampled_from([b"\x08\0", b"\x08\x06", b"\x86\xdd", b"\x81\0"]), st.binary(max_size=80)).map(
+            lambda pair: bytes(12) + pair[0] + pair[1]
+        ),
         st.tuples(st.sampled_from([1, 2, 6, 17, 58]), st.binary(max_size=60)).map(
             lambda pair: b"\x45\0\0\x40\0\0\0\0\0" + bytes([pair[0]]) + bytes(10) + pair[1]
         ),

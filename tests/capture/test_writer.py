@@ -21,9 +21,7 @@ UDP = bytes.fromhex(
     "020000000001020000000002080045000020000100004011"  # Ethernet, IPv4
     "b6c90a0000010a00000230390035000c0000deadbeef"
 )
-PING6 = bytes.fromhex(
-    "6000000000083a40" + "fe80" + "00" * 13 + "01" + "fe80" + "00" * 13 + "02" + "8000000000010002"
-)
+PING6 = bytes.fromhex("6000000000083a40" + "fe80" + "00" * 13 + "01" + "fe80" + "00" * 13 + "02" + "8000000000010002")
 BASE = 1_700_000_000_123_456_789
 
 
@@ -87,11 +85,7 @@ def test_other_libraries_read_it(tmp_path: Path) -> None:
         found = list(pcapng.FileScanner(file))
     kinds = [type(block).__name__ for block in found]
     assert (
-        kinds
-        == ["SectionHeader"]
-        + ["InterfaceDescription"] * 2
-        + ["EnhancedPacket"] * 6
-        + ["InterfaceStatistics"] * 2
+        kinds == ["SectionHeader"] + ["InterfaceDescription"] * 2 + ["EnhancedPacket"] * 6 + ["InterfaceStatistics"] * 2
     )
     assert found[3].packet_data == UDP
     assert found[-2].options["isb_ifdrop"] == 17
@@ -108,9 +102,7 @@ def test_array_writes_the_same_bytes_as_a_list(direction: str, ragged: bool) -> 
     files = []
     for write in (
         lambda w: w.write_packets((matrix, lengths), times, 0, direction),
-        lambda w: w.write_packets(
-            [r[:n] for r, n in zip(matrix, lengths, strict=True)], times.tolist(), 0, direction
-        ),
+        lambda w: w.write_packets([r[:n] for r, n in zip(matrix, lengths, strict=True)], times.tolist(), 0, direction),
     ):
         sink = io.BytesIO()
         writer = PcapngWriter(sink)

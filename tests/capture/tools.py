@@ -21,9 +21,7 @@ def run(tool: str, *arguments: str | Path, stdin: bytes | None = None) -> bytes:
     """Return what `tool` prints; AssertionError with its messages if it fails."""
     if shutil.which(tool) is None:
         missing(f"{tool} is missing: apt-get install tshark tcpdump xxd bsdextrautils strace")
-    done = subprocess.run(
-        [tool, *map(str, arguments)], input=stdin, capture_output=True, timeout=30, check=False
-    )
+    done = subprocess.run([tool, *map(str, arguments)], input=stdin, capture_output=True, timeout=30, check=False)
     assert done.returncode == 0, f"{tool}: {done.stderr.decode(errors='replace')}"
     return done.stdout
 

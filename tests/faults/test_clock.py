@@ -58,6 +58,11 @@ def test_a_wall_clock_that_jumps(tmp_path: Path) -> None:
     source.write_text(JUMPY)
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM)], env={**os.environ, "LD_PRELOAD": str(library)},
-        capture_output=True, text=True, timeout=40, check=False)
+        [sys.executable, "-c", textwrap.dedent(PROGRAM)],
+        env={**os.environ, "LD_PRELOAD": str(library)},
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
     assert done.stdout == "good\n", done.stderr

@@ -153,8 +153,9 @@ FORKING = """
 @pytest.mark.parametrize("how", ["exit", "raise"])
 def test_a_child_that_ends_normally(how: str) -> None:
     """Its interpreter runs the with blocks' ends and all finalizers; the parent's link does not notice."""
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(FORKING), how], capture_output=True, text=True,
-                          timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FORKING), how], capture_output=True, text=True, timeout=30, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("good\n")
     assert ("RuntimeError" in done.stderr) == (how == "raise")

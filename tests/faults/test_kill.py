@@ -13,8 +13,10 @@ from ends import Child, all_up, pump, receive
 from memif import connection, transport
 
 #: Messages that each side sends until the link is up.
-STEPS = {"slave": ("INIT", "ADD_REGION", "ADD_RING", "ADD_RING", "CONNECT"),
-         "master": ("HELLO", "ACK", "ACK", "ACK", "ACK", "CONNECTED")}
+STEPS = {
+    "slave": ("INIT", "ADD_REGION", "ADD_RING", "ADD_RING", "CONNECT"),
+    "master": ("HELLO", "ACK", "ACK", "ACK", "ACK", "CONNECTED"),
+}
 POINTS = [
     pytest.param(role, number, after, id=f"{role}-{'after' if after else 'before'}-{number}-{name}")
     for role, names in STEPS.items()

@@ -78,9 +78,7 @@ def test_ctrl_c(socket_path: str, interrupted: Callable[..., float], name: str, 
 
 
 @pytest.mark.parametrize("role", ["slave", "master"])
-def test_ctrl_c_while_waiting_for_the_link(
-    socket_path: str, interrupted: Callable[..., float], role: str
-) -> None:
+def test_ctrl_c_while_waiting_for_the_link(socket_path: str, interrupted: Callable[..., float], role: str) -> None:
     with memif.Socket(socket_path) as sock:
         iface = sock.interface(role=role)
         assert interrupted(iface.wait_up) < LIMIT

@@ -65,8 +65,10 @@ def main() -> int:
         (corpus / f"{number:04}").write_bytes(data)
     again = [sys.executable, __file__, words.target, "--inside"]
     limits = ["-max_len=2048", "-timeout=10", "-rss_limit_mb=4096", "-print_final_stats=1"]
-    done = subprocess.run([*again, str(out), str(corpus), f"-max_total_time={words.seconds}", *limits,
-                           f"-artifact_prefix={out}/"], check=False)
+    done = subprocess.run(
+        [*again, str(out), str(corpus), f"-max_total_time={words.seconds}", *limits, f"-artifact_prefix={out}/"],
+        check=False,
+    )
     if words.keep and done.returncode == 0:
         subprocess.run([*again, "-merge=1", "-max_len=512", str(corpus), str(out)], check=True)
         write_corpus(words.target, [path.read_bytes() for path in corpus.iterdir()])

@@ -256,5 +256,8 @@ def _use(ends: _Ends, what: int, source: io.BytesIO, memory: memoryview) -> None
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    "wire": wire, "handshake": handshake, "pcapng": pcapng, "rings": rings,
+    "wire": wire,
+    "handshake": handshake,
+    "pcapng": pcapng,
+    "rings": rings,
 }

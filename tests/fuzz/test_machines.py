@@ -7,8 +7,7 @@ up closed, or up together with a living peer; never may anything raise, and ever
 from collections import deque
 from itertools import count
 
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from memif.protocol import (

@@ -97,8 +97,11 @@ def test_the_secret_is_never_told(socket_path: str, caplog: pytest.LogCaptureFix
     """Not in a log, at any level, not by repr, not in an error, neither the right one nor a guess."""
     caplog.set_level(logging.DEBUG)
     guess = b"gu3ss"
-    shown = [repr(InterfaceConfig.make(secret=SECRET)), describe(encode(Init(0, secret=SECRET))),
-             repr(Init(0, secret=SECRET))]
+    shown = [
+        repr(InterfaceConfig.make(secret=SECRET)),
+        describe(encode(Init(0, secret=SECRET))),
+        repr(Init(0, secret=SECRET)),
+    ]
     with linked(socket_path, secret=SECRET) as ends:
         for iface in ends:
             shown += [repr(iface), repr(iface.details()), repr(iface.stats), repr(iface.socket), str(iface.peer)]
@@ -159,8 +162,9 @@ def test_a_crowd_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None
         iface = sock.interface(role="master", secret=SECRET)
         other = sock.interface(role="master", id=1)
         for number in range(40):
-            with HostilePeer(path, id=number % 2, secret=b"x" if number % 2 == 0 else b"",
-                             idle=lambda: sock.poll(0)) as peer:
+            with HostilePeer(
+                path, id=number % 2, secret=b"x" if number % 2 == 0 else b"", idle=lambda: sock.poll(0)
+            ) as peer:
                 script = peer.script()
                 script["s2m"].fds = []
                 assert peer.play(script) in ("incorrect secret", "missing ring interrupt fd")

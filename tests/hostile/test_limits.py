@@ -90,10 +90,26 @@ def test_what_the_default_risks() -> None:
 @pytest.mark.nosanitizer  # which keeps freed memory for a while
 def test_nothing_piles_up() -> None:
     """Some cases of each kind, in rounds: after the first rounds memory, descriptors and threads stay as they are."""
-    names = ["ring-cookie", "region-no-fd", "type-65535", "leaves-after-m2s", "init-with-250-fds", "secret-wrong",
-             "slave-index-half-way-round", "slave-region-1", "slave-chain-without-end", "slave-offers-length-0",
-             "master-ack-for-connect", "master-index-backwards", "master-length-2-32", "region-smaller-than-said",
-             "memory-shrinks", "master-leaves-at-connect", "goodbye-with-escapes", "not-authorized"]
+    names = [
+        "ring-cookie",
+        "region-no-fd",
+        "type-65535",
+        "leaves-after-m2s",
+        "init-with-250-fds",
+        "secret-wrong",
+        "slave-index-half-way-round",
+        "slave-region-1",
+        "slave-chain-without-end",
+        "slave-offers-length-0",
+        "master-ack-for-connect",
+        "master-index-backwards",
+        "master-length-2-32",
+        "region-smaller-than-said",
+        "memory-shrinks",
+        "master-leaves-at-connect",
+        "goodbye-with-escapes",
+        "not-authorized",
+    ]
 
     def round_of_attacks() -> tuple[list[int], int]:
         for name in names:

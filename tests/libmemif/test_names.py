@@ -5,8 +5,7 @@ import struct
 
 import pytest
 
-from memif import ErrorCode
-from memif import libmemif as c
+from memif import ErrorCode, libmemif as c
 
 _2_0 = """
 memif_get_version memif_init memif_cleanup memif_create memif_delete memif_control_fd_handler memif_poll_event

@@ -112,7 +112,7 @@ class Program:
             data = os.read(self._fd, 65536)
         except BlockingIOError:
             return True
-        except OSError:         # a pseudo-terminal whose other end is closed
+        except OSError:  # a pseudo-terminal whose other end is closed
             data = b""
         self.output += data.decode(errors="replace").replace("\r\n", "\n")
         return bool(data)
@@ -126,7 +126,7 @@ class Program:
             if match is not None:
                 self._read = match.end()
                 return match
-            rest = self.output[self._read:]
+            rest = self.output[self._read :]
             assert alive, f"ended without {pattern!r}: {rest}"
             assert time.monotonic() < deadline, f"no {pattern!r} after {timeout} s: {rest}"
             alive = self._fill(0.05)

@@ -90,7 +90,8 @@ def test_send_while_down(bench: Console, capsys: Capture) -> None:
     assert bench.run_line("send 0 5 1.2.3.4 2:2:2:2:2:2")
     bench.senders[0].join(5)
     assert capsys.readouterr().out == (
-        "INFO: PN: 5\n1.2.3.4\n2:2:2:2:2:2\nINFO: memif_buffer_alloc: Interface is disconnected. Thread exiting...\n")
+        "INFO: PN: 5\n1.2.3.4\n2:2:2:2:2:2\nINFO: memif_buffer_alloc: Interface is disconnected. Thread exiting...\n"
+    )
 
 
 def test_exit_is_the_only_end(bench: Console) -> None:
@@ -125,10 +126,21 @@ def test_show_of_a_slave_that_waits(bench: Console, capsys: Capture, socket_path
     assert bench.run_line("conn 4 0")
     assert bench.run_line("show")
     assert capsys.readouterr().out.splitlines()[2:16] == [
-        "interface index: 4", "\tinterface ip: 192.168.5.2", "\tinterface name: memif_connection",
-        "\tapp name: ICMP_Responder", "\tremote interface name: ", "\tremote app name: ", "\tid: 4", "\tsecret: (null)",
-        "\trole: slave", "\tmode: ethernet", f"\tsocket filename: {socket_path}", "\trx queues:", "\ttx queues:",
-        "\tlink: down"]
+        "interface index: 4",
+        "\tinterface ip: 192.168.5.2",
+        "\tinterface name: memif_connection",
+        "\tapp name: ICMP_Responder",
+        "\tremote interface name: ",
+        "\tremote app name: ",
+        "\tid: 4",
+        "\tsecret: (null)",
+        "\trole: slave",
+        "\tmode: ethernet",
+        f"\tsocket filename: {socket_path}",
+        "\trx queues:",
+        "\ttx queues:",
+        "\tlink: down",
+    ]
 
 
 def test_master_without_a_directory(capsys: Capture) -> None:
@@ -142,10 +154,34 @@ def test_master_without_a_directory(capsys: Capture) -> None:
         it.close()
 
 
-_WORDS = st.sampled_from([
-    "conn", "del", "show", "ip-set", "rx-mode", "sh-count", "cl-count", "send", "help", "0", "1", "2", "49", "50", "-1",
-    "polling", "interrupt", "192.168.1.1", "1.2.3.4.5", "aa:aa:aa:aa:aa:aa", "999999999999999999999", "٣", "", "%s%n",
-])
+_WORDS = st.sampled_from(
+    [
+        "conn",
+        "del",
+        "show",
+        "ip-set",
+        "rx-mode",
+        "sh-count",
+        "cl-count",
+        "send",
+        "help",
+        "0",
+        "1",
+        "2",
+        "49",
+        "50",
+        "-1",
+        "polling",
+        "interrupt",
+        "192.168.1.1",
+        "1.2.3.4.5",
+        "aa:aa:aa:aa:aa:aa",
+        "999999999999999999999",
+        "٣",
+        "",
+        "%s%n",
+    ]
+)
 _LINES = st.one_of(st.lists(_WORDS, max_size=6).map(" ".join), st.text(max_size=300))
 
 
@@ -179,8 +215,15 @@ def test_addresses() -> None:
 
 
 COMPLETIONS = {
-    "co": ["conn "], "s": ["show ", "sh-count ", "send "], "x": [], "del ": ["3 ", "7 "], "del 7": ["7 "],
-    "rx-mode 3 0 p": ["polling "], "rx-mode 3 0 ": ["polling ", "interrupt "], "conn ": [], "foo ": [],
+    "co": ["conn "],
+    "s": ["show ", "sh-count ", "send "],
+    "x": [],
+    "del ": ["3 ", "7 "],
+    "del 7": ["7 "],
+    "rx-mode 3 0 p": ["polling "],
+    "rx-mode 3 0 ": ["polling ", "interrupt "],
+    "conn ": [],
+    "foo ": [],
 }
 
 
@@ -188,7 +231,7 @@ def test_completion(bench: Console) -> None:
     assert bench.run_line("conn 7 0")
     assert bench.run_line("conn 3 0")
     for line, words in COMPLETIONS.items():
-        word = line[line.rfind(" ") + 1:]
+        word = line[line.rfind(" ") + 1 :]
         complete = Completer(bench, lambda: (line, len(line) - len(word)))  # noqa: B023
         assert complete.candidates(word) == words
         assert [complete(word, n) for n in range(len(words) + 1)] == [*words, None]

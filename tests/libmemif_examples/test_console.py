@@ -9,9 +9,20 @@ import pytest
 from libmemif_examples.programs import Program, console, example, two_consoles, until
 
 BANNER = [
-    "LIBMEMIF EXAMPLE APP: ICMP_Responder", "=" * 30, "libmemif version: 2.0", "memif version: 512", "commands:",
-    "\thelp", "\texit", "\tconn <index> <mode> [<interrupt-desc>]", "\tdel  <index>", "\tshow",
-    "\tip-set <index> <ip-addr>", "\trx-mode <index> <qid> <polling|interrupt>", "\tsh-count", "\tcl-count",
+    "LIBMEMIF EXAMPLE APP: ICMP_Responder",
+    "=" * 30,
+    "libmemif version: 2.0",
+    "memif version: 512",
+    "commands:",
+    "\thelp",
+    "\texit",
+    "\tconn <index> <mode> [<interrupt-desc>]",
+    "\tdel  <index>",
+    "\tshow",
+    "\tip-set <index> <ip-addr>",
+    "\trx-mode <index> <qid> <polling|interrupt>",
+    "\tsh-count",
+    "\tcl-count",
     "\tsend <index> <tx> <ip> <mac>",
 ]
 
@@ -41,7 +52,7 @@ def test_any_input_ends_well(text: bytes, socket_path: str, tmp_path: Path) -> N
     with Program(["sh", "-c", f'exec "$@" < {file}', "sh", *console("-s", socket_path)]) as it:
         output = it.ended()
     assert "Traceback" not in output
-    assert output.count("MEMIF DETAILS") == (text == b"show")     # not behind exit; the last line needs no end
+    assert output.count("MEMIF DETAILS") == (text == b"show")  # not behind exit; the last line needs no end
 
 
 def test_closed_input_is_the_end_of_it(socket_path: str) -> None:
@@ -108,15 +119,19 @@ def test_show_label_by_label(socket_path: str) -> None:
         slave.expect("^INFO: memif disconnected!\nMEMIF DETAILS\n={30}\n")
         master.expect("^INFO: memif disconnected!$")
         master.tell("show")
-        master.expect("\tremote interface name: \n\tremote app name: \n(.*\n){4}\tsocket .*\n"
-                      "\trx queues:\n\ttx queues:\n\tlink: down\n")
-        slave.tell("conn 0 0")      # and again
+        master.expect(
+            "\tremote interface name: \n\tremote app name: \n(.*\n){4}\tsocket .*\n"
+            "\trx queues:\n\ttx queues:\n\tlink: down\n"
+        )
+        slave.tell("conn 0 0")  # and again
         master.expect("^INFO: memif connected!$")
 
 
-FIGURES = (r"^INFO: PN: {count}\n{ip}\n{mac}\n\n\n"
-           r"INFO: Pakcet sequence finished!\nINFO: Seq len: {count}\nINFO: Seq time: \d+s \d+ns\n"
-           r"INFO: Average pps: \d+\.\d{{6}}\nINFO: Thread exiting\.\.\.\n")
+FIGURES = (
+    r"^INFO: PN: {count}\n{ip}\n{mac}\n\n\n"
+    r"INFO: Pakcet sequence finished!\nINFO: Seq len: {count}\nINFO: Seq time: \d+s \d+ns\n"
+    r"INFO: Average pps: \d+\.\d{{6}}\nINFO: Thread exiting\.\.\.\n"
+)
 
 
 def test_two_consoles_ping_each_other(socket_path: str) -> None:
@@ -201,7 +216,7 @@ def test_epoll_example_is_the_same_program(socket_path: str) -> None:
     with Program(example("icmp_responder_epoll", "--socket", socket_path)) as it:
         it.tell("conn 0 1", "show", "exit")
         output = it.ended()
-    assert [line.partition(" - ")[0] for line in output.splitlines()[:len(BANNER)]] == BANNER
+    assert [line.partition(" - ")[0] for line in output.splitlines()[: len(BANNER)]] == BANNER
     assert f"\tsocket filename: {socket_path}\n" in output
 
 
@@ -210,14 +225,14 @@ def test_epoll_example_is_the_same_program(socket_path: str) -> None:
 
 def test_completion_editing_and_history(terminal: Program) -> None:
     terminal.type("con\t0 0\n")
-    terminal.type("sho\x7f\x7f\x7fshow\n")          # rubbed out and typed again
+    terminal.type("sho\x7f\x7f\x7fshow\n")  # rubbed out and typed again
     terminal.expect("^interface index: 0$")
     terminal.expect("\tlink: down")
     terminal.type("rx\t\t0 pol\t\n")
     terminal.expect("^INFO: memif_set_rx_mode: Interface is disconnected.$")
-    terminal.type("\x1b[A\x1b[A\n")                 # two lines back
+    terminal.type("\x1b[A\x1b[A\n")  # two lines back
     terminal.expect("^interface index: 0$")
-    terminal.type("ip-set \t1.2.3.4\n")             # the only interface
+    terminal.type("ip-set \t1.2.3.4\n")  # the only interface
     terminal.expect("^INFO: memif 0 ip address set to 1.2.3.4$")
     terminal.type("exit\n")
     terminal.ended()

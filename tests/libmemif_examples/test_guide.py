@@ -13,9 +13,18 @@ GUIDE = ROOT / "docs" / "guide.md"
 CODE = [block for block in blocks(GUIDE) if block.language == "python"]
 #: What the program prints, apart from numbers.
 PRINTED = [
-    "connected", "packets wait on queue 0", "packets, the first has 42 bytes", "answers sent", "answered in place",
-    "protocol 512 = 2.0", "guide0 is slave and up", "connected to memif0/0 of ", "ring of 1024 head ",
-    "Invalid queue id", "two threads have answered", "a master's two threads have answered",
+    "connected",
+    "packets wait on queue 0",
+    "packets, the first has 42 bytes",
+    "answers sent",
+    "answered in place",
+    "protocol 512 = 2.0",
+    "guide0 is slave and up",
+    "connected to memif0/0 of ",
+    "ring of 1024 head ",
+    "Invalid queue id",
+    "two threads have answered",
+    "a master's two threads have answered",
 ]
 
 
@@ -34,8 +43,13 @@ def test_blocks_make_a_program_that_answers(socket_path: str, tmp_path: Path) ->
     with Program(stand_in) as vpp:
         vpp.expect("^ready$")
         done = subprocess.run(
-            [sys.executable, "-W", "error", str(script)], env=os.environ | {"MEMIF_SOCKET": socket_path},
-            capture_output=True, text=True, timeout=50, check=False)
+            [sys.executable, "-W", "error", str(script)],
+            env=os.environ | {"MEMIF_SOCKET": socket_path},
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
         vpp.tell("")
         answers = json.loads(vpp.ended().splitlines()[-1])
     assert done.returncode == 0, done.stdout + done.stderr
@@ -52,7 +66,14 @@ def test_blocks_make_a_program_that_answers(socket_path: str, tmp_path: Path) ->
 
 
 HEADINGS = (
-    "Initialise", "Create an interface", "Connect", "Interrupts", "Buffers", "Receive", "Transmit", "Helper functions",
+    "Initialise",
+    "Create an interface",
+    "Connect",
+    "Interrupts",
+    "Buffers",
+    "Receive",
+    "Transmit",
+    "Helper functions",
     "Several threads",
 )
 

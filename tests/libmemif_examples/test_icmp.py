@@ -25,7 +25,11 @@ def test_reply_has_right_checksums(payload: bytes, identifier: int, sequence: in
     assert icmp.answer(frame, IP, MAC)
     reply = scapy.Ether(bytes(frame))
     assert (reply.src, reply.dst, reply[scapy.IP].src, reply[scapy.IP].dst) == (
-        "61:61:61:61:61:61", THEIRS, "192.168.1.2", "192.168.1.1")
+        "61:61:61:61:61:61",
+        THEIRS,
+        "192.168.1.2",
+        "192.168.1.1",
+    )
     assert (reply[scapy.ICMP].type, reply[scapy.ICMP].id, reply[scapy.ICMP].seq) == (0, identifier, sequence)
     assert bytes(frame)[42:] == payload
     assert scapy.checksum(bytes(frame)[14:34]) == 0
@@ -40,13 +44,18 @@ def test_options_are_stepped_over() -> None:
 
 def test_arp() -> None:
     ask = scapy.Ether(src=THEIRS, dst="ff:ff:ff:ff:ff:ff") / scapy.ARP(
-        op=1, hwsrc=THEIRS, psrc="192.168.1.1", pdst="192.168.1.2")
+        op=1, hwsrc=THEIRS, psrc="192.168.1.1", pdst="192.168.1.2"
+    )
     frame = bytearray(bytes(ask))
     assert icmp.answer(frame, IP, MAC, arp_only=True)
     reply = scapy.Ether(bytes(frame))
     assert (reply.src, reply.dst, reply.op) == ("61:61:61:61:61:61", THEIRS, 2)
     assert (reply.hwsrc, reply.psrc, reply.hwdst, reply.pdst) == (
-        "61:61:61:61:61:61", "192.168.1.2", THEIRS, "192.168.1.1")
+        "61:61:61:61:61:61",
+        "192.168.1.2",
+        THEIRS,
+        "192.168.1.1",
+    )
 
 
 def others() -> list[bytes]:

@@ -21,10 +21,16 @@ from peers.testpmd import Testpmd
 CONSOLES = ("icmp_responder_epoll", "icmp_responder_mt", "icmp_responder_zero_copy_slave", "icmp_responder_eb")
 #: Program and role of all that answer pings.
 RESPONDERS = [
-    ("icmp_responder", "slave"), ("icmp_responder_epoll", "slave"), ("icmp_responder_epoll", "master"),
-    ("icmp_responder_mt", "slave"), ("icmp_responder_zero_copy_slave", "slave"),
-    ("icmp_responder_zero_copy_slave", "master"), ("icmp_responder_eb", "slave"), ("icmp_responder_eb", "master"),
-    ("icmp_responder_4_0", "slave"), ("icmp_responder_4_0", "master"),
+    ("icmp_responder", "slave"),
+    ("icmp_responder_epoll", "slave"),
+    ("icmp_responder_epoll", "master"),
+    ("icmp_responder_mt", "slave"),
+    ("icmp_responder_zero_copy_slave", "slave"),
+    ("icmp_responder_zero_copy_slave", "master"),
+    ("icmp_responder_eb", "slave"),
+    ("icmp_responder_eb", "master"),
+    ("icmp_responder_4_0", "slave"),
+    ("icmp_responder_4_0", "master"),
 ]
 #: Programs with two queues in each direction.
 TWO_QUEUES = ("icmp_responder", "icmp_responder_mt")
@@ -62,7 +68,7 @@ def recorded(port: KernelPort, file: Path, size: int) -> Iterator[None]:
         while b"File:" not in (line := recorder.stderr.readline()):
             assert line, "dumpcap did not start"
         yield
-        until(lambda: file.stat().st_size >= size)      # dumpcap takes packets in blocks
+        until(lambda: file.stat().st_size >= size)  # dumpcap takes packets in blocks
     finally:
         recorder.terminate()
         recorder.communicate(timeout=PATIENCE)
@@ -106,7 +112,7 @@ def test_answers_the_kernel(
     rows = fields(file, "icmp.type", "ip.checksum.status", "icmp.checksum.status", "frame.len")
     replies = [row for row in rows if row[0] == "0"]
     assert len(replies) == 20
-    assert {row[1] for row in replies} == {"1"} == {row[2] for row in replies}      # 1: good
+    assert {row[1] for row in replies} == {"1"} == {row[2] for row in replies}  # 1: good
     assert [int(row[3]) for row in replies] == [98] * 10 + [1442] * 10
 
 
@@ -134,8 +140,10 @@ def test_wrong_queue_is_refused(socket_path: str) -> None:
 
 def test_threads_are_shown(socket_path: str) -> None:
     """icmp_responder-mt against a console: four queues, two threads, which end with the link."""
-    with Program(console("-s", socket_path)) as master, Program(
-            example("icmp_responder_mt", "--socket", socket_path)) as slave:
+    with (
+        Program(console("-s", socket_path)) as master,
+        Program(example("icmp_responder_mt", "--socket", socket_path)) as slave,
+    ):
         master.tell("conn 3 1")
         until(lambda: Path(socket_path).exists())
         slave.tell("conn 3")
@@ -150,11 +158,12 @@ def test_threads_are_shown(socket_path: str) -> None:
             slave.expect(
                 rf"\t\tqueue id: {qid}\n\t\tring size: 1024\n\t\tring rx mode: {mode}\n\t\tring head: \d+\n"
                 rf"\t\tring tail: \d+\n\t\tbuffer size: 2048\n\t\tthread id: {6 + qid}\n"
-                r"\t\tthread connection index: 3\n\t\tthread running: yes\n")
+                r"\t\tthread connection index: 3\n\t\tthread running: yes\n"
+            )
         slave.tell("del 3")
         for _ in range(2):
             slave.expect(r"^INFO: pthread id \d exit$")
-        slave.tell("conn 3")        # and again
+        slave.tell("conn 3")  # and again
         slave.expect("^INFO: memif connected! index 3$")
         slave.tell("sh-count")
         slave.expect("unknown command: sh-count")
@@ -163,8 +172,10 @@ def test_threads_are_shown(socket_path: str) -> None:
 
 
 def test_zero_copy_slave_sends_one_flow_at_a_time(socket_path: str) -> None:
-    with Program(console("-s", socket_path)) as master, Program(
-            example("icmp_responder_zero_copy_slave", "--socket", socket_path)) as slave:
+    with (
+        Program(console("-s", socket_path)) as master,
+        Program(example("icmp_responder_zero_copy_slave", "--socket", socket_path)) as slave,
+    ):
         master.tell("conn 0 1", "conn 1 1")
         until(lambda: Path(socket_path).exists())
         slave.tell("conn 0 0 1", "conn 1 0")
@@ -175,8 +186,10 @@ def test_zero_copy_slave_sends_one_flow_at_a_time(socket_path: str) -> None:
         slave.tell("del 0")
         slave.expect("existing conenction Stopping flow...$")
         slave.tell("send 1 5 192.168.1.2")
-        slave.expect(r"^INFO: PN: 5\n192.168.1.2\n\n\n+INFO: Flow finished!\nINFO: Flow length: 5\nINFO: Flow time: "
-                     r"\d+s \d+ns\nINFO: Average pps: \d+\.\d{6}\nINFO: Stopping flow")
+        slave.expect(
+            r"^INFO: PN: 5\n192.168.1.2\n\n\n+INFO: Flow finished!\nINFO: Flow length: 5\nINFO: Flow time: "
+            r"\d+s \d+ns\nINFO: Average pps: \d+\.\d{6}\nINFO: Stopping flow"
+        )
         until(lambda: master.counters(1)["rx"] == 5)
 
 
@@ -196,8 +209,10 @@ def test_zero_copy_slave_puts_a_header_in_front(socket_path: str) -> None:
 
 
 def test_external_region_comes_and_goes(socket_path: str) -> None:
-    with Program(console("-s", socket_path)) as master, Program(
-            example("icmp_responder_eb", "--socket", socket_path)) as slave:
+    with (
+        Program(console("-s", socket_path)) as master,
+        Program(example("icmp_responder_eb", "--socket", socket_path)) as slave,
+    ):
         master.tell("conn 0 1")
         until(lambda: Path(socket_path).exists())
         slave.tell("conn 0 0")
@@ -222,7 +237,7 @@ def pings(interface: memif.Interface, ip: str, size: int, count: int) -> set[byt
     deadline = time.monotonic() + PATIENCE
     while len(back) < count and time.monotonic() < deadline:
         # Length and checksum of the requests are wrong: a responder has no reason to care.
-        del left[:interface.tx[0].send([header(0) + data for data in left[:64]])]
+        del left[: interface.tx[0].send([header(0) + data for data in left[:64]])]
         with interface.rx[0].recv(256, timeout=0.05) as burst:
             back |= {bytes(packet[42:]) for packet in burst if packet[34] == 0}
     return back
@@ -268,9 +283,14 @@ def test_loopback(arguments: list[str], alone: list[str]) -> None:
     assert output.endswith(end + "INFO: memif disconnected!\n" * 2)
 
 
-@pytest.mark.parametrize(("name", "letter", "options"), [
-    ("icmp_responder_4_0", "-?", "rsbhiamv?"), ("loopback", "-?", "rv?"), ("test_app", "-h", "rsitbvh"),
-])
+@pytest.mark.parametrize(
+    ("name", "letter", "options"),
+    [
+        ("icmp_responder_4_0", "-?", "rsbhiamv?"),
+        ("loopback", "-?", "rv?"),
+        ("test_app", "-h", "rsitbvh"),
+    ],
+)
 def test_help_and_version(name: str, letter: str, options: str) -> None:
     with Program(example(name, letter)) as program:
         text = program.ended()
@@ -288,8 +308,10 @@ def test_wrong_options(arguments: list[str]) -> None:
 
 
 def test_responder_of_4_0_ends_with_its_link(socket_path: str) -> None:
-    with Program(console("-s", socket_path)) as master, Program(
-            example("icmp_responder_4_0", "-s", socket_path, "-i", "6", "-a", "10.0.0.9", "-b", "1024")) as slave:
+    with (
+        Program(console("-s", socket_path)) as master,
+        Program(example("icmp_responder_4_0", "-s", socket_path, "-i", "6", "-a", "10.0.0.9", "-b", "1024")) as slave,
+    ):
         master.tell("conn 6 1")
         shown = slave.expect(r"(?s)MEMIF DETAILS\n.*link: up\n")[0]
         assert "\tinterface ip: 10.0.0.9\n" in shown
@@ -303,8 +325,10 @@ def test_responder_of_4_0_ends_with_its_link(socket_path: str) -> None:
 
 def test_app_joins_a_console_and_a_responder(socket_path: str) -> None:
     """test_app as slave between two interfaces of one console: what 0 sends arrives at 1, and is answered back."""
-    with Program(console("-s", socket_path)) as master, Program(
-            example("test_app", "-s", socket_path, "-i", "0", "-t", "1")) as app:
+    with (
+        Program(console("-s", socket_path)) as master,
+        Program(example("test_app", "-s", socket_path, "-i", "0", "-t", "1")) as app,
+    ):
         master.tell("conn 0 1", "conn 1 1")
         for _ in range(2):
             app.expect("connected!")

@@ -27,7 +27,7 @@ def ping(name: str, interface: memif.Interface, sequence: int) -> None:
                 for packet in burst:
                     answers[name][queue.index] += bytes(packet[34:36]) == b"\0\0"
     except memif.MemifError:
-        pass        # the link has gone
+        pass  # the link has gone
 
 
 with memif.Socket(sys.argv[1]) as first, memif.Socket(sys.argv[1] + ".2") as second:

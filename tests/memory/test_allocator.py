@@ -93,8 +93,9 @@ def test_lack_of_huge_pages_falls_back_with_one_warning(caplog: pytest.LogCaptur
     # A page size that no kernel has: a lack that every machine shares.
     allocator = HugepageAllocator(page_size=8192)
     with caplog.at_level(logging.WARNING, logger="memif"):
-        fds = [allocator.allocate(plan_layout(1, 1, 4, page_size=allocator.page_size).region_sizes[0])
-               for _ in range(2)]
+        fds = [
+            allocator.allocate(plan_layout(1, 1, 4, page_size=allocator.page_size).region_sizes[0]) for _ in range(2)
+        ]
     for fd in fds:
         assert os.fstat(fd).st_size % 8192 == 0
         with mmap.mmap(fd, os.fstat(fd).st_size) as memory:

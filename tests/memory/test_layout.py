@@ -5,8 +5,7 @@ import struct
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from memif.errors import MemifProtocolError, MemifValueError
 from memif.memory.layout import (
@@ -39,7 +38,12 @@ class TestPlan:
     def test_order_is_all_s2m_then_all_m2s(self) -> None:
         layout = plan_layout(3, 2, 4)
         assert [(ring.s2m, ring.index) for ring in layout.rings] == [
-            (True, 0), (True, 1), (True, 2), (False, 0), (False, 1)]
+            (True, 0),
+            (True, 1),
+            (True, 2),
+            (False, 0),
+            (False, 1),
+        ]
         assert [layout.ring_number(ring) for ring in layout.rings] == [0, 1, 2, 3, 4]
         assert layout.ring(s2m=False, index=1) is layout.rings[4]
         assert layout.ring_size == 16
@@ -57,8 +61,14 @@ class TestPlan:
         assert layout.rings[1].offset == 256 + 16384
         assert layout.buffer_base % 128 == 0
 
-    @given(st.integers(0, 4), st.integers(0, 4), st.integers(0, 12), st.integers(1, 9216),
-           st.sampled_from([64, 128]), st.sampled_from(["single", "split"]))
+    @given(
+        st.integers(0, 4),
+        st.integers(0, 4),
+        st.integers(0, 12),
+        st.integers(1, 9216),
+        st.sampled_from([64, 128]),
+        st.sampled_from(["single", "split"]),
+    )
     def test_nothing_overlaps_and_everything_fits(
         self, s2m: int, m2s: int, log2: int, size: int, line: int, kind: str
     ) -> None:
@@ -98,10 +108,20 @@ class TestPlan:
         for name in ("s2m_rings", "m2s_rings", "log2_ring_size", "buffer_size", "4 GiB"):
             assert name in str(caught.value)
 
-    @pytest.mark.parametrize(("name", "value"), [
-        ("s2m_rings", -1), ("m2s_rings", 257), ("log2_ring_size", 15), ("log2_ring_size", -1),
-        ("buffer_size", 0), ("buffer_size", 65536), ("cache_line", 32), ("kind", "both"), ("page_size", 5000),
-    ])
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("s2m_rings", -1),
+            ("m2s_rings", 257),
+            ("log2_ring_size", 15),
+            ("log2_ring_size", -1),
+            ("buffer_size", 0),
+            ("buffer_size", 65536),
+            ("cache_line", 32),
+            ("kind", "both"),
+            ("page_size", 5000),
+        ],
+    )
     def test_wrong_argument_is_named(self, name: str, value: object) -> None:
         with pytest.raises(MemifValueError, match=name):
             plan_layout(**{name: value})  # type: ignore[arg-type]
@@ -122,14 +142,17 @@ class TestPlan:
 class TestCheckRings:
     SIZE = ring_size_bytes(10)
 
-    @pytest.mark.parametrize(("ring", "reason"), [
-        (place(0, 0, log2=15), "log2 size 15"),
-        (place(0, 0, log2=255), "log2 size 255"),
-        (place(0, 0, region=1), "no region 1"),
-        (place(0, 8), "multiple of 16"),
-        (place(0, 16), "ends at"),
-        (place(0, 0xFFFFFFF0), "ends at"),
-    ])
+    @pytest.mark.parametrize(
+        ("ring", "reason"),
+        [
+            (place(0, 0, log2=15), "log2 size 15"),
+            (place(0, 0, log2=255), "log2 size 255"),
+            (place(0, 0, region=1), "no region 1"),
+            (place(0, 8), "multiple of 16"),
+            (place(0, 16), "ends at"),
+            (place(0, 0xFFFFFFF0), "ends at"),
+        ],
+    )
     def test_refused(self, ring: RingPlace, reason: str) -> None:
         with pytest.raises(MemifProtocolError, match=reason) as caught:
             check_rings([self.SIZE], [ring])
@@ -163,8 +186,13 @@ class TestCheckRings:
 
 
 class TestCacheLine:
-    @given(st.integers(0, 4), st.integers(0, 4), st.integers(0, 14), st.sampled_from([64, 128]),
-           st.sampled_from(["single", "split"]))
+    @given(
+        st.integers(0, 4),
+        st.integers(0, 4),
+        st.integers(0, 14),
+        st.sampled_from([64, 128]),
+        st.sampled_from(["single", "split"]),
+    )
     def test_inferred_from_two_rings(self, s2m: int, m2s: int, log2: int, line: int, kind: str) -> None:
         if s2m + m2s < 2:
             s2m, m2s = 1, 1

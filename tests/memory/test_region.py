@@ -161,8 +161,13 @@ class TestCheckPeer:
     def test_sockets_pipes_directories_eventfds(self, keep: Callable[[int], int], tmp_path: Path) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            fds = [ours.fileno(), *map(keep, os.pipe()), keep(os.open(tmp_path, os.O_RDONLY)),
-                   keep(os.eventfd(0)), keep(os.open("/dev/zero", os.O_RDWR))]
+            fds = [
+                ours.fileno(),
+                *map(keep, os.pipe()),
+                keep(os.open(tmp_path, os.O_RDONLY)),
+                keep(os.eventfd(0)),
+                keep(os.open("/dev/zero", os.O_RDWR)),
+            ]
             for fd in fds:
                 with pytest.raises(MemifProtocolError, match="not shared memory"):
                     check_peer_fd(fd, 1)

@@ -74,8 +74,14 @@ ENDINGS = {
 
 
 def run(program: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-X", "faulthandler", "-c", program, *words], capture_output=True, text=True,
-                          timeout=30, check=False, env={**os.environ, **environment})
+    return subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", program, *words],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, **environment},
+    )
 
 
 @pytest.mark.parametrize("name", ENDINGS)

@@ -233,10 +233,13 @@ def two_allocations(master: memif.Interface, slave: memif.Interface) -> None:
 def wrong_arguments_to_recv(master: memif.Interface, slave: memif.Interface) -> None:
     queue: Any = master.rx[0]
     errors = (memif.MemifValueError, TypeError, OverflowError)
-    raises(errors, *[lambda count=count: queue.recv(count, timeout=0)
-                     for count in (0, -1, 16385, 1 << 70, None, "x", 1.5, b"")])
-    raises(errors, *[lambda timeout=timeout: queue.recv(1, timeout=timeout)
-                     for timeout in (-1, "x", math.nan, [], b"")])
+    raises(
+        errors,
+        *[lambda count=count: queue.recv(count, timeout=0) for count in (0, -1, 16385, 1 << 70, None, "x", 1.5, b"")],
+    )
+    raises(
+        errors, *[lambda timeout=timeout: queue.recv(1, timeout=timeout) for timeout in (-1, "x", math.nan, [], b"")]
+    )
     assert len(queue.recv(16384, timeout=1e-9)) == 0
     slave.tx[0].send(PACKETS)
     assert len(queue.recv(3, timeout=math.inf)) == 3
@@ -246,11 +249,32 @@ def wrong_arguments_to_recv(master: memif.Interface, slave: memif.Interface) -> 
 def wrong_arguments_to_send(master: memif.Interface, slave: memif.Interface) -> None:
     queue: Any = slave.tx[0]
     errors = (ValueError, TypeError, BufferError)
-    for packets in (None, 5, b"bytes", "text", [5], [""], [None], [b""], [b"x" * 65537], [b"x" * 60, b""],
-                    [b"x" * 60, 7], [np.zeros((4, 4), "u1")[:, ::2]], [memoryview(b"abcdef")[::2]]):
+    for packets in (
+        None,
+        5,
+        b"bytes",
+        "text",
+        [5],
+        [""],
+        [None],
+        [b""],
+        [b"x" * 65537],
+        [b"x" * 60, b""],
+        [b"x" * 60, 7],
+        [np.zeros((4, 4), "u1")[:, ::2]],
+        [memoryview(b"abcdef")[::2]],
+    ):
         raises(errors, lambda packets=packets: queue.send(packets))
-    for matrix in (None, b"x", np.zeros(60, "u1"), np.zeros((4, 60), "u2"), np.zeros((4, 0), "u1"),
-                   np.zeros((4, 60), "u1")[:, ::2], np.zeros((2, 70000), "u1"), np.zeros((2, 3, 4), "u1")):
+    for matrix in (
+        None,
+        b"x",
+        np.zeros(60, "u1"),
+        np.zeros((4, 60), "u2"),
+        np.zeros((4, 0), "u1"),
+        np.zeros((4, 60), "u1")[:, ::2],
+        np.zeros((2, 70000), "u1"),
+        np.zeros((2, 3, 4), "u1"),
+    ):
         raises(errors, lambda matrix=matrix: queue.send_array(matrix))
     good = np.zeros((4, 60), "u1")
     for lengths in ([0] * 4, [61] * 4, [60] * 3, [-1] * 4, [1.5] * 4, "abcd", [1 << 40] * 4, np.zeros((4, 4), "u4")):
@@ -269,16 +293,45 @@ def wrong_arguments_to_bursts(master: memif.Interface, slave: memif.Interface) -
     raises(errors, *[lambda width=width: burst.gather(width) for width in (0, -1, 65537, 1 << 70, "x", None)])
     frozen = np.zeros((8, 64), "u1")
     frozen.flags.writeable = False
-    raises(errors, *[lambda out=out: burst.gather(64, out) for out in (
-        frozen, b"x" * 512, np.zeros((7, 64), "u1"), np.zeros((8, 63), "u1"), np.zeros((8, 64), "u2"),
-        np.zeros((8, 128), "u1")[:, ::2], np.zeros(512, "u1"), 5)])
-    raises(errors, *[lambda array=array: burst.scatter(array) for array in (
-        np.zeros((7, 64), "u1"), np.zeros((8, 64), "u4"), np.zeros((8, 0), "u1"), np.zeros((64, 8), "u1").T,
-        None, b"")])
+    raises(
+        errors,
+        *[
+            lambda out=out: burst.gather(64, out)
+            for out in (
+                frozen,
+                b"x" * 512,
+                np.zeros((7, 64), "u1"),
+                np.zeros((8, 63), "u1"),
+                np.zeros((8, 64), "u2"),
+                np.zeros((8, 128), "u1")[:, ::2],
+                np.zeros(512, "u1"),
+                5,
+            )
+        ],
+    )
+    raises(
+        errors,
+        *[
+            lambda array=array: burst.scatter(array)
+            for array in (
+                np.zeros((7, 64), "u1"),
+                np.zeros((8, 64), "u4"),
+                np.zeros((8, 0), "u1"),
+                np.zeros((64, 8), "u1").T,
+                None,
+                b"",
+            )
+        ],
+    )
     raises(errors, *[lambda index=index: burst.fragments(index) for index in (8, -9, None)])
     raises((*errors, memif.MemifStateError), *[lambda n=n: burst.prepend(n) for n in (1, -1, 1 << 40, None)])
-    raises(errors, *[lambda select=select: slave.tx[0].forward(burst, select=select) for select in (
-        [True] * 8, b"\1" * 7, np.ones(8, "u2"), np.ones(9, bool), 1)])
+    raises(
+        errors,
+        *[
+            lambda select=select: slave.tx[0].forward(burst, select=select)
+            for select in ([True] * 8, b"\1" * 7, np.ones(8, "u2"), np.ones(9, bool), 1)
+        ],
+    )
     raises(errors, lambda: slave.tx[0].forward(None), lambda: slave.tx[0].forward(b"x"))
 
 
@@ -288,8 +341,13 @@ def lengths_out_of_bounds(master: memif.Interface, slave: memif.Interface) -> No
     for nonsense in (0, 2049, 65536, 0xFFFFFFFF):
         for burst in (received(master, slave), slave.tx[0].alloc(4, size=60)):
             burst.lengths[1] = nonsense
-            raises(memif.MemifValueError, lambda: burst.tobytes(), lambda: burst.gather(64),
-                   lambda: burst.scatter(np.zeros((8, 60), "u1")), lambda: burst.fragments(1))
+            raises(
+                memif.MemifValueError,
+                lambda: burst.tobytes(),
+                lambda: burst.gather(64),
+                lambda: burst.scatter(np.zeros((8, 60), "u1")),
+                lambda: burst.fragments(1),
+            )
             raises(memif.MemifValueError, lambda: burst[1], lambda: list(burst))
             with contextlib.suppress(memif.MemifError):
                 slave.tx[0].forward(burst)
@@ -303,9 +361,12 @@ def fixed_columns(master: memif.Interface, slave: memif.Interface) -> None:
     """What loops follow without a second look can not be made writable."""
     burst = received(master, slave)
     for column in (burst.offsets, burst.regions, burst.flags):
-        raises(ValueError, lambda column=column: column.__setitem__(0, 1),
-               lambda column=column: setattr(column.flags, "writeable", True),
-               lambda column=column: setattr(column.base, "flags", 1) if column.base is None else column.fill(9))
+        raises(
+            ValueError,
+            lambda column=column: column.__setitem__(0, 1),
+            lambda column=column: setattr(column.flags, "writeable", True),
+            lambda column=column: setattr(column.base, "flags", 1) if column.base is None else column.fill(9),
+        )
 
 
 class Evil:
@@ -342,8 +403,12 @@ def arguments_that_release(master: memif.Interface, slave: memif.Interface) -> N
 
 @misuse
 def arguments_that_close(master: memif.Interface, slave: memif.Interface) -> None:
-    for use in (lambda iface, evil: iface.rx[0].recv(evil, timeout=0), lambda iface, evil: iface.tx[0].alloc(evil),
-                lambda iface, evil: iface.tx[0].alloc(1, evil), lambda iface, evil: iface.tx[0].wait_free(evil)):
+    for use in (
+        lambda iface, evil: iface.rx[0].recv(evil, timeout=0),
+        lambda iface, evil: iface.tx[0].alloc(evil),
+        lambda iface, evil: iface.tx[0].alloc(1, evil),
+        lambda iface, evil: iface.tx[0].wait_free(evil),
+    ):
         path = unused_name()
         with linked(path) as (_, client):
             with contextlib.suppress(memif.MemifError):
@@ -374,8 +439,17 @@ def changing_list_while_sending(master: memif.Interface, slave: memif.Interface)
 @misuse
 def no_copies(master: memif.Interface, slave: memif.Interface) -> None:
     burst = received(master, slave)
-    things = [burst, iter(burst), master, master.socket, master.rx[0], master.tx[0], master.rx[0].ring,
-              master.tx[0].ring, burst[0]]
+    things = [
+        burst,
+        iter(burst),
+        master,
+        master.socket,
+        master.rx[0],
+        master.tx[0],
+        master.rx[0].ring,
+        master.tx[0].ring,
+        burst[0],
+    ]
     for thing in things:
         raises((TypeError, AttributeError, pickle.PicklingError), lambda thing=thing: pickle.dumps(thing))
         raises((TypeError, AttributeError, pickle.PicklingError), lambda thing=thing: copy.deepcopy(thing))
@@ -398,26 +472,37 @@ def objects_without_init(master: memif.Interface, slave: memif.Interface) -> Non
                     value()
     for arguments in ((), (-1, 4096), (0, 0), (0, 1 << 47), (10**6, 4096)):
         raises((OSError, ValueError, TypeError), lambda arguments=arguments: Region(*arguments))
-    raises((ValueError, TypeError), lambda: RxRing((), 0, 0, 4, slave=False),
-           lambda: RxRing((b"",), 0, 0, 4, slave=False),
-           lambda: TxRing(master.rx[0].ring.regions, 0, 1, 4, slave=False),
-           lambda: TxRing(master.rx[0].ring.regions, 0, 1 << 40, 4, slave=False),
-           lambda: RxRing(master.rx[0].ring.regions, 0, 0, 4, slave=True))
+    raises(
+        (ValueError, TypeError),
+        lambda: RxRing((), 0, 0, 4, slave=False),
+        lambda: RxRing((b"",), 0, 0, 4, slave=False),
+        lambda: TxRing(master.rx[0].ring.regions, 0, 1, 4, slave=False),
+        lambda: TxRing(master.rx[0].ring.regions, 0, 1 << 40, 4, slave=False),
+        lambda: RxRing(master.rx[0].ring.regions, 0, 0, 4, slave=True),
+    )
 
 
 @misuse
 def rings_of_the_wrong_kind(master: memif.Interface, slave: memif.Interface) -> None:
     rx: Any = memif.RxQueue(master, 0, -1)
     tx: Any = memif.TxQueue(master, 0, -1)
-    raises(TypeError, lambda: rx.attach(None), lambda: rx.attach(5), lambda: rx.attach(master.tx[0].ring),
-           lambda: tx.attach(master.rx[0].ring))
+    raises(
+        TypeError,
+        lambda: rx.attach(None),
+        lambda: rx.attach(5),
+        lambda: rx.attach(master.tx[0].ring),
+        lambda: tx.attach(master.rx[0].ring),
+    )
 
 
 @misuse
 def set_up_twice(master: memif.Interface, slave: memif.Interface) -> None:
     ring: Any = master.rx[0].ring
-    raises((RuntimeError, ValueError, TypeError), lambda: ring.__init__(ring.regions, 0, 0, 4, slave=False),
-           lambda: ring.regions[0].__init__(0, 4096))
+    raises(
+        (RuntimeError, ValueError, TypeError),
+        lambda: ring.__init__(ring.regions, 0, 0, 4, slave=False),
+        lambda: ring.regions[0].__init__(0, 4096),
+    )
     assert len(received(master, slave)) == 8
 
 
@@ -457,8 +542,11 @@ def two_threads_receive(master: memif.Interface, slave: memif.Interface) -> None
 @misuse
 def two_threads_send(master: memif.Interface, slave: memif.Interface) -> None:
     matrix = np.zeros((512, 60), "u1")
-    together(lambda: slave.tx[0].send_array(matrix), lambda: slave.tx[0].send_array(matrix),
-             lambda: master.rx[0].recv(timeout=0.01).release())
+    together(
+        lambda: slave.tx[0].send_array(matrix),
+        lambda: slave.tx[0].send_array(matrix),
+        lambda: master.rx[0].recv(timeout=0.01).release(),
+    )
 
 
 @misuse
@@ -490,8 +578,11 @@ def one_thread_closes(master: memif.Interface, slave: memif.Interface) -> None:
 @misuse
 def callbacks_that_close(master: memif.Interface, slave: memif.Interface) -> None:
     for event in ("on_connect", "on_disconnect", "on_interrupt"):
-        for close in (lambda iface, *_: iface.close(), lambda iface, *_: iface.socket.close(),
-                      lambda iface, *_: iface.disconnect("no")):
+        for close in (
+            lambda iface, *_: iface.close(),
+            lambda iface, *_: iface.socket.close(),
+            lambda iface, *_: iface.disconnect("no"),
+        ):
             path = unused_name()
             with memif.Socket(path) as listening, memif.Socket(path) as connecting:
                 server = listening.interface(role="master", **{event: close})

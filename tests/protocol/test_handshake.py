@@ -58,8 +58,19 @@ def test_a_pair_comes_up_in_the_documented_order() -> None:
     sent = [(side, type(action.message).__name__) for side, action in both.log if isinstance(action, Send)]
     ack = ("master", "Ack")
     assert sent == [
-        ("master", "Hello"), ("slave", "Init"), ack, ("slave", "AddRegion"), ack, ("slave", "AddRing"), ack,
-        ("slave", "AddRing"), ack, ("slave", "AddRing"), ack, ("slave", "Connect"), ("master", "Connected"),
+        ("master", "Hello"),
+        ("slave", "Init"),
+        ack,
+        ("slave", "AddRegion"),
+        ack,
+        ("slave", "AddRing"),
+        ack,
+        ("slave", "AddRing"),
+        ack,
+        ("slave", "AddRing"),
+        ack,
+        ("slave", "Connect"),
+        ("master", "Connected"),
     ]
     slave, master = both.sides["slave"], both.sides["master"]
     assert slave.state is master.state is State.UP
@@ -179,8 +190,15 @@ def offer_of(**changes: object) -> tuple[SlaveHandshake, list[RegionOffer], list
 @pytest.mark.parametrize(
     "changes",
     [
-        {"region": 1}, {"offset": 8}, {"offset": 1 << 20}, {"offset": 128}, {"log2_ring_size": 5},
-        {"index": 1}, {"s2m": False}, {"fd": 0}, {"fd": -1},
+        {"region": 1},
+        {"offset": 8},
+        {"offset": 1 << 20},
+        {"offset": 128},
+        {"log2_ring_size": 5},
+        {"index": 1},
+        {"s2m": False},
+        {"fd": 0},
+        {"fd": -1},
     ],
 )
 def test_a_slave_does_not_send_a_wrong_offer(changes: dict[str, object]) -> None:
@@ -306,8 +324,15 @@ def test_refusals_of_other_implementations_get_their_code(text: str, code: Error
 
 def test_configs_can_not_be_built_wrong_and_hide_their_secret() -> None:
     for wrong in (
-        {"id": -1}, {"mode": 3}, {"secret": b"x" * 24}, {"app_name": "x" * 32}, {"if_name": "a\nb"},
-        {"s2m_rings": 257}, {"s2m_rings": 0, "m2s_rings": 0}, {"log2_ring_size": 0}, {"log2_ring_size": 15},
+        {"id": -1},
+        {"mode": 3},
+        {"secret": b"x" * 24},
+        {"app_name": "x" * 32},
+        {"if_name": "a\nb"},
+        {"s2m_rings": 257},
+        {"s2m_rings": 0, "m2s_rings": 0},
+        {"log2_ring_size": 0},
+        {"log2_ring_size": 15},
     ):
         with pytest.raises(MemifValueError):
             SlaveConfig(**wrong)

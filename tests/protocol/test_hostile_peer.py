@@ -1,8 +1,7 @@
 """Peers that break the protocol: each refusal's text, and that nothing raises and no descriptor is lost."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from memif.errors import ErrorCode
 from memif.protocol import (
@@ -45,42 +44,50 @@ Script = list[tuple[Message, int]]
         ([(Init(0), 0), (AddRegion(0, 1 << 63), 1)], "memory region size out of range", ErrorCode.MAXREG),
         (
             [(Init(0), 0), (AddRegion(0, 9 << 16), 1), (AddRegion(1, 9 << 16), 1)],
-            "memory region size out of range", ErrorCode.MAXREG,
+            "memory region size out of range",
+            ErrorCode.MAXREG,
         ),
         ([(Init(0), 0), REGION, (RING[0], 0)], "missing ring interrupt fd", ErrorCode.NO_INTFD),
         ([(Init(0), 0), (AddRegion(0, 1), 2)], "more than one file descriptor in a message", ErrorCode.MFMSG),
         ([(Init(0), 0), REGION, (RING[0], 3)], "more than one file descriptor in a message", ErrorCode.MFMSG),
         (
             [(Init(0), 0), (AddRing(True, 0, 0, 0, 4, 8), 1)],
-            "private headers not supported", ErrorCode.PRIVHDR,
+            "private headers not supported",
+            ErrorCode.PRIVHDR,
         ),
         ([(Init(0), 0), (AddRing(True, 1, 0, 0, 4), 1)], "unexpected ring index", ErrorCode.MAXRING),
         ([(Init(0), 0), RING, RING], "unexpected ring index", ErrorCode.MAXRING),
         (
             [(Init(0), 0), *((AddRing(False, n, 0, n << 10, 4), 1) for n in range(4))],
-            "too many rings", ErrorCode.MAXRING,
+            "too many rings",
+            ErrorCode.MAXRING,
         ),
         ([(Init(0), 0), (AddRing(True, 0, 0, 0, 15), 1)], "ring size out of range", ErrorCode.MAX_RING),
         ([(Init(0), 0), REGION, (Connect(), 0)], "no rings", ErrorCode.MAXRING),
         (
             [(Init(0), 0), RING, (Connect(), 0)],
-            "ring lies in an unknown region (s2m ring 0)", ErrorCode.MAXRING,
+            "ring lies in an unknown region (s2m ring 0)",
+            ErrorCode.MAXRING,
         ),
         (
             [(Init(0), 0), REGION, (AddRing(False, 0, 0, 8, 4), 1), (Connect(), 0)],
-            "ring is not aligned (m2s ring 0)", ErrorCode.MAXRING,
+            "ring is not aligned (m2s ring 0)",
+            ErrorCode.MAXRING,
         ),
         (
             [(Init(0), 0), REGION, (AddRing(True, 0, 0, 65536 - 128 - 240, 4), 1), (Connect(), 0)],
-            "ring exceeds its region (s2m ring 0)", ErrorCode.MAXRING,
+            "ring exceeds its region (s2m ring 0)",
+            ErrorCode.MAXRING,
         ),
         (
             [(Init(0), 0), REGION, (AddRing(True, 0, 0, 0xFFFFFFF0, 4), 1), (Connect(), 0)],
-            "ring exceeds its region (s2m ring 0)", ErrorCode.MAXRING,
+            "ring exceeds its region (s2m ring 0)",
+            ErrorCode.MAXRING,
         ),
         (
             [(Init(0), 0), REGION, RING, (AddRing(False, 0, 0, 368, 4), 1), (Connect(), 0)],
-            "ring overlaps its neighbour (m2s ring 0)", ErrorCode.MAXRING,
+            "ring overlaps its neighbour (m2s ring 0)",
+            ErrorCode.MAXRING,
         ),
     ],
 )
@@ -104,7 +111,10 @@ def test_a_master_refuses_with_a_reason(script: Script, text: str, code: ErrorCo
 def test_rings_that_just_fit_are_accepted() -> None:
     master = new_master()
     for message, *fds in (
-        (Init(0),), (AddRegion(0, 768), 1), (AddRing(True, 0, 0, 384, 4), 2), (AddRing(False, 0, 0, 0, 4), 3),
+        (Init(0),),
+        (AddRegion(0, 768), 1),
+        (AddRing(True, 0, 0, 384, 4), 2),
+        (AddRing(False, 0, 0, 0, 4), 3),
     ):
         assert feed(master, message, *fds)[-1] == Send(Ack())
     assert isinstance(feed(master, Connect())[0], MapMemory)
@@ -145,8 +155,12 @@ def test_descriptors_of_a_closed_handshake_are_closed() -> None:
 
 
 def test_offers_are_released_when_the_client_leaves_before_connect() -> None:
-    for leave in (lambda m: m.eof(), lambda m: m.disconnect("x"), lambda m: m.tick(9.0),
-                  lambda m: feed(m, Disconnect(0, "bye"), 33)):
+    for leave in (
+        lambda m: m.eof(),
+        lambda m: m.disconnect("x"),
+        lambda m: m.tick(9.0),
+        lambda m: feed(m, Disconnect(0, "bye"), 33),
+    ):
         master = new_master()
         feed(master, Init(0))
         feed(master, AddRegion(0, 4096), 31)
@@ -168,8 +182,11 @@ def test_a_ring_of_one_slot_is_refused() -> None:
 def test_rings_at_the_same_place_of_two_regions_are_apart() -> None:
     master = new_master()
     for message, *fds in (
-        (Init(0),), (AddRegion(0, 384), 1), (AddRegion(1, 384), 2),
-        (AddRing(True, 0, 1, 0, 4), 3), (AddRing(False, 0, 0, 0, 4), 4),
+        (Init(0),),
+        (AddRegion(0, 384), 1),
+        (AddRegion(1, 384), 2),
+        (AddRing(True, 0, 1, 0, 4), 3),
+        (AddRing(False, 0, 0, 0, 4), 4),
     ):
         feed(master, message, *fds)
     assert isinstance(feed(master, Connect())[0], MapMemory)
@@ -181,10 +198,20 @@ def as_bytes(message: object) -> bytes:
 
 # Near misses find more than noise does: most messages continue a handshake, the rest are anything at all.
 STEPS: st.SearchStrategy[bytes] = st.one_of(
-    st.sampled_from([
-        Hello(), Init(0), Ack(), AddRegion(0, 4096), AddRegion(1, 4096), AddRing(True, 0, 0, 0, 4),
-        AddRing(False, 0, 1, 512, 4), AddRing(True, 1, 0, 1024, 4), Connect("x"), Connected("y"),
-    ]).map(as_bytes),
+    st.sampled_from(
+        [
+            Hello(),
+            Init(0),
+            Ack(),
+            AddRegion(0, 4096),
+            AddRegion(1, 4096),
+            AddRing(True, 0, 0, 0, 4),
+            AddRing(False, 0, 1, 512, 4),
+            AddRing(True, 1, 0, 1024, 4),
+            Connect("x"),
+            Connected("y"),
+        ]
+    ).map(as_bytes),
     MESSAGES.map(encode),
     st.binary(min_size=128, max_size=128),
     st.binary(max_size=140),
@@ -214,7 +241,7 @@ def test_whatever_comes_nothing_raises_and_no_descriptor_is_lost(
     closes = [place for place, action in enumerate(everything) if isinstance(action, Close)]
     assert len(closes) == 1
     # After the end only descriptors that still trickle in are dealt with.
-    assert all(isinstance(action, CloseFd) for action in everything[closes[0] + 1:])
+    assert all(isinstance(action, CloseFd) for action in everything[closes[0] + 1 :])
     assert handshake.state is State.CLOSED
 
 

@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from memif.errors import ErrorCode, MemifProtocolError, MemifValueError
 from memif.protocol import wire
@@ -33,8 +32,16 @@ GOLDEN: list[tuple[Message, bytes]] = [
     (Ack(), padded(b"\x01\x00")),
     (
         Hello("vpp", 0x0200, 0x0200, 0x0102, 0x0304, 0x0506, 14),
-        padded(b"\x02\x00", b"vpp".ljust(32, b"\0"), b"\x00\x02", b"\x00\x02", b"\x02\x01", b"\x04\x03",
-               b"\x06\x05", b"\x0e"),
+        padded(
+            b"\x02\x00",
+            b"vpp".ljust(32, b"\0"),
+            b"\x00\x02",
+            b"\x00\x02",
+            b"\x02\x01",
+            b"\x04\x03",
+            b"\x06\x05",
+            b"\x0e",
+        ),
     ),
     (
         Init(0x01020304, 1, b"pass", "app"),

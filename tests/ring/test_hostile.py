@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from memif.errors import MemifDisconnectedError, MemifError
 from ring.memory import NEXT, End, Memory, drain, pair, take

@@ -24,19 +24,22 @@ def ring(offset: int = 0, log2: int = 4, region: int = 0) -> wire.AddRing:
     return wire.AddRing(True, 0, region, offset, log2)
 
 
-@pytest.mark.parametrize("messages", [
-    [(wire.AddRegion(0, 2 * _SIZE), True)],
-    [(wire.AddRegion(0, 0), True)],
-    [(wire.AddRegion(0, 1 << 63), True)],
-    [(wire.AddRegion(0, _SIZE), False)],
-    [(wire.AddRegion(1, _SIZE), True)],
-    [(wire.AddRegion(0, _SIZE), True), (ring(offset=_SIZE), False), (wire.Connected(), False)],
-    [(wire.AddRegion(0, _SIZE), True), (ring(log2=15), False), (wire.Connected(), False)],
-    [(wire.AddRegion(0, _SIZE), True), (ring(region=1), False), (wire.Connected(), False)],
-    [(wire.AddRegion(0, _SIZE), True), (ring(offset=8), False), (wire.Connected(), False)],
-    [(wire.AddRegion(0, _SIZE), True), (ring(), False), (ring(offset=16), False), (wire.Connected(), False)],
-    [(ring(), False), (wire.Connected(), False)],
-])
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [(wire.AddRegion(0, 2 * _SIZE), True)],
+        [(wire.AddRegion(0, 0), True)],
+        [(wire.AddRegion(0, 1 << 63), True)],
+        [(wire.AddRegion(0, _SIZE), False)],
+        [(wire.AddRegion(1, _SIZE), True)],
+        [(wire.AddRegion(0, _SIZE), True), (ring(offset=_SIZE), False), (wire.Connected(), False)],
+        [(wire.AddRegion(0, _SIZE), True), (ring(log2=15), False), (wire.Connected(), False)],
+        [(wire.AddRegion(0, _SIZE), True), (ring(region=1), False), (wire.Connected(), False)],
+        [(wire.AddRegion(0, _SIZE), True), (ring(offset=8), False), (wire.Connected(), False)],
+        [(wire.AddRegion(0, _SIZE), True), (ring(), False), (ring(offset=16), False), (wire.Connected(), False)],
+        [(ring(), False), (wire.Connected(), False)],
+    ],
+)
 def test_unsound_announcements_are_refused(messages: list[tuple[wire.Message, bool]]) -> None:
     link = Link(1)
 
@@ -60,14 +63,19 @@ def test_a_pipe_is_no_memory() -> None:
 
 def test_a_sound_link_has_taps_and_lets_go_of_its_memory() -> None:
     link = Link(1)
-    for message, fds in ((wire.Init(id=3, name="app"), []), (wire.AddRegion(0, _SIZE), [region()]), (ring(), []),
-                         (wire.Connect("slave"), []), (wire.Connected("master"), [])):
+    for message, fds in (
+        (wire.Init(id=3, name="app"), []),
+        (wire.AddRegion(0, _SIZE), [region()]),
+        (ring(), []),
+        (wire.Connect("slave"), []),
+        (wire.Connected("master"), []),
+    ):
         link.see(message, fds)
     assert link.up
     assert len(link.taps) == 1
     assert link.name == "id 3: slave - master"
     assert link.taps[0].take() is None
-    link.close()        # the leak check sees to the rest
+    link.close()  # the leak check sees to the rest
 
 
 def test_events_of_a_whole_life(socket_path: str) -> None:

@@ -21,8 +21,9 @@ from tools.process import Running, master, memif, running
 
 
 @contextmanager
-def tapped(path: str, *args: object, slave: dict[str, object] | None = None,
-           **options: object) -> Iterator[tuple[library.Interface, library.Interface, Running]]:
+def tapped(
+    path: str, *args: object, slave: dict[str, object] | None = None, **options: object
+) -> Iterator[tuple[library.Interface, library.Interface, Running]]:
     """A master and a slave in this process, linked through ``memif sniff``."""
     with (
         library.listen(path, name="the-master", **options) as server,
@@ -46,14 +47,14 @@ def exchange(server: library.Interface, client: library.Interface, frames: list[
     """Send the frames both ways, slowly enough to be seen."""
     for at in range(0, len(frames), 100):
         for sender, receiver in ((client, server), (server, client)):
-            send_all(sender.tx[0], frames[at:at + 100])
-            assert receive(receiver.rx[0], len(frames[at:at + 100])) == frames[at:at + 100]
+            send_all(sender.tx[0], frames[at : at + 100])
+            assert receive(receiver.rx[0], len(frames[at : at + 100])) == frames[at : at + 100]
         time.sleep(0.02)
 
 
 @pytest.mark.parametrize("mode", ["ethernet", "ip"])
 def test_both_directions_are_recorded(socket_path: str, tmp_path: Path, mode: str) -> None:
-    frames = [frame[14 * (mode == "ip"):] for frame in numbered(1000)]
+    frames = [frame[14 * (mode == "ip") :] for frame in numbered(1000)]
     file = tmp_path / "s.pcapng"
     with tapped(socket_path, "-w", file, "--json", mode=mode) as (server, client, tool):
         exchange(server, client, frames)
@@ -98,8 +99,16 @@ def test_control_messages_are_told_and_secrets_are_not(socket_path: str, tmp_pat
         client.disconnect("enough of this")
         tool.until("link down")
         end = tool.stop()
-    for word in ("< control HELLO", "> control INIT", "set (hidden)", "> control ADD_RING", "1 descriptor beside it",
-                 "< control CONNECTED", "link up, id 5: the-slave - the-master", '"enough of this"'):
+    for word in (
+        "< control HELLO",
+        "> control INIT",
+        "set (hidden)",
+        "> control ADD_RING",
+        "1 descriptor beside it",
+        "< control CONNECTED",
+        "link up, id 5: the-slave - the-master",
+        '"enough of this"',
+    ):
         assert word in end.out, word
     assert "s3cret" not in end.out
     with tapped(socket_path, "-w", file, "--control", secret=b"s3cret") as (_, client, tool):
@@ -158,7 +167,7 @@ def test_its_end_does_not_stop_the_traffic(socket_path: str, tmp_path: Path, num
         assert server.stats["disconnects"] == client.stats["disconnects"] == 0
         client.disconnect("goodbye")
         pump(server, client, until=lambda: not server.up)
-        assert server.disconnect_reason == "goodbye"        # the control channel works still
+        assert server.disconnect_reason == "goodbye"  # the control channel works still
     deadline = time.monotonic() + 10
     while _relays(socket_path):
         assert time.monotonic() < deadline, "the relay is left over"
@@ -232,7 +241,7 @@ def test_a_link_that_comes_back_is_recorded_again(socket_path: str, tmp_path: Pa
             pump(server, client, until=lambda: server.up and client.up and server.stats["connects"] > 1)
             time.sleep(0.2)
         maps = Path(f"/proc/{tool.process.pid}/maps").read_text()
-        assert maps.count("memfd:") == 1        # that of the present link
+        assert maps.count("memfd:") == 1  # that of the present link
         assert len(tool.stop().json["links"]) == 4
     there, _ = packets_of(tmp_path / "s.pcapng")
     assert [packet.data for packet in there] == numbered(100) * 3
@@ -303,10 +312,24 @@ def test_between_two_testpmds(
     assert len(there) == s2m["seen"]
     assert len(back) == m2s["seen"]
     if not zero_copy:
-        assert {len(packet.data) for packet in there} == {124}      # flowgen counts the frame check sequence in
-    done = subprocess.run(["tshark", "-r", file, "-c", "2000", "-o", "ip.check_checksum:TRUE", "-Y",
-                           "ip.checksum.status == 0 || _ws.malformed"], capture_output=True, text=True, check=True,
-                          timeout=60)
+        assert {len(packet.data) for packet in there} == {124}  # flowgen counts the frame check sequence in
+    done = subprocess.run(
+        [
+            "tshark",
+            "-r",
+            file,
+            "-c",
+            "2000",
+            "-o",
+            "ip.check_checksum:TRUE",
+            "-Y",
+            "ip.checksum.status == 0 || _ws.malformed",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     if not zero_copy:
         assert done.stdout == ""
 
@@ -318,11 +341,17 @@ def _until_exists(path: str) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("args", "code", "word"), [
-    (("/nonexistent/a", "/tmp/b"), 1, "does not exist"), (("/tmp/x",), 2, "CONNECT"), (("", "/tmp/b"), 1, "socket"),
-    (("@a", "@b", "udp", "port", "x"), 2, "filter"), (("--load", "0", "@a", "@b"), 2, "load"),
-    (("-w", "/nonexistent/f", "@memif-a", "@memif-b"), 1, "No such file"),
-])
+@pytest.mark.parametrize(
+    ("args", "code", "word"),
+    [
+        (("/nonexistent/a", "/tmp/b"), 1, "does not exist"),
+        (("/tmp/x",), 2, "CONNECT"),
+        (("", "/tmp/b"), 1, "socket"),
+        (("@a", "@b", "udp", "port", "x"), 2, "filter"),
+        (("--load", "0", "@a", "@b"), 2, "load"),
+        (("-w", "/nonexistent/f", "@memif-a", "@memif-b"), 1, "No such file"),
+    ],
+)
 def test_what_can_not_be(args: tuple[str, ...], code: int, word: str) -> None:
     result = memif("sniff", *args)
     assert result.code == code, result

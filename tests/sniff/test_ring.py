@@ -51,7 +51,7 @@ class Ring:
         index = self.head if self.s2m else self.tail
         at = 128 + 16 * (index % _SIZE)
         offset = struct.unpack_from("<I", self.view, at + 8)[0]
-        self.view[offset:offset + len(packet)] = packet
+        self.view[offset : offset + len(packet)] = packet
         self.describe(index, len(packet), flags=flags)
         self.set(head=index + 1) if self.s2m else self.set(tail=index + 1)
 
@@ -136,7 +136,7 @@ def test_lengths_that_a_slave_has_reset_are_read_from_the_headers() -> None:
 def test_a_packet_that_fills_its_buffer_is_whole() -> None:
     ring = Ring(s2m=False)
     ring.put(packet(1, _ROOM))
-    ring.put(packet(2, 100).ljust(_ROOM, b"\0"))       # padded: the header says less than there is
+    ring.put(packet(2, 100).ljust(_ROOM, b"\0"))  # padded: the header says less than there is
     shown = ring.taken()
     assert shown[0] == packet(1, _ROOM)
     assert shown[1][:100] == packet(2, 100)
@@ -147,8 +147,8 @@ def test_chains_are_joined(ring: Ring) -> None:
     for turn in range(4):
         ring.put(packet(turn))
         ring.put(long[:_ROOM], flags=1)
-        ring.put(long[_ROOM:2 * _ROOM], flags=1)
-        ring.put(long[2 * _ROOM:])
+        ring.put(long[_ROOM : 2 * _ROOM], flags=1)
+        ring.put(long[2 * _ROOM :])
         if turn % 2:
             ring.consume()
         assert ring.taken() == [packet(turn), long]
@@ -160,7 +160,7 @@ def test_a_chain_that_a_limit_cuts_comes_whole_the_next_time(ring: Ring) -> None
     long = packet(7, 600)
     ring.put(packet(1))
     for at in (0, 256, 512):
-        ring.put(long[at:at + 256], flags=int(at < 512))
+        ring.put(long[at : at + 256], flags=int(at < 512))
     first = ring.tap.take(limit=2)
     assert first is not None
     assert first.tobytes() == [packet(1)]
@@ -177,10 +177,17 @@ def test_a_chain_longer_than_any_limit_does_not_stop_the_tap(ring: Ring) -> None
     assert ring.tap.counters.missed >= 3
 
 
-@pytest.mark.parametrize(("length", "offset", "region"), [
-    (100, 1 << 31, 0), (100, 0, 1), (0, _BUFFERS, 0), (1 << 31, _BUFFERS, 0), (0xFFFFFFFF, 0xFFFFFFFF, 0xFFFF),
-    (_ROOM, _BUFFERS + 4 * _SIZE * _ROOM - 10, 0),
-])
+@pytest.mark.parametrize(
+    ("length", "offset", "region"),
+    [
+        (100, 1 << 31, 0),
+        (100, 0, 1),
+        (0, _BUFFERS, 0),
+        (1 << 31, _BUFFERS, 0),
+        (0xFFFFFFFF, 0xFFFFFFFF, 0xFFFF),
+        (_ROOM, _BUFFERS + 4 * _SIZE * _ROOM - 10, 0),
+    ],
+)
 def test_descriptors_out_of_bounds_are_counted_and_nothing_is_read(length: int, offset: int, region: int) -> None:
     ring = Ring(s2m=True)
     ring.put(packet(1))

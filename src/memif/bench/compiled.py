@@ -20,7 +20,7 @@ def answer(memory: Any, offsets: Any, lengths: Any) -> int:
         for k in range(26, 30):
             memory[at + k], memory[at + 4 + k] = memory[at + 4 + k], memory[at + k]
         memory[at + 34] = 0
-        total = (memory[at + 36] << 8) + memory[at + 37] + 0x0800      # RFC 1624: the type went from 8 to 0
+        total = (memory[at + 36] << 8) + memory[at + 37] + 0x0800  # RFC 1624: the type went from 8 to 0
         total = (total & 0xFFFF) + (total >> 16)
         memory[at + 36], memory[at + 37] = total >> 8, total & 0xFF
         count += 1

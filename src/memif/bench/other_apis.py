@@ -61,8 +61,9 @@ class _Linked:
     def __init__(self, task: Task) -> None:
         self.task = task
         lm.memif_init(None, "memif bench", None, None)
-        args = lm.memif_conn_args_t(socket_filename=task["socket"], interface_id=0,
-                                    is_master=int(task["role"] == "master"), log2_ring_size=10)
+        args = lm.memif_conn_args_t(
+            socket_filename=task["socket"], interface_id=0, is_master=int(task["role"] == "master"), log2_ring_size=10
+        )
         self.up = False
         err, conn = lm.memif_create(args, self._connected, None, None, None)
         if err or conn is None:

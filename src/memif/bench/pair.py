@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from memif.bench.scenario import Scenario
@@ -49,7 +50,7 @@ def cores() -> tuple[int, int]:
 
 
 def measure(scenario: Scenario, *, runs: int = 5, seconds: float = 0.4, attempts: int = 3) -> Outcome:
-    """Measure one scenario: at least `runs` runs of `seconds` each that count, in at most `attempts` pairs of processes."""
+    """Measure one scenario: `runs` runs of `seconds` that count, in at most `attempts` pairs of processes."""
     outcome = Outcome(scenario)
     for _ in range(attempts):
         reports = _run_pair(scenario, runs, seconds)
@@ -69,10 +70,21 @@ def _run_pair(scenario: Scenario, runs: int, seconds: float) -> list[dict[str, A
     workers = []
     for core, part in zip(cores(), ("receiver", "sender"), strict=True):
         role = "master" if (part == "receiver") == receiver_is_master else "slave"
-        task = asdict(scenario) | {"part": part, "role": role, "socket": name, "core": core, "runs": runs,
-                                   "seconds": seconds}
-        workers.append(subprocess.Popen([sys.executable, "-m", "memif.bench.worker", json.dumps(task)],
-                                        stdout=subprocess.PIPE, stdin=subprocess.DEVNULL))
+        task = asdict(scenario) | {
+            "part": part,
+            "role": role,
+            "socket": name,
+            "core": core,
+            "runs": runs,
+            "seconds": seconds,
+        }
+        workers.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "memif.bench.worker", json.dumps(task)],
+                stdout=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
+            )
+        )
     reports = []
     for worker in workers:
         try:
@@ -102,8 +114,8 @@ def _judge(outcome: Outcome, receiver: dict[str, Any], sender: dict[str, Any], *
 
 def _windows(marks: Sequence[Sequence[float]]) -> list[float]:
     """CPU share of each window; a mark is (count, wall clock, CPU clock)."""
-    return [(b[2] - a[2]) / (b[1] - a[1]) for a, b in zip(marks, marks[1:], strict=False)]
+    return [(b[2] - a[2]) / (b[1] - a[1]) for a, b in pairwise(marks)]
 
 
 def _counts(marks: Sequence[Sequence[float]]) -> list[float]:
-    return [(b[0] - a[0]) / (b[1] - a[1]) for a, b in zip(marks, marks[1:], strict=False)]
+    return [(b[0] - a[0]) / (b[1] - a[1]) for a, b in pairwise(marks)]

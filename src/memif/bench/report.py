@@ -16,8 +16,12 @@ def machine() -> dict[str, Any]:
             model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     except OSError:
         pass
-    return {"cpu": model or platform.machine(), "cores": os.cpu_count(), "kernel": platform.release(),
-            "python": platform.python_version()}
+    return {
+        "cpu": model or platform.machine(),
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
 
 
 def rate(value: float | None) -> str:
@@ -51,8 +55,9 @@ def ratio(outcome: Outcome, base: float | None) -> str:
 
 def rows(outcomes: Iterable[Outcome], bases: Mapping[int, float]) -> list[Sequence[str]]:
     """One row an outcome: title, figure, times testpmd (at the size; 64 B for sizes in between), trust."""
-    return [(o.scenario.title, figure(o), ratio(o, bases.get(o.scenario.size, bases.get(64))), note(o))
-            for o in outcomes]
+    return [
+        (o.scenario.title, figure(o), ratio(o, bases.get(o.scenario.size, bases.get(64))), note(o)) for o in outcomes
+    ]
 
 
 HEADINGS = ("what", "figure", "x testpmd", "runs")

@@ -54,8 +54,7 @@ def _bulk() -> Iterable[Scenario]:
     yield replace(base, name="one memoryview a packet", receiver="memoryviews")
     yield replace(base, name="one packet a call", sender="send_one", receiver="recv_one", burst=1)
     yield replace(base, name="memif.libmemif", sender="libmemif_send", receiver="libmemif_receive")
-    yield replace(base, name="asyncio send_all → recv", sender="aio_send", receiver="aio_receive",
-                  mode="interrupt")
+    yield replace(base, name="asyncio send_all → recv", sender="aio_send", receiver="aio_receive", mode="interrupt")
 
 
 def _echo() -> Iterable[Scenario]:
@@ -75,11 +74,20 @@ def _rtt() -> Iterable[Scenario]:
 CATALOGUE: tuple[Scenario, ...] = (*_bulk(), *_echo(), *_rtt())
 
 _QUICK = {
-    ("send_array → gather", 64, 256), ("send_array → gather", 64, 32), ("send_array → gather", 256, 256),
-    ("send_array → gather", 1500, 256), ("list of bytes → tobytes", 64, 256), ("one memoryview a packet", 64, 256),
-    ("one packet a call", 64, 1), ("forward, zero-copy", 64, 256), ("forward, copy", 64, 256),
-    ("numpy ICMP responder", 64, 256), ("numba ICMP responder", 64, 256), ("round trip", 64, 1),
-    ("Python loop, two fields a packet", 64, 256), ("memif.libmemif", 64, 256),
+    ("send_array → gather", 64, 256),
+    ("send_array → gather", 64, 32),
+    ("send_array → gather", 256, 256),
+    ("send_array → gather", 1500, 256),
+    ("list of bytes → tobytes", 64, 256),
+    ("one memoryview a packet", 64, 256),
+    ("one packet a call", 64, 1),
+    ("forward, zero-copy", 64, 256),
+    ("forward, copy", 64, 256),
+    ("numpy ICMP responder", 64, 256),
+    ("numba ICMP responder", 64, 256),
+    ("round trip", 64, 1),
+    ("Python loop, two fields a packet", 64, 256),
+    ("memif.libmemif", 64, 256),
 }
 
 
@@ -87,6 +95,9 @@ def select(*, quick: bool = False, only: str = "") -> list[Scenario]:
     """The scenarios to run: all, the quick choice, or those whose title contains `only`."""
     chosen = [s for s in CATALOGUE if only.lower() in s.title.lower()]
     if quick:
-        chosen = [s for s in chosen if (s.name, s.size, s.burst) in _QUICK and s.queues == 1
-                  and (s.kind == "rtt" or s.mode == "polling")]
+        chosen = [
+            s
+            for s in chosen
+            if (s.name, s.size, s.burst) in _QUICK and s.queues == 1 and (s.kind == "rtt" or s.mode == "polling")
+        ]
     return chosen

@@ -45,8 +45,14 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
 
 def open_interface(task: dict[str, Any]) -> Interface:
     """The interface of this process."""
-    options: dict[str, Any] = {"role": task["role"], "rx_mode": task["mode"], "ring_size": task["ring"],
-                               "rx_queues": task["queues"], "tx_queues": task["queues"], "reconnect": 0.05}
+    options: dict[str, Any] = {
+        "role": task["role"],
+        "rx_mode": task["mode"],
+        "ring_size": task["ring"],
+        "rx_queues": task["queues"],
+        "tx_queues": task["queues"],
+        "reconnect": 0.05,
+    }
     socket = memif.Socket(task["socket"])
     return socket.only_interface(**options)
 

@@ -86,7 +86,8 @@ def echo_request(size: int) -> bytes:
     """An Ethernet frame with an ICMP echo request from 10.0.0.1 to 10.0.0.2, checksums right."""
     icmp = struct.pack("!BBHHH", 8, 0, 0, 1, 1) + bytes(size - 42)
     icmp = icmp[:2] + _checksum(icmp) + icmp[4:]
-    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, size - 14, 0, 0, 64, 1, 0, bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2)))
+    ours, theirs = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2))
+    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, size - 14, 0, 0, 64, 1, 0, ours, theirs)
     header = header[:10] + _checksum(header) + header[12:]
     return bytes((2, 0, 0, 0, 0, 2)) + bytes((2, 0, 0, 0, 0, 1)) + b"\x08\x00" + header + icmp
 
@@ -216,7 +217,7 @@ def numba_responder(interface: Interface, task: Task) -> Step:
     nothing = np.zeros(0, np.uint32)
     columns = nothing.view()
     columns.flags.writeable = False
-    answer(np.zeros(64, np.uint8), columns, nothing)    # compiles now, before the clock runs
+    answer(np.zeros(64, np.uint8), columns, nothing)  # compiles now, before the clock runs
     recv, send, most = interface.rx[0].recv, interface.tx[0].forward, task["burst"]
 
     def step() -> int:

@@ -7,23 +7,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .decode import ControlRecord as ControlRecord
-    from .decode import describe as describe
-    from .decode import parse_dump as parse_dump
-    from .errors import CaptureFormatError as CaptureFormatError
-    from .errors import CaptureOSError as CaptureOSError
-    from .errors import CapturePipeClosedError as CapturePipeClosedError
-    from .errors import CaptureTruncatedError as CaptureTruncatedError
-    from .packet import Direction as Direction
-    from .packet import Interface as Interface
-    from .packet import InterfaceStatistics as InterfaceStatistics
-    from .packet import LinkType as LinkType
-    from .packet import Packet as Packet
+    from .decode import ControlRecord as ControlRecord, describe as describe, parse_dump as parse_dump
+    from .errors import (
+        CaptureFormatError as CaptureFormatError,
+        CaptureOSError as CaptureOSError,
+        CapturePipeClosedError as CapturePipeClosedError,
+        CaptureTruncatedError as CaptureTruncatedError,
+    )
+    from .packet import (
+        Direction as Direction,
+        Interface as Interface,
+        InterfaceStatistics as InterfaceStatistics,
+        LinkType as LinkType,
+        Packet as Packet,
+    )
     from .pcapng import PcapngWriter as PcapngWriter
     from .reader import CaptureReader as CaptureReader
     from .rotate import RotatingWriter as RotatingWriter
-    from .text import packet_line as packet_line
-    from .text import summary as summary
+    from .text import packet_line as packet_line, summary as summary
 
 _HOMES = {
     "CaptureFormatError": "errors",

@@ -112,9 +112,7 @@ def parse_dump(text: str) -> list[ControlRecord]:
         return list(_from_strace(text))
     data = _from_hex(text)
     if not data or len(data) % wire.MESSAGE_SIZE:
-        raise CaptureFormatError(
-            f"hex dump of {len(data)} bytes: messages have {wire.MESSAGE_SIZE} bytes each"
-        )
+        raise CaptureFormatError(f"hex dump of {len(data)} bytes: messages have {wire.MESSAGE_SIZE} bytes each")
     messages = [data[at : at + wire.MESSAGE_SIZE] for at in range(0, len(data), wire.MESSAGE_SIZE)]
     return [_record("unknown", raw, ()) for raw in messages]
 

@@ -113,9 +113,7 @@ def encode_matrix(
     if kept.min() == kept.max() and isinstance(times, (int, np.ndarray)):
         return _same_length(matrix[:, : kept[0]], lengths, times, interface, direction)
     whole, width = memoryview(np.ascontiguousarray(matrix).data).cast("B"), matrix.shape[1]
-    rows = [
-        whole[start : start + n] for start, n in zip(range(0, len(whole), width), kept.tolist(), strict=True)
-    ]
+    rows = [whole[start : start + n] for start, n in zip(range(0, len(whole), width), kept.tolist(), strict=True)]
     if not isinstance(times, int):
         times = [int(ns) for ns in times]
     return encode_list(rows, times, interface, direction, snaplen, lengths.tolist())
@@ -136,9 +134,7 @@ def _same_length(
         if ns.dtype.kind not in "iu" or ns.min() < 0:
             raise ValueError
     except (ValueError, OverflowError):
-        raise MemifValueError(
-            "timestamps_ns must be one number in 0..2**64-1, or one for each packet"
-        ) from None
+        raise MemifValueError("timestamps_ns must be one number in 0..2**64-1, or one for each packet") from None
     ns = ns.astype(np.uint64)
     tail, total = packet_tail(length, direction)
     blocks = np.zeros((count, total), np.uint8)

@@ -81,9 +81,7 @@ class PcapngParser:
             yield Packet(ns, buffer[start:data_end], original, index, linktype, direction)
 
     def _fail(self, what: str) -> CaptureFormatError:
-        return CaptureFormatError(
-            f"{self._stream.name}: {what} (block ending at offset {self._stream.offset})"
-        )
+        return CaptureFormatError(f"{self._stream.name}: {what} (block ending at offset {self._stream.offset})")
 
     def _body(self, total: int, already: int = 8) -> bytes:
         """Read the rest of a block of `total` bytes, of which `already` were read, and check the length

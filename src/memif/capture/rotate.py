@@ -84,9 +84,7 @@ class RotatingWriter(PcapngWriter):
             self.rotate()
         while self.max_bytes and len(rest) > self._room():
             fits = whole_blocks(rest, self._room())
-            if (
-                not fits and self.size == self._empty_size
-            ):  # not even one packet: exceed the limit, do not loop
+            if not fits and self.size == self._empty_size:  # not even one packet: exceed the limit, do not loop
                 fits = whole_blocks(rest, first_block_length(rest))
             if fits:
                 super()._emit(bytes(rest[:fits]))

@@ -162,7 +162,7 @@ def fill(bufs: Sequence[memif_buffer_t], n: int, run: Sequence[bytearray | bytes
         buf = bufs[i]
         view = memoryview(buf)
         if buf.flags & MEMIF_BUFFER_FLAG_NEXT or at:
-            view[:] = run[k][at:at + len(view)]
+            view[:] = run[k][at : at + len(view)]
             at += len(view)
         else:
             view[:] = run[k]
@@ -181,7 +181,7 @@ def send_in_place(c: Connection, qid: int, bufs: list[memif_buffer_t]) -> None:
         if err != MEMIF_ERR_NOBUF_RING and trouble("memif_buffer_enq_tx", err) and not n:
             return
         whole = n
-        while whole and bufs[whole - 1].flags & MEMIF_BUFFER_FLAG_NEXT:     # the end of a chain found no room
+        while whole and bufs[whole - 1].flags & MEMIF_BUFFER_FLAG_NEXT:  # the end of a chain found no room
             whole -= 1
         if whole < n:
             memif_set_next_free_buffer(c.conn, qid, bufs[whole])
@@ -197,6 +197,16 @@ def drain(c: Connection, qid: int) -> None:
 
 
 __all__ = [
-    "ALL", "drain", "fill", "frames", "packets", "receive", "respond", "respond_all", "respond_arp", "send_in_place",
-    "transmit", "trouble",
+    "ALL",
+    "drain",
+    "fill",
+    "frames",
+    "packets",
+    "receive",
+    "respond",
+    "respond_all",
+    "respond_arp",
+    "send_in_place",
+    "transmit",
+    "trouble",
 ]

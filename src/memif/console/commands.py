@@ -48,9 +48,12 @@ class Console:
     commands: ClassVar[tuple[tuple[str, str, str], ...]] = (
         ("help", "", "list the commands"),
         ("exit", "", "delete all interfaces and leave"),
-        ("conn", "<index> <mode> [<interrupt-desc>]",
-         "create an interface with this index and id; mode 0: slave, 1: master; "
-         "interrupt-desc none: answer, 0: wait while the ring is full, 1: answer ARP only"),
+        (
+            "conn",
+            "<index> <mode> [<interrupt-desc>]",
+            "create an interface with this index and id; mode 0: slave, 1: master; "
+            "interrupt-desc none: answer, 0: wait while the ring is full, 1: answer ARP only",
+        ),
         ("del", " <index>", "delete an interface"),
         ("show", "", "show the details of all interfaces"),
         ("ip-set", "<index> <ip-addr>", "set the IP address of an interface"),
@@ -166,8 +169,15 @@ class Console:
 
     def _arguments(self, index: int, master: bool) -> memif_conn_args_t:
         return memif_conn_args_t(
-            socket_filename=self.socket, is_master=int(master), interface_id=index, interface_name=self.if_name,
-            log2_ring_size=self.log2_ring_size, buffer_size=2048, num_s2m_rings=self.rings, num_m2s_rings=self.rings)
+            socket_filename=self.socket,
+            is_master=int(master),
+            interface_id=index,
+            interface_name=self.if_name,
+            log2_ring_size=self.log2_ring_size,
+            buffer_size=2048,
+            num_s2m_rings=self.rings,
+            num_m2s_rings=self.rings,
+        )
 
     def do_del(self, arguments: list[str]) -> None:
         """``del <index>``"""

@@ -30,7 +30,7 @@ _print_lock = threading.Lock()
 def say(text: str) -> None:
     """Print a line at once, whole, whatever other threads print."""
     with _print_lock:
-        sys.stdout.write(f"{text}\n")       # one piece, also for who reads along
+        sys.stdout.write(f"{text}\n")  # one piece, also for who reads along
         sys.stdout.flush()
 
 

@@ -15,12 +15,12 @@ ECHO_FRAME = 42
 BROADCAST = b"\xff" * 6
 
 _ARP, _IPV4 = 0x0806, 0x0800
-_ARP_REQUEST = b"\x00\x01\x08\x00\x06\x04\x00\x01"     # Ethernet, IPv4, address sizes, operation
+_ARP_REQUEST = b"\x00\x01\x08\x00\x06\x04\x00\x01"  # Ethernet, IPv4, address sizes, operation
 _ARP_FRAME = ETHERNET + 28
 _ICMP = 1
-_ECHO_REQUEST = 0x0800      # type and code in a word
+_ECHO_REQUEST = 0x0800  # type and code in a word
 _IDENTIFIER = 0x6D69
-_IP = struct.Struct("!B5xHxBxx4s4s")    # version and length, fragment, protocol, addresses
+_IP = struct.Struct("!B5xHxBxx4s4s")  # version and length, fragment, protocol, addresses
 _ADDRESSES = struct.Struct("4s4s")
 _WORDS = struct.Struct("!HH")
 
@@ -48,7 +48,7 @@ def _answer_arp(frame: Buffer, ip: bytes, mac: bytes) -> bool:
     ask = bytes(frame[ETHERNET:_ARP_FRAME])
     if len(ask) < 28 or ask[:8] != _ARP_REQUEST or ask[24:28] != ip or ask[14:18] == ip:
         return False
-    asker = ask[8:18]       # hardware and protocol address
+    asker = ask[8:18]  # hardware and protocol address
     frame[0:12] = asker[:6] + mac
     frame[20:42] = b"\x00\x02" + mac + ip + asker
     return True
@@ -66,7 +66,7 @@ def answer_ip(packet: Buffer, at: int = 0) -> bool:
     # A group is nobody to answer, or to answer as.
     if kind != _ECHO_REQUEST or not 0 < source[0] < 224 or target[0] >= 224:
         return False
-    _ADDRESSES.pack_into(packet, at + 12, target, source)       # the header's checksum does not mind the order
+    _ADDRESSES.pack_into(packet, at + 12, target, source)  # the header's checksum does not mind the order
     # A word went from 0x0800 to 0, so the sum lost that and the checksum gains it. Of the two zeros of one's complement
     # this gives 0xFFFF, the only one that holds for a message of zeros.
     total += _ECHO_REQUEST

@@ -35,13 +35,13 @@ class Lines:
         except BlockingIOError:
             return []
         except OSError:
-            data = b""      # a terminal that was hung up says EIO
+            data = b""  # a terminal that was hung up says EIO
         if not data:
             rest, self._rest = self._rest, b""
             return [rest.decode(errors="replace")] if rest else None
         *lines, self._rest = (self._rest + data).split(b"\n")
         # Who never ends a line shall not fill our memory: enough is kept to see that it is too long.
-        self._rest = self._rest[:4 * LONGEST_LINE + 4]
+        self._rest = self._rest[: 4 * LONGEST_LINE + 4]
         return [line.decode(errors="replace") for line in lines]
 
 
@@ -87,7 +87,7 @@ class Loop:
             self.epoll.register(fd, select.EPOLLIN)
             always = False
         except OSError:
-            always = True       # a file: epoll does not take those, and they never block
+            always = True  # a file: epoll does not take those, and they never block
         while self._running:
             events = self._wait(always)
             if always or any(ready == fd for ready, _ in events):

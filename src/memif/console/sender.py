@@ -56,7 +56,7 @@ class Sender(threading.Thread):
             at = sent % _PREPARED
             if at == len(prepared):
                 prepared += map(self._request, range(at, at + BURST))
-            err, n = self._burst(prepared[at:at + min(BURST, self._count - sent)])
+            err, n = self._burst(prepared[at : at + min(BURST, self._count - sent)])
             if err != MEMIF_ERR_SUCCESS:
                 return err, sent
             sent += n

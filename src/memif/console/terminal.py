@@ -42,7 +42,7 @@ def _is_terminal() -> bool:
 def _readline() -> ModuleType | None:
     try:
         import readline
-    except ImportError:     # some builds of Python have none: then lines are not edited
+    except ImportError:  # some builds of Python have none: then lines are not edited
         return None
     return readline
 
@@ -78,7 +78,7 @@ def _prepare(readline: Any, completer: "Completer", file: Path | None) -> None:
     if file is not None:
         try:
             readline.read_history_file(file)
-        except OSError:     # none yet, or none that we may read: start without
+        except OSError:  # none yet, or none that we may read: start without
             pass
 
 

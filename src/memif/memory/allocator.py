@@ -148,8 +148,11 @@ class HugepageAllocator:
         pages, kib = size // self.page_size, self.page_size >> 10
         where = f"/sys/kernel/mm/hugepages/hugepages-{kib}kB"
         free = _read_number(f"{where}/free_hugepages")
-        advice = (f"sysctl vm.nr_hugepages={pages} (or more)" if self.page_size == HUGEPAGE_SIZE
-                  else f"echo {pages} > {where}/nr_hugepages")
+        advice = (
+            f"sysctl vm.nr_hugepages={pages} (or more)"
+            if self.page_size == HUGEPAGE_SIZE
+            else f"echo {pages} > {where}/nr_hugepages"
+        )
         return f"{pages} huge pages of {kib} KiB are needed, {free} are free; as root: {advice}"
 
     def _warn(self, size: int) -> None:

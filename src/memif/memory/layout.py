@@ -190,16 +190,21 @@ def plan_layout(
     ends = (buffers_end,) if kind == "single" else (rings_end, buffers_end)
     return MemoryLayout(
         region_sizes=tuple(align_up(end, page_size) for end in ends),
-        rings=rings, s2m_rings=s2m_rings, m2s_rings=m2s_rings, log2_ring_size=log2_ring_size,
-        buffer_size=buffer_size, cache_line=cache_line,
-        buffer_region=len(ends) - 1, buffer_base=base, buffer_stride=stride,
+        rings=rings,
+        s2m_rings=s2m_rings,
+        m2s_rings=m2s_rings,
+        log2_ring_size=log2_ring_size,
+        buffer_size=buffer_size,
+        cache_line=cache_line,
+        buffer_region=len(ends) - 1,
+        buffer_base=base,
+        buffer_stride=stride,
     )
 
 
 def _place_rings(s2m_rings: int, m2s_rings: int, log2_size: int, ring_bytes: int) -> tuple[RingPlace, ...]:
     names = [(True, i) for i in range(s2m_rings)] + [(False, i) for i in range(m2s_rings)]
-    return tuple(RingPlace(s2m, index, 0, number * ring_bytes, log2_size)
-                 for number, (s2m, index) in enumerate(names))
+    return tuple(RingPlace(s2m, index, 0, number * ring_bytes, log2_size) for number, (s2m, index) in enumerate(names))
 
 
 def _check_arguments(
@@ -224,8 +229,10 @@ def _check_arguments(
 
 
 def _too_large(s2m: int, m2s: int, log2: int, buffer_size: int, needed: int) -> str:
-    return (f"s2m_rings={s2m} and m2s_rings={m2s} with log2_ring_size={log2} and buffer_size={buffer_size} "
-            f"need {needed / 2**30:.2f} GiB in one region, allowed: 4 GiB; lower one of these arguments")
+    return (
+        f"s2m_rings={s2m} and m2s_rings={m2s} with log2_ring_size={log2} and buffer_size={buffer_size} "
+        f"need {needed / 2**30:.2f} GiB in one region, allowed: 4 GiB; lower one of these arguments"
+    )
 
 
 def check_rings(region_sizes: Sequence[int], rings: Sequence[Ring], cache_line: int = 64) -> None:
@@ -287,15 +294,19 @@ def infer_cache_line(rings: Sequence[Ring], region_sizes: Sequence[int] = ()) ->
 
 def _gaps_between(rings: Sequence[Ring]) -> list[int]:
     ordered = sorted(rings, key=lambda ring: (ring.region, ring.offset))
-    return [after.offset - before.offset - (DESCRIPTOR_SIZE << before.log2_ring_size)
-            for before, after in pairwise(ordered)
-            if before.region == after.region and 0 <= before.log2_ring_size <= MAX_LOG2_RING_SIZE]
+    return [
+        after.offset - before.offset - (DESCRIPTOR_SIZE << before.log2_ring_size)
+        for before, after in pairwise(ordered)
+        if before.region == after.region and 0 <= before.log2_ring_size <= MAX_LOG2_RING_SIZE
+    ]
 
 
 def _gaps_at_end(rings: Sequence[Ring], region_sizes: Sequence[int]) -> list[int]:
-    return [region_sizes[ring.region] - ring.offset - (DESCRIPTOR_SIZE << ring.log2_ring_size)
-            for ring in rings
-            if 0 <= ring.region < len(region_sizes) and 0 <= ring.log2_ring_size <= MAX_LOG2_RING_SIZE]
+    return [
+        region_sizes[ring.region] - ring.offset - (DESCRIPTOR_SIZE << ring.log2_ring_size)
+        for ring in rings
+        if 0 <= ring.region < len(region_sizes) and 0 <= ring.log2_ring_size <= MAX_LOG2_RING_SIZE
+    ]
 
 
 def probe_cache_line(region: memoryview, ring: Ring) -> int | None:

@@ -50,8 +50,12 @@ def create(
     `MemifError` when the memory can not be had; nothing is left behind then.
     """
     plan = plan_layout(
-        wanted.s2m_rings, wanted.m2s_rings, wanted.log2_ring_size, buffer_size,
-        kind="split" if kind == "split" else "single", cache_line=cache_line,
+        wanted.s2m_rings,
+        wanted.m2s_rings,
+        wanted.log2_ring_size,
+        buffer_size,
+        kind="split" if kind == "split" else "single",
+        cache_line=cache_line,
         page_size=allocator_page_size(allocator),
     )
     regions, fds = _allocate(plan, allocator)
@@ -121,13 +125,30 @@ def _own_ring(mapped: Mapped, plan: MemoryLayout, number: int, headroom: int) ->
     try:
         description = (plan.buffer_region, plan.buffer_size, buffers)
         if place.s2m:
-            tx = TxRing(mapped.regions, place.region, place.offset, place.log2_ring_size, slave=True,
-                        buffers=description, cache_line=plan.cache_line, event_fd=event_fd)
+            tx = TxRing(
+                mapped.regions,
+                place.region,
+                place.offset,
+                place.log2_ring_size,
+                slave=True,
+                buffers=description,
+                cache_line=plan.cache_line,
+                event_fd=event_fd,
+            )
             mapped.tx.append(tx)
             tx.initialise()
         else:
-            rx = RxRing(mapped.regions, place.region, place.offset, place.log2_ring_size, slave=True,
-                        buffers=description, cache_line=plan.cache_line, event_fd=event_fd, headroom=headroom)
+            rx = RxRing(
+                mapped.regions,
+                place.region,
+                place.offset,
+                place.log2_ring_size,
+                slave=True,
+                buffers=description,
+                cache_line=plan.cache_line,
+                event_fd=event_fd,
+                headroom=headroom,
+            )
             mapped.rx.append(rx)
             rx.initialise()
     except BaseException:
@@ -136,9 +157,7 @@ def _own_ring(mapped: Mapped, plan: MemoryLayout, number: int, headroom: int) ->
     return RingOffer(place.s2m, place.index, place.region, place.offset, place.log2_ring_size, event_fd)
 
 
-def adopt(
-    wanted: MapMemory, *, seal: SealPolicy, limit: int, cache_line: int | None, name: str
-) -> Mapped:
+def adopt(wanted: MapMemory, *, seal: SealPolicy, limit: int, cache_line: int | None, name: str) -> Mapped:
     """Master: check and map what a slave offers. Takes all descriptors of `wanted`, also when it raises.
 
     Raises `MemifProtocolError` with a text for DISCONNECT when the memory can not be trusted or is no memory, and
@@ -153,8 +172,15 @@ def adopt(
         for ring in wanted.rings:
             _check_event_fd(ring.fd)
             kind = RxRing if ring.s2m else TxRing
-            made = kind(mapped.regions, ring.region, ring.offset, ring.log2_ring_size, slave=False,
-                        cache_line=line, event_fd=ring.fd)
+            made = kind(
+                mapped.regions,
+                ring.region,
+                ring.offset,
+                ring.log2_ring_size,
+                slave=False,
+                cache_line=line,
+                event_fd=ring.fd,
+            )
             left.remove(ring.fd)
             (mapped.rx if ring.s2m else mapped.tx).append(made)  # type: ignore[arg-type]
             if made.cookie != _COOKIE:
@@ -173,8 +199,12 @@ def adopt(
 
 def _map_peers(region: RegionOffer, seal: SealPolicy, limit: int, name: str) -> Region:
     if not check_peer_fd(region.fd, region.size, seal=seal, limit=limit):
-        _log.warning("%s: the peer's memory is not sealed; if it shrinks it, this process dies of SIGBUS "
-                     "(seal=\"require\" refuses such peers)", name, extra=of(name))
+        _log.warning(
+            "%s: the peer's memory is not sealed; if it shrinks it, this process dies of SIGBUS "
+            '(seal="require" refuses such peers)',
+            name,
+            extra=of(name),
+        )
     return Region(region.fd, mapping_size(region.fd, region.size))
 
 

@@ -56,9 +56,7 @@ def keep_off_standard_fds(fd: int) -> int:
         os.close(fd)
 
 
-def create_memfd(
-    size: int, name: str = "memif", *, huge: bool = False, page_size: int = HUGEPAGE_SIZE
-) -> int:
+def create_memfd(size: int, name: str = "memif", *, huge: bool = False, page_size: int = HUGEPAGE_SIZE) -> int:
     """Return the descriptor of `size` bytes of new, zeroed memory without a path, sealed at this size.
 
     Seals: the memory can neither shrink (peers' protection) nor grow (it is charged to this process), and no
@@ -95,9 +93,7 @@ def _short_name(name: str) -> str:
     return os.fsdecode(raw)
 
 
-def check_peer_fd(
-    fd: int, size: int, *, seal: SealPolicy = "add", limit: int = DEFAULT_REGION_LIMIT
-) -> bool:
+def check_peer_fd(fd: int, size: int, *, seal: SealPolicy = "add", limit: int = DEFAULT_REGION_LIMIT) -> bool:
     """Check the memory that a peer sent for a region of `size` bytes; say whether it is sealed for good.
 
     Call it before mapping. The descriptor has to be writable shared memory (memfd, file on tmpfs, hugetlbfs),

@@ -262,5 +262,3 @@ class Handshake:
         """Stop holding `fds`, which become someone else's."""
         for fd in fds:
             self._held.remove(fd)
-
-

@@ -131,8 +131,9 @@ class MasterHandshake(Handshake):
         config = self.config
         m2s = _lower(config.max_rings, config.max_m2s_rings) - 1
         s2m = _lower(config.max_rings, config.max_s2m_rings) - 1
-        return [Send(Hello(config.app_name, VERSION, VERSION, config.max_regions - 1, m2s, s2m,
-                           config.max_log2_ring_size))]
+        return [
+            Send(Hello(config.app_name, VERSION, VERSION, config.max_regions - 1, m2s, s2m, config.max_log2_ring_size))
+        ]
 
     def _on_init(self, init: Init, fd: None) -> list[Action]:
         # VPP hangs up on a wrong version without a word; a peer's user is better served by the reason.
@@ -164,8 +165,9 @@ class MasterHandshake(Handshake):
     def _on_add_ring(self, message: AddRing, fd: int | None) -> list[Action]:
         self._check_ring(message, fd)
         assert fd is not None
-        self._rings[message.s2m].append(RingOffer(
-            message.s2m, message.index, message.region, message.offset, message.log2_ring_size, fd))
+        self._rings[message.s2m].append(
+            RingOffer(message.s2m, message.index, message.region, message.offset, message.log2_ring_size, fd)
+        )
         return [Send(Ack())]
 
     def _check_ring(self, message: AddRing, fd: int | None) -> None:

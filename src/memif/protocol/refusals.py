@@ -50,8 +50,11 @@ def broken(refusal: Refusal, where: str = "") -> MemifProtocolError:
 
 _FOREIGN: dict[ErrorCode, tuple[str, ...]] = {
     ErrorCode.PROTO: (
-        "unsupported version", "incompatible version", "incompatible protocol version",
-        "incompatible memif version", "incompatible memif driver version",
+        "unsupported version",
+        "incompatible version",
+        "incompatible protocol version",
+        "incompatible memif version",
+        "incompatible memif driver version",
     ),
     ErrorCode.ID: ("unmatched interface id", "id not found", "invalid interface id"),
     ErrorCode.ACCSLAVE: ("cannot connect to slave", "cannot connect to salve"),  # libmemif's spelling
@@ -61,7 +64,10 @@ _FOREIGN: dict[ErrorCode, tuple[str, ...]] = {
     ErrorCode.SECRET: ("incorrect secret", "invalid secret"),
     ErrorCode.NO_SHMFD: ("missing memory region fd", "missing region fd", "no memory region fd"),
     ErrorCode.MAXREG: (
-        "unexpected region index", "invalid region index", "invalid memory region index", "too many regions",
+        "unexpected region index",
+        "invalid region index",
+        "invalid memory region index",
+        "too many regions",
     ),
     ErrorCode.NO_INTFD: ("missing ring interrupt fd", "missing interrupt fd"),
     ErrorCode.MAXRING: ("unexpected ring index", "invalid ring index", "too many rings"),

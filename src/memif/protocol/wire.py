@@ -148,8 +148,13 @@ class Hello(_Wire):
 
     TYPE: ClassVar[MessageType] = MessageType.HELLO
     LAYOUT: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("name", "32s"), ("min_version", "H"), ("max_version", "H"), ("max_region", "H"),
-        ("max_m2s_ring", "H"), ("max_s2m_ring", "H"), ("max_log2_ring_size", "B"),
+        ("name", "32s"),
+        ("min_version", "H"),
+        ("max_version", "H"),
+        ("max_region", "H"),
+        ("max_m2s_ring", "H"),
+        ("max_s2m_ring", "H"),
+        ("max_log2_ring_size", "B"),
     )
     name: str = ""
     min_version: int = VERSION
@@ -166,7 +171,11 @@ class Init(_Wire):
 
     TYPE: ClassVar[MessageType] = MessageType.INIT
     LAYOUT: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("version", "H"), ("id", "I"), ("mode", "B"), ("secret", "24s"), ("name", "32s"),
+        ("version", "H"),
+        ("id", "I"),
+        ("mode", "B"),
+        ("secret", "24s"),
+        ("name", "32s"),
     )
     id: int
     mode: int = Mode.ETHERNET
@@ -191,8 +200,12 @@ class AddRing(_Wire):
 
     TYPE: ClassVar[MessageType] = MessageType.ADD_RING
     LAYOUT: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("s2m", "H"), ("index", "H"), ("region", "H"), ("offset", "I"),
-        ("log2_ring_size", "B"), ("private_hdr_size", "H"),
+        ("s2m", "H"),
+        ("index", "H"),
+        ("region", "H"),
+        ("offset", "I"),
+        ("log2_ring_size", "B"),
+        ("private_hdr_size", "H"),
     )
     s2m: bool
     index: int

@@ -122,6 +122,6 @@ def rechain(flags: NDArray[np.uint16], lengths: NDArray[np.int64], reset: NDArra
                 left -= capacity
                 i, pieces = i + 1, pieces + 1
             lengths[i] = min(left, capacity)
-            flags[i] = _NEXT if left > capacity else 0      # the rest comes with the next batch
+            flags[i] = _NEXT if left > capacity else 0  # the rest comes with the next batch
         i += 1
     return pieces

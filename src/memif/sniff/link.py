@@ -87,8 +87,9 @@ class Link:
         line = infer_cache_line(self._rings, sizes) or self._probe() or 64
         check_rings(sizes, self._rings, line)
         memory: list[Bytes] = [np.frombuffer(memoryview(region), np.uint8) for region in self._regions]
-        self.taps = [RingTap(memory, ring, link=self.number, cache_line=line, ethernet=self.ethernet)
-                     for ring in self._rings]
+        self.taps = [
+            RingTap(memory, ring, link=self.number, cache_line=line, ethernet=self.ethernet) for ring in self._rings
+        ]
         self.up = True
 
     def _probe(self) -> int | None:

@@ -39,7 +39,7 @@ class Pair:
             except BlockingIOError:
                 return
             except OSError:
-                pass            # gone; reading from it will tell
+                pass  # gone; reading from it will tell
             waiting.popleft()
             _close(fds)
 
@@ -64,7 +64,7 @@ class Relay:
         self.listener: socket.socket | None = listener
         self.reports: socket.socket | None = reports
         self.target = parse_address(target)
-        self._pairs: dict[int, tuple[Pair, Side]] = {}      # by descriptor
+        self._pairs: dict[int, tuple[Pair, Side]] = {}  # by descriptor
         self._count = 0
         self._poll = select.poll()
         self._file = _file_of(listener)

@@ -75,4 +75,4 @@ def receive(sock: socket.socket) -> Report | None:
             os.close(fd)
         return None
     kind, side, _, link = _HEADER.unpack_from(data)
-    return Report(Kind(kind), link, Side(side), data[_HEADER.size:], list(fds))
+    return Report(Kind(kind), link, Side(side), data[_HEADER.size :], list(fds))

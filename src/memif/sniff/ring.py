@@ -13,10 +13,10 @@ from memif.sniff.batch import Batch, lengths_by_headers, rechain
 from memif.sniff.slots import DESCRIPTOR, NEXT, Bytes, Descriptors, Slots
 
 _HEAD: Final = 64
-_FIRST_WIDTH: Final = 2048      # of rows, before it is known how long the packets are
+_FIRST_WIDTH: Final = 2048  # of rows, before it is known how long the packets are
 _MAX_LENGTH: Final = 65536
 _TURN: Final = 1 << 16
-_START_COST: Final = 20e-6      # seconds of a copy, however few packets it has
+_START_COST: Final = 20e-6  # seconds of a copy, however few packets it has
 
 
 @dataclass(slots=True)
@@ -53,25 +53,26 @@ class RingTap:
     against them. Starts at index 0, where all rings start when a link comes up.
     """
 
-    def __init__(self, memory: Sequence[Bytes], ring: AddRing, *, link: int = 0, cache_line: int = 64,
-                 ethernet: bool = True) -> None:
+    def __init__(
+        self, memory: Sequence[Bytes], ring: AddRing, *, link: int = 0, cache_line: int = 64, ethernet: bool = True
+    ) -> None:
         self.ring, self.link, self.ethernet = ring, link, ethernet
         self.counters = RingCounters()
         self.size = 1 << ring.log2_ring_size
-        header = memoryview(memory[ring.region].data)[ring.offset:ring.offset + 2 * cache_line + 16 * self.size]
+        header = memoryview(memory[ring.region].data)[ring.offset : ring.offset + 2 * cache_line + 16 * self.size]
         self._head = header[6:8].cast("H")
-        self._tail = header[cache_line:cache_line + 2].cast("H")
+        self._tail = header[cache_line : cache_line + 2].cast("H")
         self._filled = self._head if ring.s2m else self._tail
-        self._slots = Slots(memory, np.frombuffer(header[2 * cache_line:], DESCRIPTOR))
+        self._slots = Slots(memory, np.frombuffer(header[2 * cache_line :], DESCRIPTOR))
         self._capacity = int(self._slots.known["length"].max())
         # Slots that a sender may be filling just now, ahead of the index, are those of the oldest packets.
         self._safe = self.size - max(self.size // 4, 1)
         #: Descriptors a second, smoothed.
         self.rate = 0.0
-        self._cost = 1e-6           # seconds a packet
+        self._cost = 1e-6  # seconds a packet
         self._width = _FIRST_WIDTH
         self._looked = time.monotonic()
-        self._low = self._produced = self._next = 0     # the first has 16 bits, the others do not wrap
+        self._low = self._produced = self._next = 0  # the first has 16 bits, the others do not wrap
         self._learned: tuple[int, int] | None = None
         self._torn = False
 
@@ -92,7 +93,7 @@ class RingTap:
             step += _TURN * max(round((expected - step) / _TURN), 0)
             self.counters.estimated += 1
         elif span > 0:
-            weight = min(span / 2e-3, 1.0)      # over about 2 ms, however often one looks
+            weight = min(span / 2e-3, 1.0)  # over about 2 ms, however often one looks
             self.rate += weight * (step / span - self.rate)
         self._looked, self._low = now, value
         self._produced += step
@@ -138,13 +139,17 @@ class RingTap:
         self.counters.inferred += told[0]
         self.counters.unknown += told[1]
         index = np.arange(first, first + count)
-        good = self._slots.inside(descriptors, np.minimum(lengths, rows.shape[1])) & (lengths > 0) & (
-            lengths <= _MAX_LENGTH)
+        good = (
+            self._slots.inside(descriptors, np.minimum(lengths, rows.shape[1]))
+            & (lengths > 0)
+            & (lengths <= _MAX_LENGTH)
+        )
         self.counters.malformed += int((~good).sum())
         # Neither given back by the receiver, nor so old that the sender may be at its slot again.
         waiting = ~self._handed_back(index, taken)
-        present = (waiting | (self._produced - index <= self._safe)) & (reset | (lengths <= rows.shape[1])
-                                                                       | (lengths > snaplen))
+        present = (waiting | (self._produced - index <= self._safe)) & (
+            reset | (lengths <= rows.shape[1]) | (lengths > snaplen)
+        )
         if self._slots.moving:
             self.counters.unsure += int((present & ~waiting).sum())
         return self._batch(ns, rows, lengths, descriptors["flags"], good, present, snaplen)
@@ -155,8 +160,9 @@ class RingTap:
         most = (self._safe - per_second * _START_COST) / (1 + per_second * self._cost)
         count = min(limit, max(int(most), 16))
         turned = int(per_second * (_START_COST + self._cost * count))
-        first = max(self._next, min(self._produced + turned - self._safe, self._produced - count),
-                    self._produced - self._safe)
+        first = max(
+            self._next, min(self._produced + turned - self._safe, self._produced - count), self._produced - self._safe
+        )
         return first, min(self._produced - first, count)
 
     def _middle_of_chain(self, first: int) -> bool:
@@ -167,8 +173,9 @@ class RingTap:
         """Up to which index the receiver has handed the buffers back."""
         return self._tail[0] if self.ring.s2m else (self._head[0] - self.size) & 0xFFFF
 
-    def _lengths(self, first: int, descriptors: Descriptors,
-                 rows: Bytes) -> tuple[NDArray[np.int64], NDArray[np.bool_], tuple[int, int]]:
+    def _lengths(
+        self, first: int, descriptors: Descriptors, rows: Bytes
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_], tuple[int, int]]:
         """Bytes of each piece, for which ones the ring has forgotten them, and how many of those are known by their
         headers or not at all. Corrects flags in `descriptors`.
 
@@ -188,8 +195,9 @@ class RingTap:
             return lengths, reset, self._infer(descriptors, lengths, rows, reset, doubtful)
         return lengths, reset, (0, 0)
 
-    def _restore_chains(self, index: NDArray[np.int64], descriptors: Descriptors, lengths: NDArray[np.int64],
-                        rows: Bytes) -> None:
+    def _restore_chains(
+        self, index: NDArray[np.int64], descriptors: Descriptors, lengths: NDArray[np.int64], rows: Bytes
+    ) -> None:
         """S2M: a packet that fills its buffer, and by its header is longer, goes on in the next slot."""
         self._capacity = max(self._capacity, int(lengths.max()))
         full = (lengths == self._capacity) & (descriptors["flags"] == 0)
@@ -203,20 +211,34 @@ class RingTap:
         back: NDArray[np.bool_] = ((index - taken) & 0xFFFF) >= _TURN // 2
         return back
 
-    def _infer(self, descriptors: Descriptors, lengths: NDArray[np.int64], rows: Bytes, reset: NDArray[np.bool_],
-               doubtful: NDArray[np.bool_]) -> tuple[int, int]:
+    def _infer(
+        self,
+        descriptors: Descriptors,
+        lengths: NDArray[np.int64],
+        rows: Bytes,
+        reset: NDArray[np.bool_],
+        doubtful: NDArray[np.bool_],
+    ) -> tuple[int, int]:
         told, known = lengths_by_headers(rows, self.ethernet)
         use = reset | (doubtful & known & (told < self._capacity))
         descriptors["flags"][reset] = 0
         lengths[use] = told[use]
         pieces = rechain(descriptors["flags"], lengths, reset, self._capacity)
-        later = int((use & ~known).sum())       # later pieces of chains have no headers
+        later = int((use & ~known).sum())  # later pieces of chains have no headers
         return int((use & known).sum()), max(later - pieces, 0)
 
     # -- results
 
-    def _batch(self, ns: int, rows: Bytes, lengths: NDArray[np.int64], flags: NDArray[np.uint16],
-               good: NDArray[np.bool_], present: NDArray[np.bool_], snaplen: int) -> Batch | None:
+    def _batch(
+        self,
+        ns: int,
+        rows: Bytes,
+        lengths: NDArray[np.int64],
+        flags: NDArray[np.uint16],
+        good: NDArray[np.bool_],
+        present: NDArray[np.bool_],
+        snaplen: int,
+    ) -> Batch | None:
         self.counters.missed += int((good & ~present).sum())
         usable = good & present
         packets = None
@@ -230,11 +252,24 @@ class RingTap:
             return None
         self.counters.seen += len(lengths)
         self.counters.bytes += int(lengths.sum())
-        return Batch(self.link, self.ring.s2m, self.ring.index, ns, None if packets is not None else rows,
-                     lengths.astype(np.uint32), packets)
+        return Batch(
+            self.link,
+            self.ring.s2m,
+            self.ring.index,
+            ns,
+            None if packets is not None else rows,
+            lengths.astype(np.uint32),
+            packets,
+        )
 
-    def _joined(self, rows: Bytes, lengths: NDArray[np.int64], flags: NDArray[np.uint16], good: NDArray[np.bool_],
-                usable: NDArray[np.bool_]) -> list[bytes]:
+    def _joined(
+        self,
+        rows: Bytes,
+        lengths: NDArray[np.int64],
+        flags: NDArray[np.uint16],
+        good: NDArray[np.bool_],
+        usable: NDArray[np.bool_],
+    ) -> list[bytes]:
         """Packets from the pieces of chains; of those that are not complete all pieces are missed."""
         packets: list[bytes] = []
         parts: list[bytes] = []
@@ -251,7 +286,7 @@ class RingTap:
                 self.counters.missed += len(parts)
             parts, complete = [], True
         if len(parts) < len(rows):
-            self._next -= len(parts)    # the rest of this one lies behind what was taken: next time
+            self._next -= len(parts)  # the rest of this one lies behind what was taken: next time
         else:
             self.counters.missed += len(parts)
         return packets

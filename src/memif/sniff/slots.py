@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 Bytes = NDArray[np.uint8]
 Descriptors = NDArray[np.void]
 
-DESCRIPTOR: Final = np.dtype([("flags", "<u2"), ("region", "<u2"), ("length", "<u4"), ("offset", "<u4"),
-                              ("metadata", "<u4")])
+DESCRIPTOR: Final = np.dtype(
+    [("flags", "<u2"), ("region", "<u2"), ("length", "<u4"), ("offset", "<u4"), ("metadata", "<u4")]
+)
 NEXT: Final = 1
 
 
@@ -49,8 +50,8 @@ class Slots:
         """A copy of the rows of `count` slots from index `first` on, around the ring's end."""
         start = first & (self.size - 1)
         if start + count <= self.size:
-            return table[start:start + count].copy()
-        return np.concatenate((table[start:], table[:start + count - self.size]))
+            return table[start : start + count].copy()
+        return np.concatenate((table[start:], table[: start + count - self.size]))
 
     def grab(self, first: int, count: int, width: int, *, by_known: bool) -> tuple[Descriptors, Bytes]:
         """Copies of the descriptors of `count` slots and of the first bytes of their buffers, at most `width`.
@@ -75,8 +76,8 @@ class Slots:
         regions, offsets = places["region"].tolist(), places["offset"].tolist()
         for row, region, offset in zip(rows, regions, offsets, strict=True):
             if region < len(self.memory):
-                data = self.memory[region][offset:offset + width]
-                row[:len(data)] = data
+                data = self.memory[region][offset : offset + width]
+                row[: len(data)] = data
         return rows
 
     def learn(self, first: int, count: int) -> None:

@@ -23,7 +23,7 @@ _START: Final = 10.0
 # Seconds between two looks at the rings.
 _SHORTEST, _LONGEST, _OVERLOADED = 100e-6, 1e-3, (2e-3, 10e-3)
 _QUARTER_TURN: Final = 1 << 14
-_MOST_AHEAD: Final = 0.5        # share of a CPU for which others may be kept waiting
+_MOST_AHEAD: Final = 0.5  # share of a CPU for which others may be kept waiting
 _BATCH: Final = 1024
 
 
@@ -77,8 +77,16 @@ class Sniffer:
     Raises what `memif.listen` raises for its name, `MemifOSError` when the relay does not start. One thread.
     """
 
-    def __init__(self, listen: SocketName, connect: SocketName, *, snaplen: int = 65536, load: float = 0.1,
-                 realtime: bool = True, socket_mode: int | None = 0o600) -> None:
+    def __init__(
+        self,
+        listen: SocketName,
+        connect: SocketName,
+        *,
+        snaplen: int = 65536,
+        load: float = 0.1,
+        realtime: bool = True,
+        socket_mode: int | None = 0o600,
+    ) -> None:
         self.snaplen, self.load = snaplen, load
         self.listen, self.connect = parse_address(listen), parse_address(connect)
         self.links: dict[int, Link] = {}
@@ -99,8 +107,16 @@ class Sniffer:
         with theirs:
             fds = (self._listener.fileno(), theirs.fileno())
             words = [sys.executable, "-m", "memif.sniff.relay", *map(str, fds), _absolute(self.connect)]
-            subprocess.run(words, pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL, start_new_session=True, check=False, timeout=_START)
+            subprocess.run(
+                words,
+                pass_fds=fds,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                check=False,
+                timeout=_START,
+            )
         ready, _, _ = select.select([ours], [], [], _START)
         report = receive(ours) if ready else None
         if report is None or report.kind is not Kind.READY:
@@ -240,8 +256,9 @@ class Sniffer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

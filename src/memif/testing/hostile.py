@@ -74,8 +74,16 @@ class HostilePeer:
     """
 
     def __init__(
-        self, path: str, role: str = "slave", *, id: int = 0, secret: bytes = b"", log2_ring_size: int = 4,
-        buffer_size: int = 2048, timeout: float = 2.0, idle: Callable[[], object] | None = None,
+        self,
+        path: str,
+        role: str = "slave",
+        *,
+        id: int = 0,
+        secret: bytes = b"",
+        log2_ring_size: int = 4,
+        buffer_size: int = 2048,
+        timeout: float = 2.0,
+        idle: Callable[[], object] | None = None,
     ) -> None:
         self.path, self.role, self.id, self.secret = path, role, id, secret
         self.log2_ring_size, self.buffer_size, self.timeout = log2_ring_size, buffer_size, timeout
@@ -95,8 +103,9 @@ class HostilePeer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:

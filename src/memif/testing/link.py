@@ -22,8 +22,12 @@ def unused_name() -> str:
 
 @contextlib.contextmanager
 def pair(
-    path: str | None = None, *, master: dict[str, Any] | None = None, slave: dict[str, Any] | None = None,
-    timeout: float = 5.0, **both: Any,
+    path: str | None = None,
+    *,
+    master: dict[str, Any] | None = None,
+    slave: dict[str, Any] | None = None,
+    timeout: float = 5.0,
+    **both: Any,
 ) -> Iterator[tuple[Interface, Interface]]:
     """Context: a master and a slave in this process, linked: ``with pair() as (master, slave): ...``.
 

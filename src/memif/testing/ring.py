@@ -21,8 +21,13 @@ class Descriptor:
 
     def pack(self) -> bytes:
         """The 16 bytes in memory; numbers are cut to the width of their fields."""
-        return _DESCRIPTOR.pack(self.flags & 0xFFFF, self.region & 0xFFFF, self.length & 0xFFFFFFFF,
-                                self.offset & 0xFFFFFFFF, self.metadata & 0xFFFFFFFF)
+        return _DESCRIPTOR.pack(
+            self.flags & 0xFFFF,
+            self.region & 0xFFFF,
+            self.length & 0xFFFFFFFF,
+            self.offset & 0xFFFFFFFF,
+            self.metadata & 0xFFFFFFFF,
+        )
 
 
 class RawRing:

@@ -5,9 +5,7 @@ from memif.testing.cases.case import Attack, Case, Outcome
 
 #: All cases, by name.
 CASES: dict[str, Case] = {
-    case.name: case
-    for module in (slave_talk, slave_memory, rings, master_talk, floods)
-    for case in module.cases()
+    case.name: case for module in (slave_talk, slave_memory, rings, master_talk, floods) for case in module.cases()
 }
 
 __all__ = ["CASES", "Attack", "Case", "Outcome"]

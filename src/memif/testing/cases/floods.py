@@ -59,11 +59,26 @@ def _again_and_again(peer: HostilePeer) -> str | None:
 
 def cases() -> Iterator[Case]:
     """All cases of this module."""
-    yield Case("crowd-half-open", "slave", False, f"opens {_CROWD} connections and says nothing on them", _half_open,
-               Outcome.HARMLESS)
-    yield Case("crowd-come-and-go", "slave", False, f"connects and hangs up {_CROWD} times", _come_and_go,
-               Outcome.HARMLESS)
-    yield Case("crowd-of-inits", "slave", False, f"asks for the interface on {_CROWD} connections", _crowd_of_inits,
-               Outcome.REFUSED, "already connected")
-    yield Case("up-and-down", "slave", False, "connects and vanishes 20 times in a row", _again_and_again,
-               Outcome.HARMLESS)
+    yield Case(
+        "crowd-half-open",
+        "slave",
+        False,
+        f"opens {_CROWD} connections and says nothing on them",
+        _half_open,
+        Outcome.HARMLESS,
+    )
+    yield Case(
+        "crowd-come-and-go", "slave", False, f"connects and hangs up {_CROWD} times", _come_and_go, Outcome.HARMLESS
+    )
+    yield Case(
+        "crowd-of-inits",
+        "slave",
+        False,
+        f"asks for the interface on {_CROWD} connections",
+        _crowd_of_inits,
+        Outcome.REFUSED,
+        "already connected",
+    )
+    yield Case(
+        "up-and-down", "slave", False, "connects and vanishes 20 times in a row", _again_and_again, Outcome.HARMLESS
+    )

@@ -150,10 +150,18 @@ def _oversize(peer: HostilePeer) -> None:
 _CHAINS: tuple[tuple[str, str, str, Do], ...] = (
     ("chain-without-end", "fills the ring with one chain that has no end", "rx.dropped_bad", _endless),
     ("chain-that-grows", "lets a chain grow piece by piece without an end", "rx.dropped_bad", _trickle),
-    ("chain-with-empty-piece", "sends a chain with an empty piece", "rx.dropped_bad",
-     lambda peer: _chain(peer, [60, 0, 60])),
-    ("chain-with-huge-piece", "sends a chain with a piece of 2**32 - 1 bytes", "rx.dropped_bad",
-     lambda peer: _chain(peer, [60, 0xFFFFFFFF, 60])),
+    (
+        "chain-with-empty-piece",
+        "sends a chain with an empty piece",
+        "rx.dropped_bad",
+        lambda peer: _chain(peer, [60, 0, 60]),
+    ),
+    (
+        "chain-with-huge-piece",
+        "sends a chain with a piece of 2**32 - 1 bytes",
+        "rx.dropped_bad",
+        lambda peer: _chain(peer, [60, 0xFFFFFFFF, 60]),
+    ),
 )
 
 
@@ -327,29 +335,87 @@ def cases() -> Iterator[Case]:
             yield Case(f"{role}-{name}", role, True, about, _linked(do), Outcome.DISCONNECTED, _INDICES.format(side))
         for name, about in _BAD.items():
             if role == "slave" or name in _LENGTHS:
-                yield Case(f"{role}-{name}", role, True, about, _linked(_send_bad(name)), Outcome.DROPPED,
-                           counter="rx.dropped_bad")
+                yield Case(
+                    f"{role}-{name}",
+                    role,
+                    True,
+                    about,
+                    _linked(_send_bad(name)),
+                    Outcome.DROPPED,
+                    counter="rx.dropped_bad",
+                )
         for name, about, counter, do in _CHAINS:
             yield Case(f"{role}-{name}", role, True, about, _linked(do), Outcome.DROPPED, counter=counter)
         for name, about, do in _HARMLESS:
             yield Case(f"{role}-{name}", role, True, about, _linked(do), Outcome.HARMLESS)
-        yield Case(f"{role}-descriptors-race", role, True, "rewrites descriptors of packets while they are read",
-                   _linked(_race(0.15, True)), Outcome.SURVIVED)
-        yield Case(f"{role}-free-slots-race", role, True, "rewrites descriptors of free slots while they are used",
-                   _linked(_race(0.15, False)), Outcome.SURVIVED)
-        yield Case(f"{role}-index-race", role, True, "moves its indices at random all the time",
-                   _linked(_race_index), Outcome.SURVIVED)
+        yield Case(
+            f"{role}-descriptors-race",
+            role,
+            True,
+            "rewrites descriptors of packets while they are read",
+            _linked(_race(0.15, True)),
+            Outcome.SURVIVED,
+        )
+        yield Case(
+            f"{role}-free-slots-race",
+            role,
+            True,
+            "rewrites descriptors of free slots while they are used",
+            _linked(_race(0.15, False)),
+            Outcome.SURVIVED,
+        )
+        yield Case(
+            f"{role}-index-race",
+            role,
+            True,
+            "moves its indices at random all the time",
+            _linked(_race_index),
+            Outcome.SURVIVED,
+        )
         for seed in range(4):
-            yield Case(f"{role}-garbage-{seed}", role, True, "fills the ring with random bytes, again and again",
-                       _linked(_garbage(seed)), Outcome.SURVIVED)
+            yield Case(
+                f"{role}-garbage-{seed}",
+                role,
+                True,
+                "fills the ring with random bytes, again and again",
+                _linked(_garbage(seed)),
+                Outcome.SURVIVED,
+            )
     for name, about in _BAD.items():
         if name != "length-65537":
             about = about.replace("sends a descriptor", "offers a buffer").replace("names", "offers")
-            yield Case(f"slave-offers-{name}", "slave", True, about, _linked(_offer_bad(name)), Outcome.DROPPED,
-                       counter="tx.bad_descriptors")
-    yield Case("slave-header-as-buffer", "slave", True, "offers the ring's header as a buffer",
-               _linked(_header_as_buffer), Outcome.DISCONNECTED, _INDICES.format("tx"))
-    yield Case("slave-chain-oversize", "slave", True, "sends a chain of more than 65536 bytes", _linked(_oversize),
-               Outcome.DROPPED, counter="rx.dropped_oversize")
-    yield Case("master-invents-buffers", "master", True, "sends region and offset that the slave never published",
-               _linked(_pretend_region), Outcome.HARMLESS)
+            yield Case(
+                f"slave-offers-{name}",
+                "slave",
+                True,
+                about,
+                _linked(_offer_bad(name)),
+                Outcome.DROPPED,
+                counter="tx.bad_descriptors",
+            )
+    yield Case(
+        "slave-header-as-buffer",
+        "slave",
+        True,
+        "offers the ring's header as a buffer",
+        _linked(_header_as_buffer),
+        Outcome.DISCONNECTED,
+        _INDICES.format("tx"),
+    )
+    yield Case(
+        "slave-chain-oversize",
+        "slave",
+        True,
+        "sends a chain of more than 65536 bytes",
+        _linked(_oversize),
+        Outcome.DROPPED,
+        counter="rx.dropped_oversize",
+    )
+    yield Case(
+        "master-invents-buffers",
+        "master",
+        True,
+        "sends region and offset that the slave never published",
+        _linked(_pretend_region),
+        Outcome.HARMLESS,
+    )

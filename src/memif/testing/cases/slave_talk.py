@@ -90,13 +90,25 @@ _REFUSED: tuple[tuple[str, str, str, Change], ...] = (
     ("unknown-id", "asks for an interface that does not exist", "unmatched interface id", _first(Init(0xFFFFFFFF))),
     ("wrong-mode", "asks for another mode", "mode mismatch", _first(Init(0, mode=1))),
     ("mode-255", "asks for a mode that does not exist", "mode mismatch", _first(Init(0, mode=255))),
-    ("region-first", "starts with ADD_REGION", r"unexpected message received \(ADD_REGION\)",
-     _first(AddRegion(0, 4096))),
-    ("ring-first", "starts with ADD_RING", r"unexpected message received \(ADD_RING\)",
-     _first(AddRing(True, 0, 0, 0, 4))),
+    (
+        "region-first",
+        "starts with ADD_REGION",
+        r"unexpected message received \(ADD_REGION\)",
+        _first(AddRegion(0, 4096)),
+    ),
+    (
+        "ring-first",
+        "starts with ADD_RING",
+        r"unexpected message received \(ADD_RING\)",
+        _first(AddRing(True, 0, 0, 0, 4)),
+    ),
     ("connect-first", "starts with CONNECT", r"unexpected message received \(CONNECT\)", _first(Connect())),
-    ("connected-from-slave", "starts with CONNECTED", r"unexpected message received \(CONNECTED\)",
-     _first(Connected())),
+    (
+        "connected-from-slave",
+        "starts with CONNECTED",
+        r"unexpected message received \(CONNECTED\)",
+        _first(Connected()),
+    ),
     ("hello-from-slave", "answers HELLO with HELLO", r"unexpected message received \(HELLO\)", _first(Hello())),
     ("ack-from-slave", "starts with ACK", r"unexpected message received \(ACK\)", _first(Ack())),
     ("init-twice", "sends INIT twice", r"unexpected message received \(INIT\)", _extra("init", Init(0))),
@@ -108,12 +120,24 @@ _REFUSED: tuple[tuple[str, str, str, Change], ...] = (
 _AFTER: tuple[tuple[str, str, Message | bytes, str], ...] = (
     ("init-when-up", "sends INIT on a link that is up", Init(0), r"unexpected message received \(INIT\)"),
     ("connect-when-up", "sends CONNECT on a link that is up", Connect(), r"unexpected message received \(CONNECT\)"),
-    ("region-when-up", "sends ADD_REGION on a link that is up", AddRegion(1, 4096),
-     r"unexpected message received \(ADD_REGION\)"),
-    ("ring-when-up", "sends ADD_RING on a link that is up", AddRing(True, 1, 0, 0, 4),
-     r"unexpected message received \(ADD_RING\)"),
-    ("garbage-when-up", "sends 128 random bytes on a link that is up", b"\xa7" * 128,
-     r"unknown message type \(0xa7a7\)"),
+    (
+        "region-when-up",
+        "sends ADD_REGION on a link that is up",
+        AddRegion(1, 4096),
+        r"unexpected message received \(ADD_REGION\)",
+    ),
+    (
+        "ring-when-up",
+        "sends ADD_RING on a link that is up",
+        AddRing(True, 1, 0, 0, 4),
+        r"unexpected message received \(ADD_RING\)",
+    ),
+    (
+        "garbage-when-up",
+        "sends 128 random bytes on a link that is up",
+        b"\xa7" * 128,
+        r"unknown message type \(0xa7a7\)",
+    ),
 )
 
 
@@ -154,28 +178,86 @@ def cases() -> Iterator[Case]:
         yield Case(name, "slave", False, about, altered(change), Outcome.REFUSED, reason)
     for name, about, message, reason in _AFTER:
         yield Case(name, "slave", True, about, _say(message), Outcome.DISCONNECTED, reason)
-    yield Case("secret-missing", "slave", False, "does not know the secret", altered(_first(Init(0))),
-               Outcome.REFUSED, "secret required", options={"secret": b"s3cret"})
+    yield Case(
+        "secret-missing",
+        "slave",
+        False,
+        "does not know the secret",
+        altered(_first(Init(0))),
+        Outcome.REFUSED,
+        "secret required",
+        options={"secret": b"s3cret"},
+    )
     for name, guess in (("secret-wrong", b"guess"), ("secret-prefix", b"s3cre"), ("secret-full-field", b"s" * 24)):
-        yield Case(name, "slave", False, f"sends a wrong secret of {len(guess)} bytes",
-                   altered(_first(Init(0, secret=guess))), Outcome.REFUSED, "incorrect secret",
-                   options={"secret": b"s3cret"})
-    yield Case("not-authorized", "slave", False, "is not who authorize() lets in", altered(lambda peer, script: None),
-               Outcome.REFUSED, "not authorized", options={"authorize": lambda who: False})
+        yield Case(
+            name,
+            "slave",
+            False,
+            f"sends a wrong secret of {len(guess)} bytes",
+            altered(_first(Init(0, secret=guess))),
+            Outcome.REFUSED,
+            "incorrect secret",
+            options={"secret": b"s3cret"},
+        )
+    yield Case(
+        "not-authorized",
+        "slave",
+        False,
+        "is not who authorize() lets in",
+        altered(lambda peer, script: None),
+        Outcome.REFUSED,
+        "not authorized",
+        options={"authorize": lambda who: False},
+    )
     for name in ("init", "region", "s2m", "m2s"):
-        yield Case(f"leaves-after-{name}", "slave", False, f"hangs up after the ACK of {name.upper()}",
-                   _leave_after(name), Outcome.REFUSED, r"\(hung up\)")
+        yield Case(
+            f"leaves-after-{name}",
+            "slave",
+            False,
+            f"hangs up after the ACK of {name.upper()}",
+            _leave_after(name),
+            Outcome.REFUSED,
+            r"\(hung up\)",
+        )
     for count in range(5):
         said = f"says nothing after {count} messages" if count else "connects and says nothing"
-        yield Case(f"silent-after-{count}", "slave", False, said, _stop_after(count), Outcome.REFUSED,
-                   "handshake timed out")
-    yield Case("does-not-wait-for-acks", "slave", False, "sends all its messages without waiting for answers",
-               _before_hello, Outcome.HARMLESS)
-    yield Case("names-without-end", "slave", False, "fills names to the last byte, with terminal escapes",
-               altered(_names), Outcome.HARMLESS)
-    yield Case("goodbye-with-escapes", "slave", True, "leaves with a text of terminal escapes and no end",
-               _say(b"\x08\x00\xff\xff\xff\xff" + b"\x1b]0;" + b"z" * 118), Outcome.DISCONNECTED, r"\?\]0;z+")
-    yield Case("leaves-when-up", "slave", True, "vanishes from a link that is up", _vanish, Outcome.DISCONNECTED,
-               "hung up")
-    yield Case("goodbye-twice", "slave", True, "says DISCONNECT twice", say_on(Disconnect(0, "bye"), 2),
-               Outcome.DISCONNECTED, "bye")
+        yield Case(
+            f"silent-after-{count}", "slave", False, said, _stop_after(count), Outcome.REFUSED, "handshake timed out"
+        )
+    yield Case(
+        "does-not-wait-for-acks",
+        "slave",
+        False,
+        "sends all its messages without waiting for answers",
+        _before_hello,
+        Outcome.HARMLESS,
+    )
+    yield Case(
+        "names-without-end",
+        "slave",
+        False,
+        "fills names to the last byte, with terminal escapes",
+        altered(_names),
+        Outcome.HARMLESS,
+    )
+    yield Case(
+        "goodbye-with-escapes",
+        "slave",
+        True,
+        "leaves with a text of terminal escapes and no end",
+        _say(b"\x08\x00\xff\xff\xff\xff" + b"\x1b]0;" + b"z" * 118),
+        Outcome.DISCONNECTED,
+        r"\?\]0;z+",
+    )
+    yield Case(
+        "leaves-when-up", "slave", True, "vanishes from a link that is up", _vanish, Outcome.DISCONNECTED, "hung up"
+    )
+    yield Case(
+        "goodbye-twice",
+        "slave",
+        True,
+        "says DISCONNECT twice",
+        say_on(Disconnect(0, "bye"), 2),
+        Outcome.DISCONNECTED,
+        "bye",
+    )
