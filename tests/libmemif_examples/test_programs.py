@@ -1,5 +1,6 @@
 """Each example by its command line, in every role it has, against another example, testpmd or the kernel's ping."""
 
+import ast
 import contextlib
 import random
 import shutil
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 import memif
-from libmemif_examples.programs import PATIENCE, Program, console, example, until
+from libmemif_examples.programs import EXAMPLES, PATIENCE, Program, console, example, until
 from memif.console.icmp import echo_requests
 from peers.tap import KernelPort
 from peers.testpmd import Testpmd
@@ -366,3 +367,12 @@ def test_app_loops_packets_of_testpmd(role: str, testpmd: Callable[..., Testpmd]
         pmd.stop()
         program.interrupt()
         assert "Traceback" not in program.ended()
+
+
+def test_every_program_states_its_command_and_is_tested() -> None:
+    files = {path.stem: path for path in EXAMPLES.glob("*.py") if path.stem not in ("common", "console")}
+    assert files.keys() == {name for name, _ in RESPONDERS} | {"loopback", "test_app"}
+    for name, path in files.items():
+        docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+        assert f"python examples/libmemif/{name}.py" in docstring, name
+        assert f"`{name}.py`" in (EXAMPLES.parents[1] / "docs" / "guide.md").read_text(), name
