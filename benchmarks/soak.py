@@ -273,8 +273,8 @@ def report(account: Account) -> str:
         [
             f"{account.seconds:.0f} s, {account.sessions} links: {account.quiet} ended quietly, {account.hard} hard, "
             f"{account.kills} by kill -9",
-            f"{account.sent:,} packets sent = {account.returned:,} returned intact + {account.in_flight_at_breaks:,} in "
-            f"flight when a link broke (at most {account.most_missing} at once, {IN_FLIGHT} possible)",
+            f"{account.sent:,} packets sent = {account.returned:,} returned intact + {account.in_flight_at_breaks:,} "
+            f"in flight when a link broke (at most {account.most_missing} at once, {IN_FLIGHT} possible)",
             f"{account.bytes / 1e9:.2f} GB, {rate:,.0f} packets a second there and back",
             f"memory {rss[0]} KiB at first, {rss[len(rss) // 2]} in the middle, {rss[-1]} at the end; "
             f"descriptors {sorted(set(account.descriptors))}",

@@ -12,8 +12,8 @@ __version__ = "0.1.0"
 
 #: Where each public name lives.
 _HOME = {
-    "connect": "socket",
-    "listen": "socket",
+    "connect": "endpoints",
+    "listen": "endpoints",
     "Socket": "socket",
     "Interface": "interface",
     "Details": "interface",
@@ -52,6 +52,7 @@ _EXTRAS = ("metrics", "packet", "scapy")
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
+    from memif.endpoints import connect as connect, listen as listen
     from memif.errors import (
         ErrorCode as ErrorCode,
         MemifBufferError as MemifBufferError,
@@ -85,7 +86,7 @@ if TYPE_CHECKING:
         MemfdAllocator as MemfdAllocator,
     )
     from memif.ring import Burst as Burst, RxQueue as RxQueue, TxQueue as TxQueue
-    from memif.socket import Socket as Socket, connect as connect, listen as listen
+    from memif.socket import Socket as Socket
 
 
 def __getattr__(name: str) -> Any:

@@ -30,9 +30,9 @@ from scapy.packet import Packet
 from scapy.supersocket import SuperSocket
 
 from memif.address import SocketName
+from memif.endpoints import connect
 from memif.errors import MemifBufferError, MemifClosedError, MemifDisconnectedError
 from memif.interface import Interface
-from memif.socket import connect
 
 _LONGEST_SLEEP = 0.1  # seconds: some peers lose a wake-up now and then
 _POLLING_SLEEP = 1e-3  # seconds: peers of a queue that does not ask for interrupts send none

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Self
 
-from memif import socket as sync
+from memif import endpoints, socket as sync
 from memif.address import Address, SocketName
 from memif.aio.interface import Interface, _Done
 from memif.aio.waiting import Signal
@@ -144,7 +144,7 @@ def connect(path: SocketName | None = None, *, timeout: float | None = 5.0, **op
     seconds("timeout", timeout)
 
     async def opener() -> Interface:
-        interface = _open(path, sync.connect, {"role": "slave", **options})
+        interface = _open(path, endpoints.connect, {"role": "slave", **options})
         try:
             interface.sync.start_once()
             await interface.wait_up(timeout)
@@ -164,7 +164,7 @@ def listen(path: SocketName | None = None, **options: Any) -> Opening:
     """
 
     async def opener() -> Interface:
-        return _open(path, sync.listen, {"role": "master", **options})
+        return _open(path, endpoints.listen, {"role": "master", **options})
 
     return Opening(opener)
 

@@ -5,7 +5,7 @@ from typing import Any
 import numba
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def answer(memory: Any, offsets: Any, lengths: Any) -> int:
     """Turn echo requests (Ethernet, IPv4 without options) into their answers in place. -> how many."""
     count = 0

@@ -1,7 +1,6 @@
-import sys
 from typing import Self, final
 
-from typing_extensions import disjoint_base
+from typing_extensions import Buffer, disjoint_base
 
 from memif.errors import ErrorCode
 from memif.ring._queue import Queue
@@ -9,7 +8,7 @@ from memif.ring._rx import RxRing
 from memif.ring._tx import TxRing
 
 @final
-class memif_buffer_t:
+class memif_buffer_t(Buffer):
     len: int
     flags: int
     @property
@@ -25,8 +24,6 @@ class memif_buffer_t:
     @property
     def headroom(self) -> int: ...
     def prepend(self, count: int) -> None: ...
-    if sys.version_info >= (3, 12):
-        def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @disjoint_base
 class Raw:
