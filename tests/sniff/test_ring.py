@@ -229,6 +229,22 @@ def test_snaplen_keeps_the_true_length(ring: Ring) -> None:
     assert batch.lengths.tolist() == [200]
 
 
+@pytest.mark.parametrize("snaplen", [1, 14, 63, 64, 300])
+def test_any_snaplen_of_anything(ring: Ring, snaplen: int) -> None:
+    long = packet(7, 600)
+    ring.put(packet(1))
+    ring.put(long[:_ROOM], flags=1)
+    ring.put(long[_ROOM : 2 * _ROOM], flags=1)
+    ring.put(long[2 * _ROOM :])
+    ring.put(packet(2))
+    if not ring.s2m:
+        ring.consume()
+    batch = ring.tap.take(snaplen=snaplen)
+    assert batch is not None
+    assert batch.lengths.tolist() == [80, 600, 80]
+    assert batch.tobytes() == [p[:snaplen] for p in (packet(1), long, packet(2))]
+
+
 def test_nothing_is_ever_written(ring: Ring) -> None:
     for number in range(10):
         ring.put(packet(number))

@@ -17,6 +17,7 @@ Lengths = NDArray[np.uint32]
 #: Bytes that are kept of a packet whose length can not be told.
 UNKNOWN_LENGTH = 60
 _NEXT = 1
+_HEADERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,11 @@ class Batch:
 def lengths_by_headers(heads: Bytes, ethernet: bool) -> tuple[Lengths, NDArray[np.bool_]]:
     """The lengths of packets by their IPv4, IPv6 or ARP headers, and for which rows there was one.
 
-    `heads`: uint8 (n, at least 64). Padding of short frames is not in a header and so not in the result.
+    `heads`: uint8 (n, width), of which 64 bytes are looked at. Padding of short frames is not in a header and so not
+    in the result.
     """
+    if heads.shape[1] < _HEADERS:
+        heads = np.pad(heads, ((0, 0), (0, _HEADERS - heads.shape[1])))
     count = len(heads)
     start = np.zeros(count, np.int64)
     if not ethernet:

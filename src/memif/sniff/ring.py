@@ -46,6 +46,23 @@ class RingCounters:
     estimated: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One copy of a part of the ring: descriptors and the first bytes of each buffer, as they were at `ns`.
+
+    `taken`: up to where the receiver had given buffers back. `lengths`: of each piece, as far as they can be told.
+    """
+
+    first: int
+    ns: int
+    taken: int
+    descriptors: Descriptors
+    rows: Bytes
+    lengths: NDArray[np.int64]
+    inferred: int
+    unknown: int
+
+
 class RingTap:
     """One ring of a link between two others. Reads only; one thread at a time.
 
@@ -121,38 +138,42 @@ class RingTap:
         self._next = first + count
         if not count:
             return None
-        # Most bursts are like the last one; where packets turn out to be longer, once more.
+        look = self._look(first, count, snaplen)
+        if not self.ring.s2m:
+            self._learn()
+        self.counters.inferred += look.inferred
+        self.counters.unknown += look.unknown
+        return self._batch(look, *self._judge(look, snaplen), snaplen)
+
+    def _look(self, first: int, count: int, snaplen: int) -> _Look:
+        """Copy. Most packets are like those before; where they turn out to be longer, once more."""
         for _ in range(2):
             started = time.monotonic()
-            descriptors, rows = self._slots.grab(first, count, min(self._width, snaplen), by_known=not self.ring.s2m)
+            width = max(min(self._width, snaplen), _HEAD)
+            descriptors, rows = self._slots.grab(first, count, width, by_known=not self.ring.s2m)
             taken, ns = self._given_back_to(), time.time_ns()
             self.track(learn=False)
             self._cost += 0.3 * (max(self._looked - started - _START_COST, 0.0) / count - self._cost)
-            lengths, reset, told = self._lengths(first, descriptors, rows)
+            lengths, inferred, unknown = self._lengths(first, descriptors, rows)
             longest = int(min(lengths.max(), snaplen))
-            fits = longest <= rows.shape[1]
             self._width = max(longest, 7 * self._width // 8, _HEAD)
-            if fits:
+            if longest <= rows.shape[1]:
                 break
-        if not self.ring.s2m:
-            self._learn()
-        self.counters.inferred += told[0]
-        self.counters.unknown += told[1]
-        index = np.arange(first, first + count)
-        good = (
-            self._slots.inside(descriptors, np.minimum(lengths, rows.shape[1]))
-            & (lengths > 0)
-            & (lengths <= _MAX_LENGTH)
-        )
+        return _Look(first, ns, taken, descriptors, rows, lengths, inferred, unknown)
+
+    def _judge(self, look: _Look, snaplen: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which descriptors are sound, and which packets were still there when the copy was done."""
+        lengths, width = look.lengths, look.rows.shape[1]
+        good = self._slots.inside(look.descriptors, lengths) & (lengths > 0) & (lengths <= _MAX_LENGTH)
         self.counters.malformed += int((~good).sum())
+        index = np.arange(look.first, look.first + len(lengths))
         # Neither given back by the receiver, nor so old that the sender may be at its slot again.
-        waiting = ~self._handed_back(index, taken)
-        present = (waiting | (self._produced - index <= self._safe)) & (
-            reset | (lengths <= rows.shape[1]) | (lengths > snaplen)
-        )
+        waiting = ~self._handed_back(index, look.taken)
+        present = waiting | (self._produced - index <= self._safe)
+        present &= np.minimum(lengths, snaplen) <= width
         if self._slots.moving:
-            self.counters.unsure += int((present & ~waiting).sum())
-        return self._batch(ns, rows, lengths, descriptors["flags"], good, present, snaplen)
+            self.counters.unsure += int((good & present & ~waiting).sum())
+        return good, present
 
     def _window(self, limit: int) -> tuple[int, int]:
         """Which packets to copy: the oldest, if they will last until that is done, otherwise newer ones."""
@@ -173,11 +194,9 @@ class RingTap:
         """Up to which index the receiver has handed the buffers back."""
         return self._tail[0] if self.ring.s2m else (self._head[0] - self.size) & 0xFFFF
 
-    def _lengths(
-        self, first: int, descriptors: Descriptors, rows: Bytes
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_], tuple[int, int]]:
-        """Bytes of each piece, for which ones the ring has forgotten them, and how many of those are known by their
-        headers or not at all. Corrects flags in `descriptors`.
+    def _lengths(self, first: int, descriptors: Descriptors, rows: Bytes) -> tuple[NDArray[np.int64], int, int]:
+        """Bytes of each piece, and of how many the ring has forgotten them: those known by their headers, and those
+        not at all. Corrects flags in `descriptors`.
 
         A slave resets length and flags of a slot as soon as it has read it, and may put in another buffer. A master may
         clear the flags.
@@ -186,14 +205,14 @@ class RingTap:
         index = np.arange(first, first + len(lengths))
         if self.ring.s2m:
             self._restore_chains(index, descriptors, lengths, rows)
-            return lengths, np.zeros(len(lengths), np.bool_), (0, 0)
+            return lengths, 0, 0
         reset: NDArray[np.bool_] = ((self._head[0] - index) & 0xFFFF) > self.size
         # One that is just being reset, or a packet that fills its buffer: see what its header says.
         doubtful = ~reset & (lengths == self._capacity) & (descriptors["flags"] == 0)
         doubtful[1:] &= descriptors["flags"][:-1] == 0
         if reset.any() or doubtful.any():
-            return lengths, reset, self._infer(descriptors, lengths, rows, reset, doubtful)
-        return lengths, reset, (0, 0)
+            return lengths, *self._infer(descriptors, lengths, rows, reset, doubtful)
+        return lengths, 0, 0
 
     def _restore_chains(
         self, index: NDArray[np.int64], descriptors: Descriptors, lengths: NDArray[np.int64], rows: Bytes
@@ -229,63 +248,41 @@ class RingTap:
 
     # -- results
 
-    def _batch(
-        self,
-        ns: int,
-        rows: Bytes,
-        lengths: NDArray[np.int64],
-        flags: NDArray[np.uint16],
-        good: NDArray[np.bool_],
-        present: NDArray[np.bool_],
-        snaplen: int,
-    ) -> Batch | None:
+    def _batch(self, look: _Look, good: NDArray[np.bool_], present: NDArray[np.bool_], snaplen: int) -> Batch | None:
         self.counters.missed += int((good & ~present).sum())
-        usable = good & present
+        usable, rows, lengths = good & present, look.rows, look.lengths
         packets = None
-        if (flags[good] & NEXT).any():
-            packets = self._joined(rows, lengths, flags, good, usable)
-            lengths = np.array([len(packet) for packet in packets], np.int64)
-            packets = [packet[:snaplen] for packet in packets]
+        if (look.descriptors["flags"][good] & NEXT).any():
+            chains = self._joined(look, good, usable)
+            lengths = np.array([total for _, total in chains], np.int64)
+            packets = [packet[:snaplen] for packet, _ in chains]
         elif not usable.all():
             rows, lengths = rows[usable], lengths[usable]
         if not len(lengths):
             return None
         self.counters.seen += len(lengths)
         self.counters.bytes += int(lengths.sum())
-        return Batch(
-            self.link,
-            self.ring.s2m,
-            self.ring.index,
-            ns,
-            None if packets is not None else rows,
-            lengths.astype(np.uint32),
-            packets,
-        )
+        matrix = None if packets is not None else rows[:, :snaplen]
+        return Batch(self.link, self.ring.s2m, self.ring.index, look.ns, matrix, lengths.astype(np.uint32), packets)
 
-    def _joined(
-        self,
-        rows: Bytes,
-        lengths: NDArray[np.int64],
-        flags: NDArray[np.uint16],
-        good: NDArray[np.bool_],
-        usable: NDArray[np.bool_],
-    ) -> list[bytes]:
-        """Packets from the pieces of chains; of those that are not complete all pieces are missed."""
-        packets: list[bytes] = []
-        parts: list[bytes] = []
+    def _joined(self, look: _Look, good: NDArray[np.bool_], usable: NDArray[np.bool_]) -> list[tuple[bytes, int]]:
+        """Packets from the pieces of chains, with their lengths; of those not complete all pieces are missed."""
+        packets: list[tuple[bytes, int]] = []
+        parts: list[tuple[bytes, int]] = []
         complete = not self._torn
-        kept = zip(rows[good], lengths[good].tolist(), flags[good].tolist(), usable[good].tolist(), strict=True)
+        columns = (look.lengths[good], look.descriptors["flags"][good], usable[good])
+        kept = zip(look.rows[good], *(column.tolist() for column in columns), strict=True)
         for row, length, flag, fine in kept:
-            parts.append(row[:length].tobytes())
+            parts.append((row[:length].tobytes(), length))
             complete &= fine
             if flag & NEXT:
                 continue
             if complete:
-                packets.append(b"".join(parts))
+                packets.append((b"".join(part for part, _ in parts), sum(size for _, size in parts)))
             else:
                 self.counters.missed += len(parts)
             parts, complete = [], True
-        if len(parts) < len(rows):
+        if len(parts) < len(look.rows):
             self._next -= len(parts)  # the rest of this one lies behind what was taken: next time
         else:
             self.counters.missed += len(parts)
