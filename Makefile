@@ -46,7 +46,7 @@ check: $(S)/extra-test $(S)/extra-check
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy --strict src/memif
 	$(PY) -m mypy.stubtest --mypy-config-file pyproject.toml $(STUBS)
-	$(VENV)/bin/cython-lint src
+	PATH=$(abspath $(VENV))/bin:$$PATH $(VENV)/bin/cython-lint src
 
 bench: $(S)/extra-bench
 	$(PY) benchmarks/run.py $(BENCH)
