@@ -7,15 +7,18 @@ from memif.ring._rx cimport RxRing
 from memif.ring._store cimport Store
 from memif.ring._tx cimport TxRing
 
+
 cdef class Raw:
     cdef Ring any_ring
     cdef Store store
     cdef uint32_t *stamps           # per slot: changes whenever the slot gets another owner
     cdef int shut(self) except -1
 
+
 @cython.final
 cdef class ManualRxQueue(Queue):
     cdef bint polling
+
 
 @cython.final
 cdef class RawRx(Raw):
@@ -33,6 +36,7 @@ cdef class RawRx(Raw):
     cdef int64_t shown(self) noexcept
     cdef void give(self, int64_t count, int64_t end) noexcept
 
+
 @cython.final
 cdef class RawTx(Raw):
     cdef TxRing tx
@@ -44,6 +48,7 @@ cdef class RawTx(Raw):
     cdef bint received_here(self, memif_buffer_t b) noexcept
     cdef bint in_hand(self, memif_buffer_t b) noexcept
     cdef bint move(self, memif_buffer_t b)
+
 
 @cython.final
 cdef class memif_buffer_t:
