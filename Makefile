@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BENCH  ?=
 PYTEST ?=
+# Tests wait more than they compute, so a few more processes than cores pay; 0 runs them one after the other.
+JOBS   ?= 3
 
 PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip --disable-pip-version-check --quiet
@@ -39,7 +41,7 @@ demo: $(S)/extra-cli
 	$(PY) examples/demo.py
 
 test: $(S)/extra-test
-	$(PY) -m pytest $(PYTEST)
+	$(PY) -m pytest -n $(JOBS) --dist loadfile $(PYTEST)
 
 check: $(S)/extra-test $(S)/extra-check
 	$(PY) -m ruff check .
