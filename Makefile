@@ -77,12 +77,13 @@ wheel: $(S)/package
 	cd / && $(abspath $(S))/clean-venv/bin/python -c "import memif; print('memif', memif.__version__, 'imports')"
 
 # The interpreter itself is not instrumented, so the sanitizer's library has to be loaded ahead of it, and what the
-# interpreter never frees is not a leak of ours.
+# interpreter never frees is not a leak of ours. Reports go to the real standard error, past pytest's capture.
 SANITIZED = $(S)/sanitize
-sanitize: $(S)/sanitized
+SANITIZED_TESTS ?= tests/ring tests/libmemif tests/misuse tests/hostile tests/pair
+sanitize: $(S)/sanitized $(S)/extra-test
 	PYTHONPATH=$(SANITIZED) LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" \
-	ASAN_OPTIONS=detect_leaks=0:handle_segv=0 PYTHONMALLOC=malloc \
-	$(PY) -m pytest -m "not dpdk and not nosanitizer" -p no:cacheprovider $(PYTEST)
+	ASAN_OPTIONS=detect_leaks=0:handle_segv=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
+	$(PY) -m pytest -m "not dpdk and not nosanitizer" -p no:cacheprovider --capture=sys $(PYTEST) $(SANITIZED_TESTS)
 
 clean:
 	rm -rf $(VENV) $(S) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
