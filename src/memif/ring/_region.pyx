@@ -11,10 +11,15 @@ nothing.
 cimport cython
 from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
                              PyObject_GetBuffer)
+from libc.errno cimport EINVAL, errno
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from posix.mman cimport (MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE,
                          mmap, munmap)
+
+cdef enum:
+    HUGE = 1 << 21
+    GIGANTIC = 1 << 30
 
 cdef extern from "pthread.h" nogil:
     int pthread_atfork(void (*prepare)() noexcept nogil, void (*parent)() noexcept nogil,
@@ -31,13 +36,24 @@ cdef unsigned int fork_count() noexcept nogil:
     return forks
 
 
+cdef uint64_t round_up(uint64_t size, uint64_t unit) noexcept nogil:
+    return (size + unit - 1) & ~(unit - 1)
+
+
+cdef bint blank(void *base, uint64_t size) noexcept nogil:
+    """Put private zero pages there instead of whatever it is."""
+    return mmap(base, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED
+
+
 cdef void in_child() noexcept nogil:
     """Runs in the forked child: cut it off from all shared memory of its parent."""
     global forks
     forks += 1
     cdef Mapping *m = live
     while m != NULL:
-        mmap(m.base, m.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
+        # Huge pages can only be replaced whole. Their mapping ends at a multiple of their size, ours is in there.
+        if not blank(m.base, m.size) and errno == EINVAL and not blank(m.base, round_up(m.size, HUGE)):
+            blank(m.base, round_up(m.size, GIGANTIC))
         m = m.next
 
 
@@ -120,7 +136,8 @@ cdef class Region:
         if self.mapping != NULL:
             base, size = self.mapping.base, self.mapping.size
             forget(self.mapping)        # first: once unmapped, the addresses can be somebody else's
-            munmap(base, size)
+            if munmap(base, size) and errno == EINVAL and munmap(base, round_up(size, HUGE)):
+                munmap(base, round_up(size, GIGANTIC))
         if self.held:
             PyBuffer_Release(&self.buffer)
 
