@@ -74,7 +74,6 @@ CLIENTS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"secret": "right"}, {}, "secret required"),
     ({"id": 1}, {"id": 2}, "unmatched interface id"),
     ({"mode": "ip"}, {}, "mode mismatch"),
-    ({"rx_queues": 1}, {"queues": 2}, "too many rings"),
 ]
 
 
@@ -84,6 +83,13 @@ def test_client_is_refused(
 ) -> None:
     with memif.listen(socket_path, **ours) as master:
         assert refused(master, testpmd("client", tolerate_crash=True, **theirs)) == text
+
+
+def test_client_offers_as_many_rings_as_hello_allows(socket_path: str, testpmd: Factory) -> None:
+    with memif.listen(socket_path, rx_queues=1) as master:
+        testpmd("client", tolerate_crash=True, queues=2)
+        pump(master, until=lambda: master.up, timeout=10.0)
+        assert (len(master.rx), len(master.tx)) == (1, 2)
 
 
 SERVERS: list[tuple[dict[str, Any], str]] = [

@@ -204,7 +204,7 @@ def test_the_kernel_pings_the_responder_and_finds_no_bad_checksum(
 
 def _ping_from_kernel(port: object, trace: str) -> None:
     netns = port.netns  # type: ignore[attr-defined]
-    words = ["ip", "netns", "exec", netns, "tcpdump", "-i", "dtap0", "-U", "-w", trace, "-Z", "root"]
+    words = ["ip", "netns", "exec", netns, "tcpdump", "-i", "dtap0", "--immediate-mode", "-U", "-w", trace, "-Z", "root"]
     sniffer = subprocess.Popen(words, stderr=subprocess.PIPE)
     try:
         assert sniffer.stderr is not None
