@@ -26,7 +26,7 @@ LIMITS: dict[str, dict[int, float]] = {
 }
 SIZE = 64
 #: Bursts of the shorter run. The interpreter's start varies by a million instructions or so; this many drown that.
-BURSTS = {1: 20_000, 32: 8_000, 256: 2_000}
+BURSTS = {1: 10_000, 32: 4_000, 256: 1_000}
 
 
 def main() -> None:
