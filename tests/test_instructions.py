@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from peers.settings import missing
 
 SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "instructions.py"

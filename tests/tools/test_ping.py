@@ -204,8 +204,8 @@ def test_the_kernel_pings_the_responder_and_finds_no_bad_checksum(
 
 def _ping_from_kernel(port: object, trace: str) -> None:
     netns = port.netns  # type: ignore[attr-defined]
-    words = ["ip", "netns", "exec", netns, "tcpdump", "-i", "dtap0", "--immediate-mode", "-U", "-w", trace, "-Z", "root"]
-    sniffer = subprocess.Popen(words, stderr=subprocess.PIPE)
+    words = ["ip", "netns", "exec", netns, "tcpdump", "-i", "dtap0", "--immediate-mode", "-U", "-Z", "root", "-w"]
+    sniffer = subprocess.Popen([*words, trace], stderr=subprocess.PIPE)
     try:
         assert sniffer.stderr is not None
         while b"listening" not in (line := sniffer.stderr.readline()):
