@@ -41,7 +41,7 @@ class PlainEcho:
     def fills(self, matrix: Matrix, lengths: NDArray[Any]) -> bool:
         """True when each row is such a request, from a unicast address, complete and with a right header."""
         at, end = self.offset, self._start + _WINDOW
-        if end > matrix.shape[1]:
+        if max(end, at + IPV4.itemsize + 8) > matrix.shape[1]:  # the ICMP header must be in view: it is rewritten
             return False
         window = matrix[:, self._start : end].view(np.uint64)
         if ((window ^ self._value) & self._mask).any():
