@@ -273,6 +273,80 @@ def test_gather_into_an_array() -> None:
                     burst.gather(4, wrong)
 
 
+def test_an_array_of_gather_is_used_again_only_when_nobody_has_it() -> None:
+    with pair() as (_, slave, master):
+
+        def gather(packets: list[bytes]) -> Any:
+            slave.tx.send(packets)
+            with master.rx.recv(timeout=0) as burst:
+                return burst.gather(4)
+
+        kept = gather([b"aaaa", b"aaaa"])
+        part = gather([b"bbbb", b"bbbb"])[1]
+        view = memoryview(gather([b"cccc", b"cccc"]))
+        for text in (b"dddd", b"eeee", b"ffff"):
+            assert gather([text, text]).tobytes() == 2 * text
+        assert (kept.tobytes(), part.tobytes(), view.tobytes()) == (b"aaaaaaaa", b"bbbb", b"cccccccc")
+
+        changes: dict[str, Callable[[Any], None]] = {
+            "shape": lambda a: setattr(a, "shape", (4, 2)),
+            "dtype": lambda a: setattr(a, "dtype", np.int8),
+            "wider": lambda a: setattr(a, "dtype", np.uint16),
+            "writeable": lambda a: setattr(a.flags, "writeable", False),
+            "size": lambda a: a.resize((1, 3), refcheck=False),
+        }
+        for change in changes.values():
+            for _ in range(3):
+                change(gather([b"gggg", b"gggg"]))
+            again = gather([b"abcd", b"efgh"])
+            assert again.tolist() == [list(b"abcd"), list(b"efgh")]
+            assert (again.dtype, again.flags.writeable, again.flags.c_contiguous) == (np.uint8, True, True)
+            del again
+
+
+def test_a_released_burst_stays_released_for_who_has_it() -> None:
+    """Burst objects are used again, but never one that somebody can still look at."""
+    with pair() as (_, slave, master):
+        old = []
+        for number in range(8):
+            slave.tx.send([bytes([number + 1])])
+            burst = master.rx.recv(timeout=0)
+            assert burst.tobytes() == [bytes([number + 1])]
+            burst.release()
+            if number % 3:
+                old.append((burst, iter([burst])))
+            del burst
+            for released, _holder in old:
+                with pytest.raises(MemifStateError, match="released"):
+                    len(released)
+
+
+@pytest.mark.parametrize("sender", ["slave", "master"])
+def test_every_length_is_copied_whole_and_nothing_else(sender: str) -> None:
+    """Copies of up to 128 bytes are made of two moves that overlap: no byte behind the packet may change."""
+    with Memory(2, 512) as memory:
+        ends = {"slave": memory.slave(), "master": memory.master()}
+        tx = ends.pop(sender).tx
+        (receiver,) = ends.values()
+        lengths = np.array([300], np.uint32)
+        for n in (*range(1, 140), 200, 255, 256, 257, 300):
+            row = (np.arange(300, dtype=np.uint32) * 7 + n).astype(np.uint8).reshape(1, 300)
+            paint = np.full((1, 300), n & 0xFF, np.uint8)
+            for _ in range(4):  # every slot has the paint of this round
+                assert tx.send_array(paint) == 1
+                receiver.rx.recv(1, 0).release()
+            lengths[0] = n
+            assert tx.send_array(row, lengths) == 1
+            with receiver.rx.recv(1, 0) as burst:
+                rows = burst.gather(300)
+                assert burst.lengths.tolist() == [n]
+                assert rows[0, :n].tobytes() == row[0, :n].tobytes()
+                assert not rows[0, n:].any()
+                at = int(burst.offsets[0])
+                behind = burst.memory[int(burst.regions[0])][at + n : at + 300]
+                assert (behind == n & 0xFF).all()
+
+
 def test_scatter_any_stride() -> None:
     """Rows may come in reverse, or be one row for all."""
     with pair() as (_, slave, master):

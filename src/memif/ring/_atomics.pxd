@@ -9,6 +9,7 @@ cdef extern from "atomics.h" nogil:
     void memif_store16(uint16_t *p, uint16_t v)
     void memif_store32(uint32_t *p, uint32_t v)
     void memif_store64(uint64_t *p, uint64_t v)
+    void memif_store_pair(uint64_t *p, uint64_t low, uint64_t high)
     void memif_fence()
     bint memif_try_lock(int *p)
     void memif_unlock(int *p)

@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from memif.ring._columns cimport Columns
 from memif.ring._ring cimport Ring
 from memif.ring._rx cimport RxRing
-from memif.ring._store cimport Store
+from memif.ring._store cimport Pool, Store
 from memif.ring._tx cimport TxRing
 
 
@@ -23,18 +23,19 @@ cdef class Burst:
     cdef uint32_t run
     cdef int busy               # native loops that are at work on it: it cannot be released
     cdef _Lease lease            # debug mode only
-    cdef list pool              # where the store goes back to
+    cdef Pool pool              # where the store goes back to
     cdef int check(self) except -1
     cdef int fit(self, uint32_t i) except -1
     cdef int check_lengths(self, uint32_t count=*) except -1
     cdef int check_lent(self) except -1
     cdef object view(self, Ring ring, uint32_t region, uint64_t start, uint64_t size)
     cdef int close(self) except -1
+    cdef int give_up(self) except -1
     cdef uint32_t index(self, i) except? 0xFFFFFFFF
     cdef object packet(self, uint32_t i)
     cdef bytes join(self, uint32_t i)
 
-cdef Burst new_burst()
-cdef void lend(Burst burst, RxRing ring, Store store, uint32_t run, list pool) noexcept
-cdef Burst allocated(TxRing ring, Store store, list pool)
+cdef Burst new_burst(Pool pool)
+cdef void lend(Burst burst, RxRing ring, Store store, uint32_t run, Pool pool) noexcept
+cdef Burst allocated(TxRing ring, Store store, Pool pool)
 cdef Burst EMPTY

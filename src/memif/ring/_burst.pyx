@@ -9,9 +9,10 @@ in it is checked by each call, and clamped by the loops, which run without the i
 thread may write again.
 """
 cimport cython
-from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo,
+from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo,
                              PyBuffer_Release, PyObject_GetBuffer)
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
@@ -20,14 +21,18 @@ from memif.errors import MemifStateError, MemifValueError
 from memif.ring._arguments cimport check_matrix, load_numpy, number
 from memif.ring._atomics cimport (memif_flag_get, memif_flag_set, memif_pause, memif_prefetch_read,
                                   memif_prefetch_write, memif_try_lock, memif_unlock)
-from memif.ring._ring cimport Span
+from memif.ring._ring cimport SMALL_BYTES, Span
 from memif.ring._columns cimport MAX_PACKET, copy, first_of, piece_of
 from memif.ring._region cimport fork_count
-from memif.ring._store cimport put_store
+from memif.ring._store cimport Pool, put_store
 from memif.ring._tx cimport FREE, RETURNED
 
 cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject *object)
     Py_ssize_t PyNumber_AsSsize_t(object value, object overflow) except? -1
+
+cdef enum:
+    KEPT_BYTES = 4 << 20    # largest array of gather() that is kept to be used again
 
 cdef bint debug = False
 
@@ -58,14 +63,47 @@ cdef class _Window:
         self.lease.views -= 1
 
 
-cdef Burst new_burst():
-    cdef Burst burst = Burst.__new__(Burst)
+cdef Burst new_burst(Pool pool):
+    """An empty burst: one that was released and that nobody has any more, or a new one."""
+    cdef Burst burst
+    if pool.idle is not None and not debug and Py_REFCNT(<PyObject *>pool.idle) == 1:
+        burst = <Burst>pool.idle
+        pool.idle = pool.idle_too
+        pool.idle_too = None
+        return burst
+    burst = Burst.__new__(Burst)
     if debug:
         burst.lease = _Lease()
     return burst
 
 
-cdef void lend(Burst burst, RxRing ring, Store store, uint32_t run, list pool) noexcept:
+cdef object matrix(Pool pool, Py_ssize_t rows, Py_ssize_t width):
+    """A uint8 array to be filled: one that an earlier call returned and that nobody has any more, or a new
+    one."""
+    cdef object array = pool.rows
+    if array is None or Py_REFCNT(<PyObject *>array) != 2 or not still_fits(array, rows, width):
+        array = load_numpy().empty((rows, width), load_numpy().uint8)
+    if rows * width <= KEPT_BYTES:
+        pool.rows = pool.rows_too           # so that the caller's variable can hold one while the next is filled
+        pool.rows_too = array
+    return array
+
+
+cdef bint still_fits(array, Py_ssize_t rows, Py_ssize_t width) except -1:
+    """Whoever had the array could have changed its shape, its type and its flags."""
+    cdef Py_buffer view
+    cdef bint fits
+    try:
+        PyObject_GetBuffer(array, &view, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)
+    except (BufferError, ValueError):
+        return False
+    fits = (view.ndim == 2 and view.shape[0] == rows and view.shape[1] == width and view.strides[0] == width
+            and view.strides[1] == 1 and view.format[0] == b"B" and view.format[1] == 0)
+    PyBuffer_Release(&view)
+    return fits
+
+
+cdef void lend(Burst burst, RxRing ring, Store store, uint32_t run, Pool pool) noexcept:
     """Fill a new burst with packets received."""
     burst.ring = ring
     burst.rx = ring
@@ -75,8 +113,8 @@ cdef void lend(Burst burst, RxRing ring, Store store, uint32_t run, list pool) n
     burst.pool = pool
 
 
-cdef Burst allocated(TxRing ring, Store store, list pool):
-    cdef Burst burst = new_burst()
+cdef Burst allocated(TxRing ring, Store store, Pool pool):
+    cdef Burst burst = new_burst(pool)
     burst.ring = ring
     burst.tx = ring
     burst.store = store
@@ -254,8 +292,22 @@ cdef class Burst:
         self.store = None
         return 0
 
+    cdef int give_up(self) except -1:
+        """`close`, by a caller: the object can serve the next call but one, when the caller's variable no
+        longer holds it."""
+        cdef Pool pool = self.pool
+        self.close()
+        self.pool = None
+        if self.lease is None:
+            if pool.idle is None:
+                pool.idle = self
+            elif pool.idle_too is None:
+                pool.idle_too = self
+        return 0
+
     # -- life
 
+    @cython.always_allow_keywords(False)        # without arguments: the cheapest call there is
     def release(self) -> None:
         """Hand the buffers back to the peer; for an allocated burst: cancel it. A second call does nothing.
 
@@ -264,7 +316,7 @@ cdef class Burst:
         """
         if self.c != NULL:
             self.check_lent()
-            self.close()
+            self.give_up()
 
     def send(self, count=None) -> int:
         """Send the first `count` packets (default all) of an allocated burst and give the rest up. -> packets
@@ -296,10 +348,11 @@ cdef class Burst:
             with nogil:
                 send_some(ring, c, <uint32_t>wanted)
         self.busy -= 1
-        self.close()
+        self.give_up()
         memif_flag_set(&ring.lent, FREE if ring.cursor == ring.settled else RETURNED)
         return wanted
 
+    @cython.always_allow_keywords(False)
     def __enter__(self) -> Burst:
         self.check()
         return self
@@ -316,7 +369,7 @@ cdef class Burst:
             return
         if kind is None:
             self.check_lent()
-        self.close()
+        self.give_up()
 
     # -- sequence of packets
 
@@ -459,16 +512,18 @@ cdef class Burst:
     def gather(self, width: int, out=None):
         """The first `width` bytes of each packet, copied: numpy uint8, shape (len(burst), width), zeros
         behind the end of shorter packets. `out`: an array of that shape (or with more rows), C-contiguous
-        rows, to be filled instead of a new one; the filled part is returned. Raises MemifValueError for a
-        width outside 1 to 65536 or a wrong `out`.
+        rows, to be filled instead of a new one; the filled part is returned. Without it the array can be one
+        that an earlier call returned and that nobody has any more. Raises MemifValueError for a width outside
+        1 to 65536 or a wrong `out`.
         """
         cdef Py_ssize_t columns = number("width", width, 1, MAX_PACKET)
         self.check()
         cdef Py_ssize_t n = self.c.packets if self.c != NULL else 0
-        if out is None:
-            out = load_numpy().empty((n, columns), load_numpy().uint8)
         if n == 0:
-            return out[:0]
+            return load_numpy().empty((0, columns), load_numpy().uint8) if out is None else out[:0]
+        if out is None:
+            out = matrix(self.pool, n, columns)
+            self.check()                            # a finalizer can have released it
         self.check_lengths()
         cdef Py_buffer target
         cdef Columns *c = self.c
@@ -482,8 +537,11 @@ cdef class Burst:
             if target.shape[1] != columns or n > 1 and target.strides[0] < columns:
                 raise MemifValueError.argument("out", f"rows of {target.shape[1]} bytes",
                                                f"rows of {columns}")
-            with nogil:
+            if n * columns <= SMALL_BYTES:
                 gather_rows(ring, c, <uint8_t *>target.buf, target.strides[0], <uint32_t>columns)
+            else:
+                with nogil:
+                    gather_rows(ring, c, <uint8_t *>target.buf, target.strides[0], <uint32_t>columns)
         finally:
             self.busy -= 1
             PyBuffer_Release(&target)
@@ -506,9 +564,12 @@ cdef class Burst:
             if self.c != c:
                 self.check()
             check_matrix("array", &source, n, 1)
-            with nogil:
-                scatter_rows(ring, c, <uint8_t *>source.buf, source.strides[0],
-                             <uint32_t>min(source.shape[1], MAX_PACKET))
+            if n * source.shape[1] <= SMALL_BYTES:
+                scatter_rows(ring, c, <uint8_t *>source.buf, source.strides[0], <uint32_t>source.shape[1])
+            else:
+                with nogil:
+                    scatter_rows(ring, c, <uint8_t *>source.buf, source.strides[0],
+                                 <uint32_t>min(source.shape[1], MAX_PACKET))
         finally:
             self.busy -= 1
             PyBuffer_Release(&source)

@@ -1,6 +1,9 @@
 # A burst as arrays, and the few inline functions that every loop over packets uses.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcpy
+
+cdef extern from "copy.h" nogil:
+    void copy "memif_copy"(uint8_t *target, const uint8_t *source, uint32_t n)
 
 cdef enum:
     MAX_PACKET = 65536      # bytes of one packet over all its descriptors
@@ -22,33 +25,6 @@ cdef struct Columns:
     uint16_t *region
     uint16_t *flags
     uint16_t *slot
-
-
-# memmove that does the usual small sizes in two overlapping moves of a constant size. Both sides can be shared memory,
-# and where a peer says that its buffers are they may well overlap: so everything is loaded before anything is stored.
-cdef inline void copy(uint8_t *target, const uint8_t *source, uint32_t n) noexcept nogil:
-    cdef uint8_t low[64]
-    cdef uint8_t high[64]
-    if n == 64:
-        memcpy(low, source, 64)
-        memcpy(target, low, 64)
-    elif n > 128 or n < 16:
-        memmove(target, source, n)
-    elif n > 64:
-        memcpy(low, source, 64)
-        memcpy(high, source + n - 64, 64)
-        memcpy(target, low, 64)
-        memcpy(target + n - 64, high, 64)
-    elif n > 32:
-        memcpy(low, source, 32)
-        memcpy(high, source + n - 32, 32)
-        memcpy(target, low, 32)
-        memcpy(target + n - 32, high, 32)
-    else:
-        memcpy(low, source, 16)
-        memcpy(high, source + n - 16, 16)
-        memcpy(target, low, 16)
-        memcpy(target + n - 16, high, 16)
 
 
 # Empties the columns.

@@ -3,12 +3,13 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from memif.ring._atomics cimport memif_pause, memif_try_lock
 from memif.ring._ring cimport Ring, Stats
+from memif.ring._store cimport Pool
 
 cdef extern from "stdint.h":
     const int64_t INT64_MAX     # as a time span: for ever
 
 cdef enum:
-    SMALL = 8               # bursts up to this size are not worth giving up the interpreter lock
+    SMALL = 32              # bursts up to this size are not worth giving up the interpreter lock
     SERVE_EVERY = 10_000_000                # ns between looks at the control channel by calls that never wait
 
 cdef class Queue:
@@ -18,7 +19,7 @@ cdef class Queue:
     cdef str direction                  # "rx" or "tx"
     cdef readonly int control_fd
     cdef Ring any_ring
-    cdef list pool
+    cdef Pool pool
     cdef int busy
     cdef unsigned long holder           # the thread that holds busy
     cdef int64_t served

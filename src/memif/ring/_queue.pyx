@@ -12,6 +12,7 @@ from memif.errors import MemifStateError
 from memif.ring._atomics cimport memif_flag_get, memif_try_lock, memif_unlock
 from memif.ring._region cimport fork_count
 from memif.ring._ring cimport BAD_DESCRIPTOR, BAD_INDEX
+from memif.ring._store cimport Pool
 
 cdef extern from "pythread.h":
     unsigned long PyThread_get_thread_ident()
@@ -25,7 +26,7 @@ cdef class Queue:
         self.index = index
         self.control_fd = control_fd
         self.counters = Stats()
-        self.pool = []
+        self.pool = Pool()
 
     @property
     def ring(self):

@@ -6,6 +6,7 @@ cdef enum:
     NEXT = 1                # descriptor flag: the packet goes on in the next slot
     MASK_INT = 1            # ring flag: the consumer asks for no interrupts
     COOKIE = 0x03E31F20
+    SMALL_BYTES = 4096      # copying so little is not worth giving up the interpreter lock
 
 cdef enum Trouble:          # why a ring can no longer be trusted
     OK = 0

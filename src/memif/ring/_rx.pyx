@@ -6,7 +6,7 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from memif.ring._atomics cimport (memif_flag_get, memif_load64, memif_prefetch_read, memif_store16,
-                                  memif_store64, memif_store_release)
+                                  memif_store_pair, memif_store_release)
 from memif.ring._columns cimport MAX_PACKET, Columns, make_chained
 from memif.ring._ring cimport NEXT, Slot, Span, peer_moved
 
@@ -231,10 +231,10 @@ cdef class RxRing(Ring):
         if self.slave:
             for _i in range(count):
                 slot = self.slots + (at & self.wrap)
-                slot.headroom = <uint16_t>headroom
-                memif_store64(self.desc + 2 * (at & self.wrap), (<uint64_t>slot.region << 16)
-                              | (<uint64_t>(slot.room - headroom) << 32))
-                memif_store64(self.desc + 2 * (at & self.wrap) + 1, slot.start + headroom)
+                if slot.headroom != headroom:
+                    slot.headroom = <uint16_t>headroom
+                memif_store_pair(self.desc + 2 * (at & self.wrap), (<uint64_t>slot.region << 16)
+                                 | (<uint64_t>(slot.room - headroom) << 32), slot.start + headroom)
                 at += 1
             memif_store_release(self.own, <uint16_t>(at + self.size))
         else:

@@ -89,9 +89,6 @@ cdef bint spin(RxRing ring, int64_t end) noexcept nogil:
             if ring.ready() or memif_flag_get(&ring.dead):
                 return True
             memif_pause()
-        if ring.run_tail != ring.run_head and memif_try_lock(&ring.lock):
-            ring.settle()
-            memif_unlock(&ring.lock)
         if now() >= end:
             return False
 
@@ -200,8 +197,10 @@ cdef class RxQueue(Queue):
         cdef Store store
         cdef Burst burst
         cdef bint empty_fd = self._mode == MODE_INTERRUPT and self.exported
+        if not empty_fd and ring.run_head == ring.run_tail and not ring.ready():
+            return None
         if self.spare is None:              # made before any slot is taken: it may fail
-            self.spare = new_burst()
+            self.spare = new_burst(self.pool)
         while True:
             store = take_store(self.pool, capacity)
             if not lock_ring(ring):
@@ -219,7 +218,6 @@ cdef class RxQueue(Queue):
             put_store(self.pool, store)
             if slots or ring.trouble or capacity >= ring.size or ring.stalled or ring.seen == ring.cursor:
                 return None                 # nothing, or only rubbish, of which a hostile peer has no end
-            self.pool.clear()
             capacity = ring.size            # a chain longer than the columns
 
     cdef Burst wait_take(self, RxRing ring, uint32_t limit, int64_t deadline):
@@ -244,6 +242,9 @@ cdef class RxQueue(Queue):
         cdef bint found
         while True:
             if self._mode != MODE_INTERRUPT:
+                if ring.run_tail != ring.run_head and memif_try_lock(&ring.lock):
+                    ring.settle()               # what was released while the lock was taken
+                    memif_unlock(&ring.lock)
                 spin_end = t + min(deadline - t, SPIN_SLICE if self._mode == MODE_POLLING else ADAPTIVE_SPIN)
                 with nogil:
                     found = spin(ring, spin_end)

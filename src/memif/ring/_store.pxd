@@ -5,11 +5,13 @@ from memif.ring._columns cimport Columns
 cdef enum:
     KEPT = 4                # stores in a pool: so many bursts of a queue can be open at once without a calloc
 
+
 cdef class Store:
     cdef Columns c
     cdef char *block
     cdef Py_ssize_t block_size
     cdef int exports
+    cdef Store below                # the next one in the pool
     cdef object words(self, uint32_t *data, uint32_t count, bint writable)
     cdef object halves(self, uint16_t *data, uint32_t count)
 
@@ -19,11 +21,22 @@ cdef class Fixed:
     cdef Store store
 
 
-cdef Store take_store(list pool, uint32_t capacity)
+# The stores of a queue that are not in use: a stack without a Python call.
+cdef class Pool:
+    cdef Store top
+    cdef int kept
+    cdef object idle                # two released bursts, to be used again when nobody else has them any more
+    cdef object idle_too
+    cdef object rows                # the same for the two arrays that gather() made last
+    cdef object rows_too
+
+
+cdef Store take_store(Pool pool, uint32_t capacity)
 
 
 # Back to the pool, unless an array still looks at it.
-cdef inline int put_store(list pool, Store store) except -1:
-    if store.exports == 0 and len(pool) < KEPT:
-        pool.append(store)
-    return 0
+cdef inline void put_store(Pool pool, Store store) noexcept:
+    if store.exports == 0 and pool.kept < KEPT:
+        store.below = pool.top
+        pool.top = store
+        pool.kept += 1

@@ -4,6 +4,7 @@
 It goes back to its queue's pool when the burst is released and no numpy array looks at it any more; otherwise
 it stays with those arrays, which so keep their contents.
 """
+cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
@@ -15,6 +16,7 @@ cdef enum:
     SMALLEST = 64
 
 
+@cython.no_gc               # no part of a cycle
 cdef class Store:
     """The arrays behind one burst, in one block. Exports them as bytes and counts who looks."""
 
@@ -77,11 +79,18 @@ cdef Fixed fixed(Store store):
     return self
 
 
-cdef Store take_store(list pool, uint32_t capacity):
+@cython.no_gc
+cdef class Pool:
+    """The stores of a queue that are not in use."""
+
+
+cdef Store take_store(Pool pool, uint32_t capacity):
     """An empty store for at least `capacity` descriptors, used again where possible."""
-    cdef Store store
-    if pool:
-        store = pool.pop()
+    cdef Store store = pool.top
+    if store is not None:
+        pool.top = store.below
+        pool.kept -= 1
+        store.below = None
         if store.c.capacity >= capacity:
             unchain(&store.c)
             return store

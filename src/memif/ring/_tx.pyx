@@ -6,9 +6,13 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from memif.ring._atomics cimport (memif_load64, memif_load_acquire, memif_prefetch_write, memif_store16,
-                                  memif_store32, memif_store64, memif_store_release)
+                                  memif_store32, memif_store64, memif_store_pair, memif_store_release)
 from memif.ring._columns cimport MAX_PACKET, MOVED, Columns, copy, first_of, make_chained
-from memif.ring._ring cimport BAD_DESCRIPTOR, BAD_INDEX, NEXT, Slot, peer_moved
+from memif.ring._ring cimport BAD_DESCRIPTOR, BAD_INDEX, NEXT, Slot, Span, peer_moved
+
+cdef enum:                  # measured between cores that share their L3 cache, and between such that do not
+    AHEAD = 8               # how many slots ahead to ask for the lines of a buffer
+    AHEAD_BYTES = 512       # and for how many bytes of it
 
 
 cdef inline bint look_at(TxRing r, uint16_t index, Slot *slot) noexcept nogil:
@@ -43,18 +47,74 @@ cdef inline void fill_slot(TxRing r, uint16_t index, const Slot *slot, uint32_t 
         memif_store16(<uint16_t *>desc, flags)
 
 
-cdef inline void prefetch_slot(TxRing r, uint16_t index) noexcept nogil:
-    """A hint only: what the peer wrote into the descriptor need not be sane here."""
-    cdef uint64_t word
-    cdef const Slot *slot
-    if r.slave:
-        slot = r.slots + (index & r.wrap)
-        memif_prefetch_write(r.spans[slot.region].base + slot.start)
+cdef inline uint32_t put_singly(TxRing r, const uint8_t *rows, Py_ssize_t stride, const uint32_t *lengths,
+                                uint32_t width, uint32_t count, bint slave) noexcept nogil:
+    """Copy rows into a free slot each until one needs more than that. -> rows copied.
+
+    Nearly every line that this writes was last held by the peer's core, and stores leave a core in order: how
+    many such lines can be under way together depends on how many stores the packets take. Hence everything in
+    locals, so that registers hold it, a role that is known when this is compiled, and one store a descriptor.
+    """
+    cdef uint16_t at = r.cursor, wrap = r.wrap
+    cdef uint64_t *desc = r.desc
+    cdef const Slot *slots = r.slots
+    cdef const Span *spans = r.spans
+    cdef uint32_t *rooms = r.rooms
+    cdef uint32_t available = r.free_slots(count), most = min(count, available)
+    cdef uint32_t span_count = r.span_count, i, length = width, room, region, slot
+    cdef uint64_t word, start
+    for i in range(most):
+        if lengths != NULL:
+            length = lengths[i]
+            if length - 1 >= width:                 # changed by another thread since the caller's check
+                break
+        if i + AHEAD < available:                   # no line of a slot that the peer still reads
+            prefetch_slot(r, (at + AHEAD) & wrap, length, slave)
+        slot = at & wrap
+        if slave:
+            region = slots[slot].region
+            start = slots[slot].start
+            if length > slots[slot].room:
+                break
+        else:
+            word = memif_load64(desc + 2 * slot)
+            start = <uint32_t>memif_load64(desc + 2 * slot + 1)
+            region = <uint16_t>(word >> 16)
+            room = <uint32_t>(word >> 32)
+            if length > room or region >= span_count or start + room > spans[region].size:
+                break
+            if rooms[slot] != room:                 # seldom
+                rooms[slot] = min(room, MAX_PACKET)
+        copy(spans[region].base + start, rows, length)
+        if slave:
+            memif_store_pair(desc + 2 * slot, <uint64_t>length << 32 | region << 16, start)
+        else:
+            memif_store64(desc + 2 * slot, <uint64_t>length << 32 | region << 16)
+        rows += stride
+        at += 1
     else:
-        word = memif_load64(r.desc + 2 * (index & r.wrap))
-        if <uint16_t>(word >> 16) < r.span_count:
-            memif_prefetch_write(r.spans[<uint16_t>(word >> 16)].base
-                                 + <uint32_t>memif_load64(r.desc + 2 * (index & r.wrap) + 1))
+        i = most
+    r.cursor = at
+    return i
+
+
+cdef inline void prefetch_slot(TxRing r, uint32_t slot, uint32_t length, bint slave) noexcept nogil:
+    """Ask for the lines of a slot that will be written soon. A hint only: what the peer wrote into the
+    descriptor need not be sane here."""
+    cdef uint32_t region
+    cdef uint8_t *line
+    cdef uint8_t *end
+    if slave:
+        line = r.spans[r.slots[slot].region].base + r.slots[slot].start
+    else:
+        region = <uint16_t>(memif_load64(r.desc + 2 * slot) >> 16)
+        if region >= r.span_count:
+            return
+        line = r.spans[region].base + <uint32_t>memif_load64(r.desc + 2 * slot + 1)
+    end = line + min(length, AHEAD_BYTES)
+    while line < end:
+        memif_prefetch_write(line)
+        line += 64
 
 
 @cython.final
@@ -121,34 +181,31 @@ cdef class TxRing(Ring):
                            uint32_t width, uint32_t count) noexcept nogil:
         """Copy `count` rows into the ring, row i being lengths[i] (or width) bytes. -> rows accepted;
         `verdict` says why not all. After NEVER the caller takes back what was written."""
-        cdef uint32_t available = self.free_slots(count), i = 0, length
-        cdef uint16_t at
-        cdef Slot slot
+        cdef uint32_t i = 0, length
         cdef uint64_t total = 0
         self.verdict = FULL
-        while i < count and available:
-            at = self.cursor
+        while i < count:
+            if self.slave:
+                i += put_singly(self, rows + i * stride, stride, lengths + i if lengths != NULL else NULL, width,
+                                count - i, True)
+            else:
+                i += put_singly(self, rows + i * stride, stride, lengths + i if lengths != NULL else NULL, width,
+                                count - i, False)
+            if i == count or self.free_slots(1) == 0:
+                break
             length = width if lengths == NULL else lengths[i]
             if length - 1 >= width:                 # changed by another thread since the caller's check
                 self.verdict = NEVER
                 break
-            if available > 4:
-                prefetch_slot(self, at + 4)
-            if look_at(self, at, &slot) and length <= slot.room:
-                copy(self.spans[slot.region].base + slot.start, rows + i * stride, length)
-                fill_slot(self, at, &slot, slot.start, length, 0)
-                self.cursor = at + 1
-                available -= 1
-            else:
-                self.verdict = self.put(rows + i * stride, length)
-                if self.verdict != SENT:
-                    break
-                self.verdict = FULL
-                available = self.free_slots(1)
-            total += length
+            self.verdict = self.put(rows + i * stride, length)
+            if self.verdict != SENT:
+                break
+            self.verdict = FULL
             i += 1
         if self.verdict != NEVER:
-            self.count_sent(i, total)
+            for length in range(i if lengths != NULL else 0):
+                total += lengths[length]
+            self.count_sent(i, total if lengths != NULL else i * <uint64_t>width)
             self.stats.n.ring_full += count - i
         return i
 

@@ -15,8 +15,8 @@ from memif.ring._arguments cimport as_uint32, check_matrix, number, span_of
 from memif.ring._atomics cimport memif_flag_get, memif_flag_set, memif_unlock
 from memif.ring._burst cimport EMPTY, allocated
 from memif.ring._columns cimport MAX_PACKET, MOVED, first_of, piece_of
-from memif.ring._queue cimport SMALL, after_span, lock_ring, now
-from memif.ring._ring cimport OK, Ring
+from memif.ring._queue cimport after_span, lock_ring, now
+from memif.ring._ring cimport OK, SMALL_BYTES, Ring
 from memif.ring._store cimport Store, put_store, take_store
 from memif.ring._tx cimport FREE, FULL, GONE, LENT, NARROW, NEVER, RETURNED, SENT
 
@@ -181,7 +181,7 @@ cdef class TxQueue(Queue):
                 if each[i] - 1 >= width:
                     raise MemifValueError.argument(f"lengths[{i}]", each[i], f"1 to {width}")
         ring = self.start()
-        if count <= SMALL:
+        if count * <uint64_t>width <= SMALL_BYTES:
             accepted = put_matrix(ring, rows, each)
             if ring.show():
                 with nogil:
@@ -327,7 +327,6 @@ cdef class TxQueue(Queue):
             put_store(self.pool, store)
             if verdict[0] != NARROW or capacity >= ring.size:
                 return None
-            self.pool.clear()
             capacity = ring.size            # the peer's buffers are smaller than the first one promised
 
     # -- room
