@@ -1,19 +1,22 @@
 """The burst that a pinged responder mostly sees: nothing but plain echo requests to its address.
 
-It is recognised by one masked comparison of 24 bytes a row, in place of taking all layers apart. What
-recognition accepts, `Responder` would answer just so by its usual way; that the two agree is tested.
+It is recognised by one masked comparison of 24 bytes a row, in place of taking all layers apart. These bytes
+are first turned round, so that each 16-bit word of all rows lies side by side: numpy works several times as fast
+on that as on columns of a matrix. What recognition accepts, `Responder` would answer just so by its usual way;
+that the two agree is tested.
 """
 
+import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .checksum import raw_sum
 from .classify import Mode
-from .headers import ICMP, IPV4, Matrix, view
+from .headers import ICMP, IPV4, Matrix
 
-_WINDOW = 24  # bytes: EtherType, IPv4 header, ICMP type and code; a multiple of 8
+_WINDOW = 24  # bytes: EtherType, IPv4 header, ICMP type and code
+_SWAP = sys.byteorder == "little"
 _LEAST = IPV4.itemsize + ICMP.itemsize
 
 
@@ -36,21 +39,26 @@ class PlainEcho:
             if at >= self._start:
                 place = slice(at - self._start, at - self._start + len(data))
                 value[place], mask[place] = data, bits
-        self._value, self._mask = np.frombuffer(value, np.uint64), np.frombuffer(mask, np.uint64)
+        self._value = np.frombuffer(value, np.uint16).reshape(-1, 1)
+        self._mask = np.frombuffer(mask, np.uint16).reshape(-1, 1)
 
     def fills(self, matrix: Matrix, lengths: NDArray[Any]) -> bool:
         """True when each row is such a request, from a unicast address, complete and with a right header."""
         at, end = self.offset, self._start + _WINDOW
         if max(end, at + IPV4.itemsize + 8) > matrix.shape[1]:  # the ICMP header must be in view: it is rewritten
             return False
-        window = matrix[:, self._start : end].view(np.uint64)
-        if ((window ^ self._value) & self._mask).any():
+        words = matrix[:, self._start : end].view(np.uint16).T.copy()
+        differ = words ^ self._value
+        differ &= self._mask
+        if np.count_nonzero(differ):
             return False
-        total = view(matrix, IPV4, at)["total_length"].astype(np.uint32)
-        if (total < _LEAST).any() or (total + np.uint32(at) > lengths).any():
+        first = (at - self._start) // 2  # word of the window with which the IPv4 header begins
+        total = words[first + 1].byteswap() if _SWAP else words[first + 1]
+        if np.count_nonzero(total < _LEAST) or np.count_nonzero(np.add(total, at, dtype=np.uint32) > lengths):
             return False
         source = matrix[:, at + 12] - np.uint8(1)  # wraps: net 0, like groups, is above all unicast addresses
-        if not (source < 223).all():
+        if np.count_nonzero(source >= 223):
             return False
         # As `is_ones`; the sum cannot be 0.
-        return not (raw_sum(matrix, at, at + IPV4.itemsize) % 0xFFFF).any()
+        header = np.add.reduce(words[first : first + IPV4.itemsize // 2], axis=0, dtype=np.uint32)
+        return not np.count_nonzero(header % 0xFFFF)

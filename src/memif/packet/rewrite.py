@@ -111,4 +111,9 @@ def word(block: Matrix, at: int) -> NDArray[np.uint16]:
 def _turn_type(block: Matrix, offset: int, old: int, new: int) -> None:
     word(block, offset)[:] = new
     checksum = word(block, offset + 2)
-    checksum[:] = update(checksum, old, new)
+    # As `update` with its constants put together: HC' = ~(~HC + d) is HC - d, less the carry of the sum.
+    change = (old ^ 0xFFFF) + new
+    step = np.uint16((change & 0xFFFF) + (change >> 16))
+    turned = checksum - step
+    turned -= checksum < step
+    checksum[:] = turned
