@@ -247,9 +247,6 @@ def test_a_link_that_comes_back_is_recorded_again(socket_path: str, tmp_path: Pa
     assert [packet.data for packet in there] == numbered(100) * 3
 
 
-@pytest.mark.xfail(
-    strict=False, reason="known: on a fast link the tap can look too late and miss whole turns of a 16-bit index"
-)
 def test_every_recorded_packet_of_a_fast_link_is_whole_and_all_are_counted(socket_path: str, tmp_path: Path) -> None:
     file = tmp_path / "s.pcapng"
     with (

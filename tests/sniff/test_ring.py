@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from memif.protocol.wire import AddRing
-from memif.sniff import RingTap
+from memif.sniff import RingTap, ring as ring_module
+from memif.sniff.ring import RingCounters
 from tools.frames import ethernet, udp
 
 _LOG2 = 4
@@ -251,3 +252,65 @@ def test_nothing_is_ever_written(ring: Ring) -> None:
     before = ring.memory.tobytes()
     ring.taken()
     assert ring.memory.tobytes() == before
+
+
+class Clock:
+    """Stands for the module `time` in the tap: it moves only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time_ns(self) -> int:
+        return int(self.now * 1e9)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock for all taps made in the test."""
+    made = Clock()
+    monkeypatch.setattr(ring_module, "time", made)
+    return made
+
+
+def looks(ring: Ring, clock: Clock, *steps: tuple[float, int]) -> RingCounters:
+    """Let seconds pass and so many packets, then look; again and again."""
+    for seconds, packets in steps:
+        clock.now += seconds
+        ring.set(head=ring.head + packets, tail=ring.head + packets)
+        ring.tap.track()
+    return ring.tap.counters
+
+
+def test_a_count_is_exact_while_no_index_can_have_turned_round(clock: Clock) -> None:
+    counters = looks(Ring(s2m=True), clock, (10.0, 0), (1e-3, 50_000), (1e-3, 60_000), (1e-3, 60_000))
+    assert (counters.passed, counters.estimated) == (170_000, 0)
+    # A slow link, however late it is looked at.
+    counters = looks(Ring(s2m=True), clock, (10.0, 1), (5.0, 2), *[(1e-3, 100)] * 50, (5e-3, 500), (30e-3, 3000))
+    assert (counters.passed, counters.estimated) == (8503, 0)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [(1.0, 0), (5e-3, 65_536 + 5000)],
+        [*[(1e-3, 5000)] * 50, (5e-3, 65_536 + 10_000)],
+        [*[(1e-3, 30_000)] * 50, (3e-3, 3 * 30_000)],
+        [*[(20e-6, 600)] * 500, (10e-3, 4 * 65_536 + 9)],
+    ],
+    ids=["start", "jump", "steady", "fast"],
+)
+def test_a_count_that_can_have_missed_a_turn_is_called_an_estimate(
+    clock: Clock, steps: list[tuple[float, int]]
+) -> None:
+    counters = looks(Ring(s2m=True), clock, *steps)
+    assert counters.estimated == 1
+    assert (sum(packets for _, packets in steps) - counters.passed) % 65_536 == 0
+
+
+def test_turns_are_counted_by_the_rate_so_far(clock: Clock) -> None:
+    steps = [*[(1e-3, 20_000)] * 50, (10e-3, 200_000), (20e-3, 400_000)]
+    counters = looks(Ring(s2m=True), clock, *steps)
+    assert (counters.passed, counters.estimated) == (1_600_000, 2)

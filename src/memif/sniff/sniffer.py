@@ -21,7 +21,7 @@ from memif.sniff.report import Kind, Report, Side, receive
 
 _START: Final = 10.0
 # Seconds between two looks at the rings.
-_SHORTEST, _LONGEST, _OVERLOADED = 100e-6, 1e-3, (2e-3, 10e-3)
+_SHORTEST, _LONGEST, _OVERLOADED = 100e-6, 800e-6, (2e-3, 10e-3)
 _QUARTER_TURN: Final = 1 << 14
 _MOST_AHEAD: Final = 0.5  # share of a CPU for which others may be kept waiting
 _BATCH: Final = 1024
@@ -151,7 +151,7 @@ class Sniffer:
             if events or time.monotonic() >= deadline:
                 return events
             if taps:
-                self._sleep(not waiting or affordable, max(tap.rate for tap in taps))
+                self._sleep(not waiting or affordable, max(max(tap.rate, tap.peak) for tap in taps))
 
     def _sleep(self, keeping_up: bool, rate: float) -> None:
         """Look often while packets come now and then, less often while none do, and if more come than can be copied
