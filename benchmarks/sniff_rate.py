@@ -78,7 +78,7 @@ def measure(folder: str, size: int, seconds: float, phases: int, load: str) -> N
 def main() -> None:
     """Read the arguments and measure."""
     size, seconds, phases = (*sys.argv[1:], *("64", "1", "15")[len(sys.argv) - 1 :])[:3]
-    for load in ("10", "50"):
+    for load in ("3", "5", "10"):
         with tempfile.TemporaryDirectory(dir="/tmp") as folder:
             measure(folder, int(size), float(seconds), int(phases), load)
 
