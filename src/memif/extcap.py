@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -137,11 +138,10 @@ def _pump(iface: "Interface", writer: "PcapngWriter", stop: "_Stop", reader: "_R
 
     looked = time.monotonic()
     while not stop.asked:
-        try:
-            iface.wait_up(_LOOK_EVERY)
-            moved = _take_all(iface, writer)
-        except (MemifTimeoutError, MemifDisconnectedError):
-            moved = 0
+        moved = _take_all(iface, writer)  # first: a peer that has left may have sent something before
+        if not moved and not iface.up:
+            with suppress(MemifTimeoutError, MemifDisconnectedError):
+                iface.wait_up(_LOOK_EVERY)
         if not moved or time.monotonic() - looked > _LOOK_EVERY:
             looked = time.monotonic()
             if reader.gone():
@@ -149,16 +149,19 @@ def _pump(iface: "Interface", writer: "PcapngWriter", stop: "_Stop", reader: "_R
 
 
 def _take_all(iface: "Interface", writer: "PcapngWriter") -> int:
-    """A burst of each queue, after waiting for one. -> packets written."""
+    """A burst of each queue, after waiting for one while the link is up. -> packets written."""
+    from memif.errors import MemifDisconnectedError
+
     total = 0
     for queue in iface.rx:
         # With several queues none may hold up the others.
         timeout = _LOOK_EVERY if len(iface.rx) == 1 else 0.0
-        with queue.recv(256, timeout=timeout) as burst:
+        with suppress(MemifDisconnectedError), queue.recv(256, timeout=timeout) as burst:
             if burst:
                 total += writer.write_packets(list(burst), direction="in")
     if not total and len(iface.rx) > 1:
-        _sleep_on_all(iface)
+        with suppress(MemifDisconnectedError):
+            _sleep_on_all(iface)
     return total
 
 
@@ -170,7 +173,8 @@ def _sleep_on_all(iface: "Interface") -> None:
 
 
 def _note_drops(iface: "Interface", writer: "PcapngWriter") -> None:
-    dropped = sum(queue["dropped_bad"] + queue["dropped_oversize"] for queue in iface.stats["rx"])
+    rx = iface.stats["rx"]
+    dropped = sum(n for queue in rx for name, n in queue.items() if name.startswith("dropped_"))
     writer.set_statistics(0, dropped=dropped)
 
 

@@ -285,6 +285,8 @@ class Interface:
                 self._retry_at = None
                 if self._connection is not None:
                     self._connection.disconnect("interface deleted")
+                for queue in self._rx:
+                    queue.detach()  # also what is left of a link that ended before
                 self.socket.remove(self)
         if self._owns_socket:
             self.socket.close()
@@ -374,7 +376,8 @@ class Interface:
             if queue.ring is not None:
                 if self.config.on_interrupt is not None and isinstance(queue, RxQueue):
                     self.socket.unwatch(queue.ring.event_fd)
-                queue.detach()
+                # What the peer sent before it left is there to be received.
+                queue.detach(keep=end.cause in (Cause.PEER, Cause.EOF))
         if was_up:
             self.socket.wake()
         level = logging.INFO if was_up or end.cause is Cause.LOCAL else self._seldom.level()

@@ -62,7 +62,7 @@ _QUEUE_COUNTERS = {
         "ring_full": ("rejected_packets", "Packets not accepted because the ring was full"),
     },
 }
-_DROPS = {"dropped_bad": "bad_descriptor", "dropped_oversize": "oversize"}
+_DROPS = {"dropped_bad": "bad_descriptor", "dropped_oversize": "oversize", "dropped_left": "left"}
 _LINK_COUNTERS = {
     "connects": ("connects", "Links that came up"),
     "disconnects": ("disconnects", "Links that ended"),

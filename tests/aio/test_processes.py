@@ -159,6 +159,8 @@ def test_a_peer_that_leaves_does_not_wait_for_ever(run: Run, socket_path: str) -
                 while iface.up:
                     await asyncio.sleep(0.005)
                 assert time.monotonic() - start < 1.0
+                with await iface.rx[0].recv() as burst:
+                    assert len(burst) == 99  # still there for who asks later
                 with pytest.raises(memif.MemifDisconnectedError):
                     await iface.rx[0].recv()
 

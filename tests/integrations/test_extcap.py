@@ -234,6 +234,18 @@ def test_several_queues_and_snap_length(installed: Path, socket_path: str) -> No
     assert sorted(contents(file)) == sorted(packet[:40] for packet in PACKETS[:30])
 
 
+def test_a_peer_that_sends_on_several_queues_and_leaves(installed: Path, socket_path: str) -> None:
+    file = installed / "out.pcapng"
+    with tshark(file, "-c", "90", **{"socket": socket_path, "rx-queues": 3}) as process:
+        with memif.listen(socket_path) as iface:
+            iface.wait_up(20)
+            for queue, part in zip(iface.tx, (PACKETS[:30], PACKETS[30:60], PACKETS[60:90]), strict=True):
+                assert queue.wait_free(30, timeout=5)
+                assert queue.send(part) == 30
+        process.communicate(timeout=20)
+    assert sorted(contents(file)) == sorted(PACKETS[:90])
+
+
 def test_the_secret(installed: Path, socket_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Taken from the environment; without it tshark shows why, once, and ends."""
     file = installed / "out.pcapng"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import memif
+import memif.testing
 from ends import Child, pump, receive
 from pair.numbered import numbered, receive_numbered, send_numbered
 
@@ -134,12 +135,38 @@ def ended_by_the_interpreter(path: str) -> None:
 
 
 def test_packets_in_flight_when_the_peer_leaves(socket_path: str) -> None:
-    """What a slave sent before it closed is lost once the link is down, but can be taken as long as it is not."""
-    with memif.listen(socket_path) as master, Child(ended_by_the_interpreter, socket_path) as child:
+    """They can be received whether the link is still up or not."""
+    with memif.listen(socket_path) as master:
+        with Child(ended_by_the_interpreter, socket_path) as child:
+            master.wait_up(10.0)
+            assert receive(master.rx[0], 1) == [b"last words"]
+            child.joined()
+            pump(master, until=lambda: not master.up)
+        with Child(ended_by_the_interpreter, socket_path) as child:
+            pump(master, until=lambda: master.stats["disconnects"] == 2)
+            child.joined()
+            with master.rx[0].recv(timeout=0) as burst:
+                assert burst.tobytes() == [b"last words"]
+
+
+def dying(path: str) -> Iterator[str]:
+    """In the child: send something, and live on until killed."""
+    with memif.connect(path) as iface:
+        iface.tx[0].send([b"last words"])
+        yield "sent"
+        time.sleep(60)
+
+
+def test_what_a_killed_peer_had_sent_is_received(socket_path: str) -> None:
+    with memif.listen(socket_path) as master, Child(dying, socket_path) as child:
         master.wait_up(10.0)
-        assert receive(master.rx[0], 1) == [b"last words"]
-        child.joined()
+        assert child.tells() == "sent"
+        child.kill9()
         pump(master, until=lambda: not master.up)
+        with master.rx[0].recv(timeout=0) as burst:
+            assert burst.tobytes() == [b"last words"]
+        with pytest.raises(memif.MemifDisconnectedError):
+            master.rx[0].recv(timeout=0)
 
 
 @ROLES
@@ -165,3 +192,56 @@ def test_paused_peer(socket_path: str, role: str) -> None:
         iface.close()
         child.joined()
         iface.socket.close()
+
+
+@pytest.mark.parametrize("word", ["disconnect", "close"])
+@pytest.mark.parametrize("receiver", ["master", "slave"])
+def test_what_was_sent_before_the_end_is_received_after_it(receiver: str, word: str) -> None:
+    """The control channel tells of the end before the packets of all queues have been received."""
+    with memif.testing.pair(rx_queues=3, tx_queues=3, slave={"reconnect": 30}) as ends:
+        here, there = ends if receiver == "master" else ends[::-1]
+        for number, queue in enumerate(there.tx):
+            assert queue.send([bytes([number + 1])] * 5 * (number + 1)) == 5 * (number + 1)
+        if word == "disconnect":
+            there.disconnect("enough")
+        else:
+            there.socket.close()
+        pump(here, until=lambda: not here.up)
+        for number, queue in enumerate(here.rx):
+            assert queue.wait(0)
+            with queue.recv(3, timeout=5) as first, queue.recv() as rest:
+                assert first.tobytes() + rest.tobytes() == [bytes([number + 1])] * 5 * (number + 1)
+            for call in (queue.recv, queue.wait):
+                with pytest.raises(memif.MemifDisconnectedError):
+                    call(timeout=5)
+            assert queue.stats["dropped_left"] == 0
+        assert list(here.rx[0]) == []
+
+
+def test_what_nobody_received_is_counted_at_the_next_link() -> None:
+    with memif.testing.pair(slave={"reconnect": 0.05}) as (master, slave):
+        for count in (4, 2):
+            assert slave.tx[0].send([b"old"] * count) == count
+            slave.disconnect()
+            pump(master, until=lambda: not master.up)
+            pump(master, slave, until=lambda: master.up and slave.up)
+        assert slave.tx[0].send([b"new"]) == 1
+        with master.rx[0].recv(timeout=5) as burst:
+            assert burst.tobytes() == [b"new"]
+        assert master.rx[0].stats["dropped_left"] == 6
+
+
+def test_an_end_of_our_own_ends_receiving_at_once() -> None:
+    with memif.testing.pair(slave={"reconnect": 30}) as (master, slave):
+        slave.tx[0].send([b"x"])
+        master.disconnect()
+        with pytest.raises(memif.MemifDisconnectedError):
+            master.rx[0].recv(timeout=0)
+    with memif.testing.pair(slave={"reconnect": 30}) as (master, slave):
+        slave.tx[0].send([b"x"])
+        slave.disconnect()
+        pump(master, until=lambda: not master.up)
+        master.close()
+        with pytest.raises(memif.MemifClosedError):
+            master.rx[0].recv(timeout=0)
+        assert master.rx[0].stats["dropped_left"] == 1

@@ -130,7 +130,7 @@ def test_patterns_of_sizes(text: str, sizes: list[int]) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(60, 1500), min_size=1, max_size=5), st.integers(1, 300), st.integers(1, 300))
+@given(st.lists(st.integers(60, 1500), min_size=1, max_size=5), st.integers(1, 100), st.integers(1, 100))
 def test_a_pool_repeats_without_a_seam(sizes: list[int], hosts: int, ports: int) -> None:
     frames = udp_frames(sizes, (b"\x02" * 6, b"\x04" * 6), ("10.0.0.1", "10.0.0.2"), (1, 2), "ethernet")
     pool = make_pool(

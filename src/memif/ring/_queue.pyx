@@ -44,8 +44,11 @@ cdef class Queue:
         ring.stats = self.counters
         self.any_ring = ring
 
-    def detach(self) -> None:
-        """The link is down: calls under way end, later ones raise."""
+    def detach(self, bint keep=False) -> None:
+        """The link is down: calls under way end, later ones raise.
+
+        keep        the peer has ended it: what it had sent can still be received before they raise
+        """
         cdef Ring ring = self.any_ring
         self.any_ring = None
         if ring is not None:

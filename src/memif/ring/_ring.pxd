@@ -35,6 +35,7 @@ cdef struct Counters:
     uint64_t bad_descriptors
     uint64_t dropped_bad
     uint64_t dropped_oversize
+    uint64_t dropped_left
     uint64_t ring_full
     uint64_t interrupts_sent
     uint64_t interrupts_received

@@ -79,6 +79,7 @@ cdef class Stats:
             "bad_descriptors": self.n.bad_descriptors,
             "dropped_bad": self.n.dropped_bad,
             "dropped_oversize": self.n.dropped_oversize,
+            "dropped_left": self.n.dropped_left,
             "ring_full": self.n.ring_full,
             "interrupts_sent": self.n.interrupts_sent,
             "interrupts_received": self.n.interrupts_received,

@@ -51,7 +51,7 @@ cdef class RxRing(Ring):
 
     cdef bint ready(self) noexcept nogil:
         """True when take would find something, be it trouble. Does not change the ring's state otherwise."""
-        if not peer_moved(self, self.size):
+        if not memif_flag_get(&self.dead) and not peer_moved(self, self.size):
             return True
         cdef uint32_t waiting = <uint16_t>(self.seen - self.cursor)
         return waiting != self.stalled and waiting != 0
@@ -59,8 +59,9 @@ cdef class RxRing(Ring):
     cdef uint32_t take(self, Columns *c, uint32_t limit) noexcept nogil:
         """Append packets to the columns until they hold `limit`. -> slots passed, bad ones included."""
         cdef uint16_t start = self.cursor, i = start, end
-        if (<uint16_t>(self.seen - i) < limit or self.stalled) and not peer_moved(self, self.size):
-            return 0
+        if (<uint16_t>(self.seen - i) < limit or self.stalled) and not memif_flag_get(&self.dead):
+            if not peer_moved(self, self.size):
+                return 0
         end = self.seen
         self.stalled = 0
         if i == end:

@@ -11,6 +11,9 @@ cdef class RxQueue(Queue):
     cdef int _mode
     cdef bint exported          # somebody polls the event fd: it must be emptied when the ring is
     cdef Burst spare            # for the next burst
+    cdef RxRing left            # of a link that the peer has ended, with packets that nobody has received yet
+    cdef RxRing source(self)
+    cdef void forget(self) noexcept
     cdef Burst take(self, RxRing ring, uint32_t limit)
     cdef Burst wait_take(self, RxRing ring, uint32_t limit, int64_t deadline)
     cdef bint sleep_until(self, RxRing ring, int64_t deadline) except -1

@@ -9,7 +9,7 @@ call also keeps the link alive.
 """
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from memif.errors import MemifDisconnectedError, MemifValueError
 
@@ -18,6 +18,7 @@ from memif.ring._atomics cimport memif_flag_get, memif_flag_set, memif_pause, me
 from memif.ring._burst cimport EMPTY, lend, new_burst
 from memif.ring._columns cimport Columns
 from memif.ring._queue cimport SERVE_EVERY, SMALL, after_span, lock_ring, now
+from memif.ring._region cimport fork_count
 from memif.ring._ring cimport OK, Ring
 from memif.ring._store cimport Store, put_store, take_store
 
@@ -125,6 +126,28 @@ cdef class RxQueue(Queue):
         super().attach(rx)
         rx.set_mask(self._mode != MODE_INTERRUPT)
         rx.start()
+        self.forget()
+
+    def detach(self, bint keep=False) -> None:
+        """See `Queue.detach`."""
+        cdef RxRing ring = <RxRing>self.any_ring
+        self.forget()
+        if keep and ring is not None and ring.ready() and ring.trouble == OK:
+            self.left = ring
+        super().detach()
+
+    cdef RxRing source(self):
+        """The ring to receive from: that of the link, or of the last one while it holds packets."""
+        if self.left is not None and self.left.born == fork_count():
+            if self.left.ready():
+                return self.left
+            self.forget()
+        return <RxRing>self.usable()
+
+    cdef void forget(self) noexcept:
+        if self.left is not None:
+            self.counters.n.dropped_left += <uint16_t>(self.left.seen - self.left.cursor)
+        self.left = None
 
     def fileno(self) -> int:
         """The ring's event fd, for select, epoll or an event loop. Raises MemifDisconnectedError while the
@@ -143,22 +166,25 @@ cdef class RxQueue(Queue):
 
         Returns as soon as at least one packet is there; an empty burst when `timeout` seconds have passed
         without one (0 never blocks, None waits for ever). Raises MemifDisconnectedError when the link is or
-        goes down, MemifStateError when another thread is receiving on this queue, MemifValueError for a count
-        or timeout outside their range.
+        goes down, after all that the peer had sent before it left; MemifStateError when another thread is
+        receiving on this queue, MemifValueError for a count or timeout outside their range.
         """
         cdef uint32_t limit = <uint32_t>number("count", count, 1, 16384)
         cdef int64_t span = span_of(timeout)
-        cdef RxRing ring = <RxRing>self.usable()
+        cdef RxRing ring = self.source()
         cdef Burst burst
         self.enter()
         try:
             burst = self.take(ring, limit)
-            if burst is None and span and ring.trouble == OK:
+            if burst is None and span and ring.trouble == OK and ring is not self.left:
                 burst = self.wait_take(ring, limit, after_span(span))
         finally:
             self.leave()
         if burst is not None:
             return burst
+        if ring is self.left:                       # nothing but rubbish in it
+            self.forget()
+            raise self.owner.down()
         if ring.trouble != OK:
             self.broken(ring)
         self.idle()
@@ -170,7 +196,7 @@ cdef class RxQueue(Queue):
         Errors as in `recv`.
         """
         cdef int64_t span = span_of(timeout)
-        cdef RxRing ring = <RxRing>self.usable()
+        cdef RxRing ring = self.source()
         self.enter()
         try:
             found = self.sleep_until(ring, after_span(span))
@@ -183,7 +209,7 @@ cdef class RxQueue(Queue):
     def __iter__(self):
         """Bursts of up to 256 packets, each released when the next is asked for; ends when the link goes
         down."""
-        while self.any_ring is not None:
+        while self.any_ring is not None or self.left is not None:
             try:
                 burst = self.recv(256)
             except MemifDisconnectedError:

@@ -21,6 +21,7 @@ def bursts(
     """
     while not stop:
         if not interface.up:
+            yield from _rest(interface, count)
             interface.socket.poll(stop.left())
             yield None
             continue
@@ -31,6 +32,19 @@ def bursts(
         except MemifDisconnectedError as error:
             if say is not None:
                 say(f"disconnected: {error.detail.partition(': the link is down: ')[2] or error.detail}")
+
+
+def _rest(interface: Interface, count: int) -> Iterator[tuple[RxQueue, Burst]]:
+    """What a peer sent before it left."""
+    for queue in interface.rx:
+        try:
+            while True:
+                with queue.recv(count, 0) as burst:
+                    if not burst:
+                        break
+                    yield queue, burst
+        except MemifDisconnectedError:
+            continue
 
 
 def announce(interface: Interface, say: Callable[[str], object] | None) -> None:

@@ -136,7 +136,8 @@ class View:
             for ring in shown:
                 stats = self.interface.stats[side][ring.qid]
                 pps, rate = self.rates.get((side, ring.qid), (0.0, 0.0))
-                drops = stats["dropped_bad"] + stats["dropped_oversize"] if side == "rx" else stats["ring_full"]
+                lost = ("dropped_bad", "dropped_oversize", "dropped_left") if side == "rx" else ("ring_full",)
+                drops = sum(stats[name] for name in lost)
                 shape = asdict(ring)
                 if side == "rx" and details.role == "master":
                     shape["buffer_size"] = None  # the slave's own business, which no descriptor tells
