@@ -27,6 +27,8 @@ class Floor:
         self._cores = (str(usable[0]), str(usable[-1]))
         self._attempts = attempts
         self._folder = tempfile.TemporaryDirectory(prefix="memif-bench-")
+        self.line: tuple[str, str] | None = None
+        """For `memif.bench.measure`: the library, and the file that two processes share."""
         self.usual: float | None = None
         """Nanoseconds that a cache line mostly takes there and back."""
 
@@ -34,6 +36,12 @@ class Floor:
         compiler = shutil.which("cc")
         for name in ("cache_line", "eventfd_pingpong") if compiler else ():
             subprocess.run([str(compiler), "-O2", "-o", f"{self._folder.name}/{name}", HERE / f"{name}.c"], check=True)
+        if compiler:
+            library, page = (f"{self._folder.name}/{name}" for name in ("cache_line.so", "page"))
+            command = [compiler, "-O2", "-shared", "-fPIC", "-o", library, str(HERE / "cache_line.c")]
+            subprocess.run(command, check=True)
+            Path(page).write_bytes(bytes(4096))
+            self.line = library, page
         samples = []
         for _ in range(15):
             samples.append(self.apart())

@@ -12,7 +12,7 @@ import numpy as np
 
 import memif
 from memif import libmemif as lm
-from memif.bench.worker import WARM_UP, drive, windows
+from memif.bench.worker import WARM_UP, drive, line_passer, windows
 
 Task = dict[str, Any]
 
@@ -102,7 +102,7 @@ class _Linked:
 
     def finish(self, step: Callable[[], int], start: float) -> dict[str, Any]:
         """Run the windows."""
-        marks = list(drive(step, windows(start, self.task)))
+        marks = list(drive(step, windows(start, self.task), line_passer(self.task)))
         lm.memif_delete(self.conn)
         lm.memif_cleanup()
         return {"marks": marks}
@@ -154,7 +154,7 @@ async def _linked(work: Callable[[Any], Awaitable[dict[str, Any]]], task: Task) 
 
 
 async def _finish(step: Callable[[], Awaitable[int]], start: float, task: Task) -> dict[str, Any]:
-    marks = [mark async for mark in _marks(step, windows(start, task))]
+    marks = [mark async for mark in _marks(step, windows(start, task), line_passer(task))]
     finish = time.monotonic() + 0.05
     while time.monotonic() < finish:
         try:
@@ -164,10 +164,15 @@ async def _finish(step: Callable[[], Awaitable[int]], start: float, task: Task) 
     return {"marks": marks}
 
 
-async def _marks(step: Callable[[], Awaitable[int]], ends: list[float]) -> AsyncIterator[tuple[int, float, float]]:
+async def _marks(
+    step: Callable[[], Awaitable[int]], ends: list[float], apart: Callable[[int], float]
+) -> AsyncIterator[tuple[int, float, float, float]]:
     """The same as `memif.bench.worker.drive`, awaiting."""
-    count = 0
-    for end in ends:
+    count, lost_wall, lost_cpu = 0, 0.0, 0.0
+    for number, end in enumerate(ends):
         while (now := time.monotonic()) < end:
             count += await step()
-        yield count, now, time.process_time()
+        cpu = time.process_time()
+        yield count, now - lost_wall, cpu - lost_cpu, apart(number)
+        lost_wall += time.monotonic() - now
+        lost_cpu += time.process_time() - cpu

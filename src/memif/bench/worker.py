@@ -40,7 +40,7 @@ def run(task: dict[str, Any]) -> dict[str, Any]:
         start = agree(interface, task)
         if task["kind"] == "rtt":
             return dict(workloads.round_trips(step, start, task))
-        return {"marks": list(drive(step, windows(start, task)))}
+        return {"marks": list(drive(step, windows(start, task), line_passer(task)))}
 
 
 def open_interface(task: dict[str, Any]) -> Interface:
@@ -75,17 +75,44 @@ def windows(start: float, task: dict[str, Any]) -> list[float]:
     return [start + i * task["seconds"] for i in range(task["runs"] + 1)]
 
 
-def drive(step: Callable[[], int], ends: list[float]) -> Iterator[tuple[int, float, float]]:
-    """Call `step` over and over; at each moment of `ends` yield (packets so far, wall clock, CPU clock)."""
-    count = 0
-    for end in ends:
+def line_passer(task: dict[str, Any]) -> Callable[[int], float]:
+    """What tells at the end of window i how far apart the two cores are: the nanoseconds that a cache line takes there
+    and back. -1 where nobody has brought the library for it."""
+    if not task["line"]:
+        return lambda i: -1.0
+    import ctypes
+    import mmap
+
+    library, page = task["line"]
+    pass_line = ctypes.CDLL(library).pass_line
+    pass_line.restype, pass_line.argtypes = (
+        ctypes.c_double,
+        (ctypes.c_void_p, ctypes.c_int, ctypes.c_uint64, ctypes.c_int),
+    )
+    with open(page, "r+b") as file:
+        shared = mmap.mmap(file.fileno(), 4096)
+    memory = ctypes.c_char.from_buffer(shared)  # holds the mapping
+    first = task["part"] == "receiver"
+    return lambda i: float(pass_line(ctypes.addressof(memory), first, task["turn"] + 1000 * i, 500))
+
+
+def drive(
+    step: Callable[[], int], ends: list[float], apart: Callable[[int], float] = lambda i: -1.0
+) -> Iterator[tuple[int, float, float, float]]:
+    """Call `step` over and over. At each moment of `ends` yield (packets so far, wall clock, CPU clock, what `apart`
+    says of that moment); the clocks stand still meanwhile."""
+    count, lost_wall, lost_cpu = 0, 0.0, 0.0
+    for number, end in enumerate(ends):
         while True:
             for _ in range(8):
                 count += step()
             now = time.monotonic()
             if now >= end:
-                yield count, now, time.process_time()
                 break
+        cpu = time.process_time()
+        yield count, now - lost_wall, cpu - lost_cpu, apart(number)
+        lost_wall += time.monotonic() - now
+        lost_cpu += time.process_time() - cpu
     # The other side may still be in its last window: it must not find us gone.
     finish = time.monotonic() + 0.05
     while time.monotonic() < finish:
