@@ -20,8 +20,8 @@ from memif.ring import RxQueue, TxQueue
 
 #: Operation: most instructions a packet that are accepted, by packets a burst.
 LIMITS: dict[str, dict[int, float]] = {
-    "send_array, recv": {256: 280, 32: 550, 1: 9000},
-    "gather": {256: 85, 32: 140},
+    "send_array, recv": {256: 260, 32: 440, 1: 7000},
+    "gather": {256: 85, 32: 125},
     "forward, recv": {256: 430},
 }
 SIZE = 64
