@@ -105,9 +105,9 @@ def test_answers_the_kernel(
         with recorded(port, file, 20 * (98 + 1442)):
             for size in (56, 1400):
                 result = port.ping("192.168.1.2", 10, size=size)
-                # ping waits for its last answer no longer than two of the usual round trips, and so may miss it when
-                # the machine is busy; the capture counts all.
-                assert (result.received >= 9, result.duplicates, result.corrupted) == (True, 0, False), result.output
+                # ping waits for its last answers no longer than two of the usual round trips, and so misses some when
+                # the machine is busy: that every single one was given is asked of the capture, below.
+                assert (result.duplicates, result.corrupted) == (0, False), result.output
         port.testpmd.stop()
         finish(program, name)
     rows = fields(file, "icmp.type", "ip.checksum.status", "icmp.checksum.status", "frame.len")

@@ -261,10 +261,10 @@ def memif_delete(conn: memif_conn_handle_t) -> int:
     Memory stays mapped while a buffer or view of it is alive. Any thread; what other threads do on the connection
     ends with a code.
     """
-    if not isinstance(conn, memif_conn_handle_t) or conn.live is None:
+    live = conn.live if isinstance(conn, memif_conn_handle_t) else None  # once: another thread can delete it
+    if live is None:
         return MEMIF_ERR_NOCONN
-    socket = conn.live.socket
-    _drop(conn, socket, conn.main)
+    _drop(conn, live.socket, conn.main)
     return conn.main.collect() or MEMIF_ERR_SUCCESS
 
 

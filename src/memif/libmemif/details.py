@@ -35,13 +35,14 @@ def memif_get_details(conn: memif_conn_handle_t, *args: Any) -> tuple[int, memif
     """
     rest = list(args)
     md = rest.pop(0) if rest and isinstance(rest[0], memif_details_t) else memif_details_t()
-    if not isinstance(conn, memif_conn_handle_t) or conn.live is None:
+    live = conn.live if isinstance(conn, memif_conn_handle_t) else None  # once: another thread can delete it
+    if live is None:
         return MEMIF_ERR_NOCONN, md
     try:
         buf, room = _buffer(rest)
     except (TypeError, ValueError, BufferError):
         return MEMIF_ERR_INVAL_ARG, md
-    _fill(md, conn.live)
+    _fill(md, live)
     return _place_strings(md, buf, room), md
 
 

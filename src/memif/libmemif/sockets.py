@@ -149,9 +149,9 @@ def memif_request_connection(conn: memif_conn_handle_t) -> int:
     MEMIF_ERR_CONNREFUSED when nobody listens; MEMIF_ERR_NO_FILE, MEMIF_ERR_ACCES, MEMIF_ERR_FILE_NOT_SOCK,
     MEMIF_ERR_CB_FDUPDATE, system errors.
     """
-    if not isinstance(conn, memif_conn_handle_t) or conn.live is None:
+    interface = conn.live if isinstance(conn, memif_conn_handle_t) else None  # once: another thread can delete it
+    if interface is None:
         return MEMIF_ERR_NOCONN
-    interface = conn.live
     if interface.role == "master":
         return MEMIF_ERR_INVAL_ARG
     if interface.connecting:
