@@ -20,7 +20,7 @@ from floor import Floor, same
 from rich.progress import track
 
 from memif.bench import Outcome, Scenario, measure, select
-from memif.bench.report import HEADINGS, figure, machine, markdown, note, rate, show
+from memif.bench.report import figure, machine, markdown, note, rate, show
 
 HERE = Path(__file__).resolve().parent
 #: A rate, and how far apart the cores were (see `floor`).
@@ -146,7 +146,7 @@ class Bench:
         folder.mkdir(parents=True, exist_ok=True)
         table = [self._row(outcome, apart) for outcome, apart in self.outcomes]
         side = list(self._beside())
-        headings = (*HEADINGS, "cores apart")
+        headings = ("what", "figure", "x testpmd", "runs", "cores apart")
         show(table, f"memif on {machine()['cpu']}, {machine()['cores']} cores", headings)
         show(side, "beside it, in the same run", headings)
         (folder / "table.md").write_text(markdown(table, headings) + "\n" + markdown(side, headings))

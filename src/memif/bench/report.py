@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from memif.bench.pair import Outcome
@@ -46,21 +46,12 @@ def note(outcome: Outcome) -> str:
     return f"± {50 * outcome.spread:.0f} % of {len(outcome.runs)} runs{gone}"
 
 
-def ratio(outcome: Outcome, base: float | None) -> str:
-    """How many times the base rate; empty where that says nothing."""
-    if base is None or outcome.median is None or outcome.scenario.kind == "rtt":
-        return ""
-    return f"{outcome.median / base:.2f} x"
+def rows(outcomes: Iterable[Outcome]) -> list[Sequence[str]]:
+    """One row an outcome: title, figure, trust."""
+    return [(o.scenario.title, figure(o), note(o)) for o in outcomes]
 
 
-def rows(outcomes: Iterable[Outcome], bases: Mapping[int, float]) -> list[Sequence[str]]:
-    """One row an outcome: title, figure, times testpmd (at the size; 64 B for sizes in between), trust."""
-    return [
-        (o.scenario.title, figure(o), ratio(o, bases.get(o.scenario.size, bases.get(64))), note(o)) for o in outcomes
-    ]
-
-
-HEADINGS = ("what", "figure", "x testpmd", "runs")
+HEADINGS = ("what", "figure", "runs")
 
 
 def markdown(table: Iterable[Sequence[str]], headings: Sequence[str] = HEADINGS) -> str:

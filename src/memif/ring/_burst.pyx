@@ -9,7 +9,7 @@ in it is checked by each call, and clamped by the loops, which run without the i
 thread may write again.
 """
 cimport cython
-from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo,
+from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo,
                              PyBuffer_Release, PyObject_GetBuffer)
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
@@ -24,15 +24,12 @@ from memif.ring._atomics cimport (memif_flag_get, memif_flag_set, memif_pause, m
 from memif.ring._ring cimport SMALL_BYTES, Span
 from memif.ring._columns cimport MAX_PACKET, copy, first_of, piece_of
 from memif.ring._region cimport fork_count
-from memif.ring._store cimport Pool, put_store
+from memif.ring._store cimport Pool, matrix, put_store
 from memif.ring._tx cimport FREE, RETURNED
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *object)
     Py_ssize_t PyNumber_AsSsize_t(object value, object overflow) except? -1
-
-cdef enum:
-    KEPT_BYTES = 4 << 20    # largest array of gather() that is kept to be used again
 
 cdef bint debug = False
 
@@ -75,32 +72,6 @@ cdef Burst new_burst(Pool pool):
     if debug:
         burst.lease = _Lease()
     return burst
-
-
-cdef object matrix(Pool pool, Py_ssize_t rows, Py_ssize_t width):
-    """A uint8 array to be filled: one that an earlier call returned and that nobody has any more, or a new
-    one."""
-    cdef object array = pool.rows
-    if array is None or Py_REFCNT(<PyObject *>array) != 2 or not still_fits(array, rows, width):
-        array = load_numpy().empty((rows, width), load_numpy().uint8)
-    if rows * width <= KEPT_BYTES:
-        pool.rows = pool.rows_too           # so that the caller's variable can hold one while the next is filled
-        pool.rows_too = array
-    return array
-
-
-cdef bint still_fits(array, Py_ssize_t rows, Py_ssize_t width) except -1:
-    """Whoever had the array could have changed its shape, its type and its flags."""
-    cdef Py_buffer view
-    cdef bint fits
-    try:
-        PyObject_GetBuffer(array, &view, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)
-    except (BufferError, ValueError):
-        return False
-    fits = (view.ndim == 2 and view.shape[0] == rows and view.shape[1] == width and view.strides[0] == width
-            and view.strides[1] == 1 and view.format[0] == b"B" and view.format[1] == 0)
-    PyBuffer_Release(&view)
-    return fits
 
 
 cdef void lend(Burst burst, RxRing ring, Store store, uint32_t run, Pool pool) noexcept:

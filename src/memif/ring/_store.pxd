@@ -21,7 +21,7 @@ cdef class Fixed:
     cdef Store store
 
 
-# The stores of a queue that are not in use: a stack without a Python call.
+# What a queue keeps to be used again. The stores are a stack without a Python call.
 cdef class Pool:
     cdef Store top
     cdef int kept
@@ -32,6 +32,7 @@ cdef class Pool:
 
 
 cdef Store take_store(Pool pool, uint32_t capacity)
+cdef object matrix(Pool pool, Py_ssize_t rows, Py_ssize_t width)
 
 
 # Back to the pool, unless an array still looks at it.

@@ -5,15 +5,21 @@ It goes back to its queue's pool when the burst is released and no numpy array l
 it stays with those arrays, which so keep their contents.
 """
 cimport cython
-from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.buffer cimport (PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
+                             PyObject_GetBuffer)
+from cpython.object cimport PyObject
 from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
 
 from memif.ring._arguments cimport Numpy, load_numpy
 from memif.ring._columns cimport unchain
 
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject *object)
+
 cdef enum:
     SMALLEST = 64
+    KEPT_BYTES = 4 << 20    # largest array of gather() that is kept to be used again
 
 
 @cython.no_gc               # no part of a cycle
@@ -81,7 +87,7 @@ cdef Fixed fixed(Store store):
 
 @cython.no_gc
 cdef class Pool:
-    """The stores of a queue that are not in use."""
+    """What a queue keeps to be used again: stores, bursts and arrays."""
 
 
 cdef Store take_store(Pool pool, uint32_t capacity):
@@ -95,3 +101,29 @@ cdef Store take_store(Pool pool, uint32_t capacity):
             unchain(&store.c)
             return store
     return Store(max(capacity, SMALLEST))
+
+
+cdef object matrix(Pool pool, Py_ssize_t rows, Py_ssize_t width):
+    """A uint8 array to be filled: one that an earlier call returned and that nobody has any more, or a new
+    one."""
+    cdef object array = pool.rows
+    if array is None or Py_REFCNT(<PyObject *>array) != 2 or not still_fits(array, rows, width):
+        array = load_numpy().empty((rows, width), load_numpy().uint8)
+    if rows * width <= KEPT_BYTES:
+        pool.rows = pool.rows_too           # so that the caller's variable can hold one while the next is filled
+        pool.rows_too = array
+    return array
+
+
+cdef bint still_fits(array, Py_ssize_t rows, Py_ssize_t width) except -1:
+    """Whoever had the array could have changed its shape, its type and its flags."""
+    cdef Py_buffer view
+    cdef bint fits
+    try:
+        PyObject_GetBuffer(array, &view, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)
+    except (BufferError, ValueError):
+        return False
+    fits = (view.ndim == 2 and view.shape[0] == rows and view.shape[1] == width and view.strides[0] == width
+            and view.strides[1] == 1 and view.format[0] == b"B" and view.format[1] == 0)
+    PyBuffer_Release(&view)
+    return fits

@@ -28,4 +28,4 @@ def command(quick: bool, only: str, runs: int, seconds: float, as_json: bool) ->
     if as_json:
         print_json({"machine": machine(), "outcomes": [o.as_dict() for o in outcomes]})
     else:
-        show(rows(outcomes, {}), f"memif on {machine()['cpu']}, {machine()['cores']} cores")
+        show(rows(outcomes), f"memif on {machine()['cpu']}, {machine()['cores']} cores")
