@@ -2,7 +2,6 @@
 strace, xxd or hexdump. Secrets are not shown unless asked for."""
 
 import re
-import struct
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -56,12 +55,11 @@ def describe(
             return f"not a memif message: {error}"
     else:
         raw = wire.encode(message)
-    lines, offset = [f"{message.TYPE.name} (from {_SENDERS[type(message).__name__]})"], 2
-    for name, code in message.LAYOUT:
+    lines, end = [f"{message.TYPE.name} (from {_SENDERS[type(message).__name__]})"], message.LAYOUT.struct.size
+    for name, offset in message.LAYOUT.offsets.items():
         lines.append(f"  @{offset:<3} {name:<18} {_value(name, getattr(message, name), show_secret)}")
-        offset += struct.calcsize("<" + code)
-    if any(raw[offset:]):
-        lines.append(f"  @{offset:<3} {'unused bytes':<18} not zero")
+    if any(raw[end:]):
+        lines.append(f"  @{end:<3} {'unused bytes':<18} not zero")
     lines.extend(f"       {'descriptor':<18} {fd}" for fd in fds)
     return "\n".join(lines)
 

@@ -15,8 +15,10 @@ that it may be logged or shown as it is.
 
 import enum
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from itertools import accumulate
+from typing import Any, ClassVar, Final, Self
 
 from memif.errors import ErrorCode, MemifProtocolError, MemifValueError
 
@@ -88,6 +90,45 @@ def _fit(text: str, maximum: int) -> str:
     return clean_text(raw[:maximum].decode("utf-8", "ignore").encode(), maximum)
 
 
+def _read_text(raw: bytes) -> str:
+    return clean_text(raw, len(raw) - 1)
+
+
+def _read_secret(raw: bytes) -> bytes:
+    # A peer may fill the field to the last byte; the names lose that byte, a secret must not.
+    return raw.partition(b"\0")[0]
+
+
+def _read_direction(flags: int) -> bool:
+    return bool(flags & 1)  # the other bits of this flags word are not assigned
+
+
+_READERS: Final[dict[str, Callable[[Any], Any]]] = {"s2m": _read_direction, "secret": _read_secret}
+_TOPS: Final[dict[str, int]] = {"s2m": 1}
+
+
+class Layout:
+    """The fields of one message on the wire, each with its `struct` code: made once, used for every datagram."""
+
+    __slots__ = ("numbers", "offsets", "readers", "struct", "texts")
+
+    def __init__(self, **codes: str) -> None:
+        sizes = {name: struct.calcsize(code) for name, code in codes.items()}
+        raw = [name for name, code in codes.items() if code.endswith("s")]
+        self.struct = struct.Struct("<H" + "".join(codes.values()))
+        #: Byte at which each field starts, by its name.
+        self.offsets = dict(zip(codes, accumulate(sizes.values(), initial=2), strict=False))
+        #: What turns each field into a value of the message; None where it is one already.
+        self.readers = tuple(_READERS.get(name, _read_text if name in raw else None) for name in codes)
+        #: Highest value of each number.
+        self.numbers = tuple((name, _TOPS.get(name, (1 << 8 * sizes[name]) - 1)) for name in codes if name not in raw)
+        #: The check of each text, and the bytes that it may have.
+        self.texts: tuple[tuple[str, Callable[[str, Any, int], None], int], ...] = tuple(
+            (name, check_secret, sizes[name]) if name == "secret" else (name, check_text, sizes[name] - 1)
+            for name in raw
+        )
+
+
 class _Wire:
     """What all messages share: checking fields, and going from and to bytes, by the `LAYOUT` of each."""
 
@@ -95,43 +136,28 @@ class _Wire:
 
     #: Number of the message.
     TYPE: ClassVar[MessageType]
-    #: Field names in the order of the wire, each with its `struct` code.
-    LAYOUT: ClassVar[tuple[tuple[str, str], ...]]
+    #: Its fields in the order of the wire.
+    LAYOUT: ClassVar[Layout]
 
     def __post_init__(self) -> None:
-        for name, code in self.LAYOUT:
-            size, value = struct.calcsize(code), getattr(self, name)
-            if name == "secret":
-                # A peer may fill the field to the last byte; the names lose that byte, a secret must not.
-                check_secret(name, value, size)
-            elif code.endswith("s"):
-                check_text(name, value, size - 1)
-            elif name == "s2m":
-                check_uint(name, value, 1)
-            else:
-                check_uint(name, value, (1 << 8 * size) - 1)
+        for name, top in self.LAYOUT.numbers:
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 0 <= value <= top:
+                check_uint(name, value, top)
+        for name, check, size in self.LAYOUT.texts:
+            check(name, getattr(self, name), size)
 
     def _pack(self) -> bytes:
-        values = [getattr(self, name) for name, _ in self.LAYOUT]
+        values = [getattr(self, name) for name in self.LAYOUT.offsets]
         raw = [value.encode() if isinstance(value, str) else value for value in values]
-        return struct.pack("<H" + self._format(), self.TYPE, *raw).ljust(MESSAGE_SIZE, b"\0")
-
-    @classmethod
-    def _format(cls) -> str:
-        return "".join(code for _, code in cls.LAYOUT)
+        return self.LAYOUT.struct.pack(self.TYPE, *raw).ljust(MESSAGE_SIZE, b"\0")
 
     @classmethod
     def _unpack(cls, data: bytes) -> Self:
-        values = struct.unpack_from("<" + cls._format(), data, 2)
-        return cls(**{name: _from_wire(name, raw) for (name, _), raw in zip(cls.LAYOUT, values, strict=True)})
-
-
-def _from_wire(name: str, raw: Any) -> Any:
-    if name == "s2m":
-        return bool(raw & 1)  # the other bits of this flags word are not assigned
-    if name == "secret":
-        return raw.partition(b"\0")[0]
-    return clean_text(raw, len(raw) - 1) if isinstance(raw, bytes) else raw
+        layout = cls.LAYOUT
+        _, *values = layout.struct.unpack_from(data)
+        fields = zip(layout.offsets, layout.readers, values, strict=True)
+        return cls(**{name: raw if read is None else read(raw) for name, read, raw in fields})
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +165,7 @@ class Ack(_Wire):
     """Master's consent to one INIT, ADD_REGION or ADD_RING."""
 
     TYPE: ClassVar[MessageType] = MessageType.ACK
-    LAYOUT: ClassVar[tuple[tuple[str, str], ...]] = ()
+    LAYOUT: ClassVar[Layout] = Layout()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +173,14 @@ class Hello(_Wire):
     """Master's greeting: program name, versions it speaks, and limits, each the highest allowed index."""
 
     TYPE: ClassVar[MessageType] = MessageType.HELLO
-    LAYOUT: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("name", "32s"),
-        ("min_version", "H"),
-        ("max_version", "H"),
-        ("max_region", "H"),
-        ("max_m2s_ring", "H"),
-        ("max_s2m_ring", "H"),
-        ("max_log2_ring_size", "B"),
+    LAYOUT: ClassVar[Layout] = Layout(
+        name="32s",
+        min_version="H",
+        max_version="H",
+        max_region="H",
+        max_m2s_ring="H",
+        max_s2m_ring="H",
+        max_log2_ring_size="B",
     )
     name: str = ""
     min_version: int = VERSION
@@ -170,13 +196,7 @@ class Init(_Wire):
     """Slave's request for interface `id`; `name` is its program's. The secret stays out of ``repr()``."""
 
     TYPE: ClassVar[MessageType] = MessageType.INIT
-    LAYOUT: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("version", "H"),
-        ("id", "I"),
-        ("mode", "B"),
-        ("secret", "24s"),
-        ("name", "32s"),
-    )
+    LAYOUT: ClassVar[Layout] = Layout(version="H", id="I", mode="B", secret="24s", name="32s")
     id: int
     mode: int = Mode.ETHERNET
     secret: bytes = field(default=b"", repr=False)
@@ -189,7 +209,7 @@ class AddRegion(_Wire):
     """Slave's memory region number `index` of `size` bytes; its memory descriptor goes along."""
 
     TYPE: ClassVar[MessageType] = MessageType.ADD_REGION
-    LAYOUT: ClassVar[tuple[tuple[str, str], ...]] = (("index", "H"), ("size", "Q"))
+    LAYOUT: ClassVar[Layout] = Layout(index="H", size="Q")
     index: int
     size: int
 
@@ -199,13 +219,8 @@ class AddRing(_Wire):
     """Slave's ring: direction, number in that direction, place in a region; its eventfd goes along."""
 
     TYPE: ClassVar[MessageType] = MessageType.ADD_RING
-    LAYOUT: ClassVar[tuple[tuple[str, str], ...]] = (
-        ("s2m", "H"),
-        ("index", "H"),
-        ("region", "H"),
-        ("offset", "I"),
-        ("log2_ring_size", "B"),
-        ("private_hdr_size", "H"),
+    LAYOUT: ClassVar[Layout] = Layout(
+        s2m="H", index="H", region="H", offset="I", log2_ring_size="B", private_hdr_size="H"
     )
     s2m: bool
     index: int
@@ -220,7 +235,7 @@ class Connect(_Wire):
     """Slave has offered everything; `if_name` is its interface's name."""
 
     TYPE: ClassVar[MessageType] = MessageType.CONNECT
-    LAYOUT: ClassVar[tuple[tuple[str, str], ...]] = (("if_name", "32s"),)
+    LAYOUT: ClassVar[Layout] = Layout(if_name="32s")
     if_name: str = ""
 
 
@@ -229,7 +244,7 @@ class Connected(_Wire):
     """Master has mapped everything and the link is up; `if_name` is its interface's name."""
 
     TYPE: ClassVar[MessageType] = MessageType.CONNECTED
-    LAYOUT: ClassVar[tuple[tuple[str, str], ...]] = (("if_name", "32s"),)
+    LAYOUT: ClassVar[Layout] = Layout(if_name="32s")
     if_name: str = ""
 
 
@@ -238,7 +253,7 @@ class Disconnect(_Wire):
     """Either side's goodbye. Only `reason` is of use: implementations fill `code` each in its own way."""
 
     TYPE: ClassVar[MessageType] = MessageType.DISCONNECT
-    LAYOUT: ClassVar[tuple[tuple[str, str], ...]] = (("code", "I"), ("reason", "96s"))
+    LAYOUT: ClassVar[Layout] = Layout(code="I", reason="96s")
     code: int = 0
     reason: str = ""
 

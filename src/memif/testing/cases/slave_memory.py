@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from memif.protocol.wire import AddRegion, AddRing, Init, Message
 from memif.testing.cases.case import Case, Outcome
@@ -30,8 +31,7 @@ def _ring(which: str = "s2m", fds: Callable[[HostilePeer], list[int]] | None = N
     def change(peer: HostilePeer, script: Script) -> None:
         step = script[which]
         assert isinstance(step.message, AddRing)
-        values = {name: getattr(step.message, name) for name, _ in AddRing.LAYOUT}
-        step.message = AddRing(**{**values, **changes})
+        step.message = replace(step.message, **changes)  # type: ignore[arg-type]
         if fds is not None:
             step.fds = fds(peer)
 
