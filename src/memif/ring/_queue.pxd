@@ -1,5 +1,4 @@
 from libc.stdint cimport int64_t
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from memif.ring._atomics cimport memif_pause, memif_try_lock
 from memif.ring._ring cimport Ring, Stats
@@ -7,6 +6,15 @@ from memif.ring._store cimport Pool
 
 cdef extern from "stdint.h":
     const int64_t INT64_MAX     # as a time span: for ever
+
+# Not Cython's posix.time: it leaves <time.h> to Python.h, which has not included it since 3.13.
+cdef extern from "time.h" nogil:
+    cdef struct timespec:
+        long tv_sec
+        long tv_nsec
+    enum:
+        CLOCK_MONOTONIC
+    int clock_gettime(int clock, timespec *now)
 
 cdef enum:
     SMALL = 32              # bursts up to this size are not worth giving up the interpreter lock

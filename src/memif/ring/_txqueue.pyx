@@ -7,7 +7,6 @@ from cpython.bytes cimport PyBytes_AsString, PyBytes_Check
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from posix.time cimport timespec
 
 from memif.errors import MemifStateError, MemifValueError
 
@@ -15,7 +14,7 @@ from memif.ring._arguments cimport as_uint32, check_matrix, number, span_of
 from memif.ring._atomics cimport memif_flag_get, memif_flag_set, memif_unlock
 from memif.ring._burst cimport EMPTY, allocated
 from memif.ring._columns cimport MAX_PACKET, MOVED, first_of, piece_of
-from memif.ring._queue cimport after_span, lock_ring, now
+from memif.ring._queue cimport after_span, lock_ring, now, timespec
 from memif.ring._ring cimport OK, SMALL_BYTES, Ring
 from memif.ring._store cimport Store, put_store, take_store
 from memif.ring._tx cimport FREE, FULL, GONE, LENT, NARROW, NEVER, RETURNED, SENT
