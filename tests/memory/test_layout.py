@@ -12,12 +12,11 @@ from memif.memory.layout import (
     OFFSET_REACH,
     MemoryLayout,
     RingPlace,
-    check_rings,
     infer_cache_line,
     plan_layout,
     probe_cache_line,
-    ring_size_bytes,
 )
+from memif.protocol.offers import check_offer, ring_header_size, ring_size_bytes
 
 
 def place(index: int, offset: int, *, log2: int = 10, region: int = 0, s2m: bool = True) -> RingPlace:
@@ -57,7 +56,7 @@ class TestPlan:
 
     def test_cache_line_of_128(self) -> None:
         layout = plan_layout(cache_line=128)
-        assert layout.header_size == 256
+        assert layout.rings[1].offset - (16 << layout.log2_ring_size) == 256
         assert layout.rings[1].offset == 256 + 16384
         assert layout.buffer_base % 128 == 0
 
@@ -76,7 +75,7 @@ class TestPlan:
             s2m = 1
         layout = plan_layout(s2m, m2s, log2, size, cache_line=line, kind=kind)  # type: ignore[arg-type]
         assert all(region % mmap.PAGESIZE == 0 for region in layout.region_sizes)
-        check_rings(layout.region_sizes, layout.rings, line)
+        check_offer(layout.region_sizes, layout.rings, line)
         self.check_buffers(layout)
 
     @staticmethod
@@ -145,43 +144,43 @@ class TestCheckRings:
     @pytest.mark.parametrize(
         ("ring", "reason"),
         [
-            (place(0, 0, log2=15), "log2 size 15"),
-            (place(0, 0, log2=255), "log2 size 255"),
-            (place(0, 0, region=1), "no region 1"),
-            (place(0, 8), "multiple of 16"),
-            (place(0, 16), "ends at"),
-            (place(0, 0xFFFFFFF0), "ends at"),
+            (place(0, 0, log2=15), "ring size out of range"),
+            (place(0, 0, log2=255), "ring size out of range"),
+            (place(0, 0, region=1), "unknown region"),
+            (place(0, 8), "is not aligned"),
+            (place(0, 16), "exceeds its region"),
+            (place(0, 0xFFFFFFF0), "exceeds its region"),
         ],
     )
     def test_refused(self, ring: RingPlace, reason: str) -> None:
         with pytest.raises(MemifProtocolError, match=reason) as caught:
-            check_rings([self.SIZE], [ring])
+            check_offer([self.SIZE], [ring])
         assert len(caught.value.detail.encode()) <= 95
 
     def test_exact_fit(self) -> None:
-        check_rings([self.SIZE], [place(0, 0)])
+        check_offer([self.SIZE], [place(0, 0)])
         with pytest.raises(MemifProtocolError):
-            check_rings([self.SIZE - 1], [place(0, 0)])
+            check_offer([self.SIZE - 1], [place(0, 0)])
 
     def test_larger_cache_line_needs_more_room(self) -> None:
-        with pytest.raises(MemifProtocolError, match="ends at"):
-            check_rings([self.SIZE], [place(0, 0)], cache_line=128)
+        with pytest.raises(MemifProtocolError, match="exceeds its region"):
+            check_offer([self.SIZE], [place(0, 0)], cache_line=128)
 
     def test_overlap_in_any_order(self) -> None:
         first, second = place(0, 0), place(0, self.SIZE - 16, s2m=False)
         for rings in ([first, second], [second, first]):
-            with pytest.raises(MemifProtocolError, match="M2S ring 0 overlaps S2M ring 0"):
-                check_rings([1 << 20], rings)
+            with pytest.raises(MemifProtocolError, match=r"overlaps its neighbour \(m2s ring 0\)"):
+                check_offer([1 << 20], rings)
 
     def test_same_offset_in_different_regions(self) -> None:
-        check_rings([self.SIZE, self.SIZE], [place(0, 0), place(0, 0, region=1, s2m=False)])
+        check_offer([self.SIZE, self.SIZE], [place(0, 0), place(0, 0, region=1, s2m=False)])
         with pytest.raises(MemifProtocolError, match="overlaps"):
-            check_rings([self.SIZE, self.SIZE], [place(0, 0, region=1), place(1, 0, region=1)])
+            check_offer([self.SIZE, self.SIZE], [place(0, 0, region=1), place(1, 0, region=1)])
 
     def test_longest_reason_fits_disconnect(self) -> None:
         ring = place(65535, 0xFFFFFFF0, log2=14, region=65535)
         with pytest.raises(MemifProtocolError) as caught:
-            check_rings([(1 << 64) - 1] * 65535 + [1], [ring])
+            check_offer([(1 << 64) - 1] * 65535 + [1], [ring])
         assert len(caught.value.detail.encode()) <= 95
 
 
@@ -219,7 +218,7 @@ class TestCacheLine:
         layout = plan_layout(1, 0, log2, 2048, cache_line=line)
         memory = bytearray(layout.region_sizes[0])
         for slot in range(layout.ring_size):
-            descriptor = layout.header_size + slot * 16
+            descriptor = ring_header_size(line) + slot * 16
             struct.pack_into("<HHII", memory, descriptor, 0, 0, 2048, layout.slot_offset(0, slot))
         assert probe_cache_line(memoryview(memory), layout.rings[0]) == line
 

@@ -23,7 +23,7 @@ from memif.protocol import (
     SlaveHandshake,
     encode,
 )
-from memif.protocol.offers import ring_bytes
+from memif.protocol.offers import ring_size_bytes
 from memif.protocol.wire import Init
 
 
@@ -32,7 +32,7 @@ def layout(create: CreateMemory, first_fd: int = 10) -> tuple[list[RegionOffer],
     fds = count(first_fd)
     kinds = [(True, index) for index in range(create.s2m_rings)]
     kinds += [(False, index) for index in range(create.m2s_rings)]
-    size = ring_bytes(create.log2_ring_size)
+    size = ring_size_bytes(create.log2_ring_size)
     region = RegionOffer(size * len(kinds) + 4096, next(fds))
     rings = [
         RingOffer(s2m, index, 0, place * size, create.log2_ring_size, next(fds))

@@ -10,12 +10,9 @@ from memif.memory.allocator import (
 from memif.memory.layout import (
     MemoryLayout,
     RingPlace,
-    check_rings,
     infer_cache_line,
     plan_layout,
     probe_cache_line,
-    ring_header_size,
-    ring_size_bytes,
 )
 from memif.memory.region import check_peer_fd, create_memfd, keep_off_standard_fds, mapping_size, page_size
 
@@ -28,7 +25,6 @@ __all__ = [
     "allocator_map",
     "allocator_page_size",
     "check_peer_fd",
-    "check_rings",
     "create_memfd",
     "infer_cache_line",
     "keep_off_standard_fds",
@@ -36,6 +32,4 @@ __all__ = [
     "page_size",
     "plan_layout",
     "probe_cache_line",
-    "ring_header_size",
-    "ring_size_bytes",
 ]

@@ -2,7 +2,7 @@
 
 Two sides need this arithmetic. A slave owns the memory and decides where everything goes (`plan_layout`). A
 master is told by a peer that it does not trust, and has to find out whether the announced rings can be used
-at all (`check_rings`), and which cache line size the peer was compiled for, since no message says so
+at all (`memif.protocol.offers`), and which cache line size the peer was compiled for, since no message says so
 (`infer_cache_line`, `probe_cache_line`).
 
 A ring starts with a header of two cache lines, so that each side writes a line of its own::
@@ -22,20 +22,16 @@ import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
-from memif.errors import ErrorCode, MemifProtocolError, MemifValueError
+from memif.errors import ErrorCode, MemifValueError
+from memif.protocol.offers import DESCRIPTOR_SIZE, Placed, ring_header_size, ring_size_bytes
+from memif.protocol.wire import MAX_LOG2, MAX_RING
 
 Kind = Literal["single", "split"]
 
 #: Cache line sizes that peers are compiled for, in bytes.
 CACHE_LINES: Final = (64, 128)
-#: Bytes of one descriptor.
-DESCRIPTOR_SIZE: Final = 16
-#: Largest ring that every peer takes: 2**14 slots.
-MAX_LOG2_RING_SIZE: Final = 14
-#: Rings per direction: HELLO can offer at most 256 to all peers.
-MAX_RINGS: Final = 256
 #: Largest buffer in bytes: VPP and libmemif keep buffer sizes in 16 bits.
 MAX_BUFFER_SIZE: Final = 0xFFFF
 #: A descriptor's offset is 32 bits wide, so no byte beyond this size can be named.
@@ -49,40 +45,6 @@ HEAD_OFFSET: Final = 6
 def align_up(value: int, alignment: int) -> int:
     """Return the smallest multiple of `alignment` (any positive number) that is not below `value`."""
     return -(-value // alignment) * alignment
-
-
-def ring_header_size(cache_line: int = 64) -> int:
-    """Return the bytes before the first descriptor of a ring: 128 or 256."""
-    return 2 * cache_line
-
-
-def ring_size_bytes(log2_size: int, cache_line: int = 64) -> int:
-    """Return the bytes of a whole ring of 2**`log2_size` slots, header included."""
-    return ring_header_size(cache_line) + (DESCRIPTOR_SIZE << log2_size)
-
-
-class Ring(Protocol):
-    """What the checks read of a ring; `RingPlace` has it, and so has what the handshake makes of ADD_RING."""
-
-    @property
-    def s2m(self) -> bool:
-        """True for slave to master (S2M), False for master to slave (M2S)."""
-
-    @property
-    def index(self) -> int:
-        """Number of the ring within its direction."""
-
-    @property
-    def region(self) -> int:
-        """Region that holds the ring."""
-
-    @property
-    def offset(self) -> int:
-        """Bytes from the start of that region to the ring's header."""
-
-    @property
-    def log2_ring_size(self) -> int:
-        """The ring has 2**log2_ring_size slots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +89,6 @@ class MemoryLayout:
         """Slots of each ring."""
         return 1 << self.log2_ring_size
 
-    @property
-    def header_size(self) -> int:
-        """Bytes from a ring's start to its first descriptor."""
-        return ring_header_size(self.cache_line)
-
     def ring(self, *, s2m: bool, index: int) -> RingPlace:
         """Return the place of ring `index` of one direction; raises `MemifValueError` if there is none."""
         count = self.s2m_rings if s2m else self.m2s_rings
@@ -139,7 +96,7 @@ class MemoryLayout:
             raise MemifValueError.argument("index", index, f"0 to {count - 1}", code=ErrorCode.QID)
         return self.rings[index if s2m else self.s2m_rings + index]
 
-    def ring_number(self, ring: Ring) -> int:
+    def ring_number(self, ring: Placed) -> int:
         """Return the global number of `ring`: S2M rings count first, then M2S rings."""
         return ring.index if ring.s2m else self.s2m_rings + ring.index
 
@@ -211,9 +168,9 @@ def _check_arguments(
     s2m: int, m2s: int, log2: int, buffer_size: int, cache_line: int, kind: str, page_size: int
 ) -> None:
     for name, value, low, high in (
-        ("s2m_rings", s2m, 0, MAX_RINGS),
-        ("m2s_rings", m2s, 0, MAX_RINGS),
-        ("log2_ring_size", log2, 0, MAX_LOG2_RING_SIZE),
+        ("s2m_rings", s2m, 0, MAX_RING + 1),
+        ("m2s_rings", m2s, 0, MAX_RING + 1),
+        ("log2_ring_size", log2, 0, MAX_LOG2),
         ("buffer_size", buffer_size, 1, MAX_BUFFER_SIZE),
     ):
         if not low <= value <= high:
@@ -235,46 +192,7 @@ def _too_large(s2m: int, m2s: int, log2: int, buffer_size: int, needed: int) -> 
     )
 
 
-def check_rings(region_sizes: Sequence[int], rings: Sequence[Ring], cache_line: int = 64) -> None:
-    """Raise `MemifProtocolError` unless all `rings`, as a peer announced them, can be used safely.
-
-    Every ring must have at most 2**14 slots, lie inside a region that exists (`region_sizes`, in bytes, by
-    region index), start at a multiple of 16 so that its indices and descriptors are aligned, and share no
-    byte with another ring. The error's `detail` is at most 95 bytes of ASCII and meant to be sent to the peer
-    in DISCONNECT.
-    """
-    for ring in rings:
-        _check_ring(region_sizes, ring, cache_line)
-    ordered = sorted(rings, key=lambda ring: (ring.region, ring.offset))
-    for before, after in pairwise(ordered):
-        end = before.offset + ring_size_bytes(before.log2_ring_size, cache_line)
-        if before.region == after.region and after.offset < end:
-            raise _refusal(f"{_name(after)} overlaps {_name(before)} in region {after.region}")
-
-
-def _check_ring(region_sizes: Sequence[int], ring: Ring, cache_line: int) -> None:
-    log2 = ring.log2_ring_size
-    if not 0 <= log2 <= MAX_LOG2_RING_SIZE:
-        raise _refusal(f"{_name(ring)}: log2 size {log2} above {MAX_LOG2_RING_SIZE}", ErrorCode.MAX_RING)
-    if not 0 <= ring.region < len(region_sizes):
-        raise _refusal(f"{_name(ring)}: no region {ring.region}", ErrorCode.MAXREG)
-    if ring.offset % DESCRIPTOR_SIZE:
-        raise _refusal(f"{_name(ring)}: offset {ring.offset} not a multiple of {DESCRIPTOR_SIZE}")
-    end, size = ring.offset + ring_size_bytes(log2, cache_line), region_sizes[ring.region]
-    if ring.offset < 0 or end > size:
-        raise _refusal(f"{_name(ring)}: ends at {end}, region {ring.region} has {size} bytes")
-
-
-def _name(ring: Ring) -> str:
-    return f"{'S2M' if ring.s2m else 'M2S'} ring {ring.index}"
-
-
-def _refusal(reason: str, code: ErrorCode = ErrorCode.MFMSG) -> MemifProtocolError:
-    # 95 bytes are what DISCONNECT's text field holds besides its NUL.
-    return MemifProtocolError(reason[:95], code=code)
-
-
-def infer_cache_line(rings: Sequence[Ring], region_sizes: Sequence[int] = ()) -> int | None:
+def infer_cache_line(rings: Sequence[Placed], region_sizes: Sequence[int] = ()) -> int | None:
     """Return the cache line size, 64 or 128, that a peer's rings were laid out for, or None if unclear.
 
     All known slaves put their rings side by side, so the bytes from the end of one ring's descriptor space to
@@ -283,7 +201,7 @@ def infer_cache_line(rings: Sequence[Ring], region_sizes: Sequence[int] = ()) ->
     distance, or a single ring with room behind it, says nothing: see `probe_cache_line`, and take 64 if that
     does not help either.
 
-    Safe for unchecked values of a peer; run `check_rings` with the result.
+    Safe for unchecked values of a peer; run `memif.protocol.offers.check_offer` with the result.
     """
     gaps = _gaps_between(rings)
     large = ring_header_size(128)
@@ -292,24 +210,24 @@ def infer_cache_line(rings: Sequence[Ring], region_sizes: Sequence[int] = ()) ->
     return 128 if large in gaps else None
 
 
-def _gaps_between(rings: Sequence[Ring]) -> list[int]:
+def _gaps_between(rings: Sequence[Placed]) -> list[int]:
     ordered = sorted(rings, key=lambda ring: (ring.region, ring.offset))
     return [
         after.offset - before.offset - (DESCRIPTOR_SIZE << before.log2_ring_size)
         for before, after in pairwise(ordered)
-        if before.region == after.region and 0 <= before.log2_ring_size <= MAX_LOG2_RING_SIZE
+        if before.region == after.region and 0 <= before.log2_ring_size <= MAX_LOG2
     ]
 
 
-def _gaps_at_end(rings: Sequence[Ring], region_sizes: Sequence[int]) -> list[int]:
+def _gaps_at_end(rings: Sequence[Placed], region_sizes: Sequence[int]) -> list[int]:
     return [
         region_sizes[ring.region] - ring.offset - (DESCRIPTOR_SIZE << ring.log2_ring_size)
         for ring in rings
-        if 0 <= ring.region < len(region_sizes) and 0 <= ring.log2_ring_size <= MAX_LOG2_RING_SIZE
+        if 0 <= ring.region < len(region_sizes) and 0 <= ring.log2_ring_size <= MAX_LOG2
     ]
 
 
-def probe_cache_line(region: memoryview, ring: Ring) -> int | None:
+def probe_cache_line(region: memoryview, ring: Placed) -> int | None:
     """Return the cache line size that the content of a ring shows, 64 or 128; None when all of it is zero.
 
     For a peer with a single ring, where `infer_cache_line` has nothing to compare. `region` is the mapped
@@ -320,6 +238,6 @@ def probe_cache_line(region: memoryview, ring: Ring) -> int | None:
     padding = region[ring.offset + 128 + 2 : ring.offset + 256]
     if any(padding):
         return 64
-    slots = 1 << min(max(ring.log2_ring_size, 0), MAX_LOG2_RING_SIZE)
+    slots = 1 << min(max(ring.log2_ring_size, 0), MAX_LOG2)
     start = ring.offset + ring_header_size(128)
     return 128 if any(region[start : start + slots * DESCRIPTOR_SIZE]) else None

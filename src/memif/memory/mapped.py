@@ -10,13 +10,14 @@ from typing import cast
 from memif.errors import ErrorCode, MemifError, MemifOSError, MemifProtocolError, MemifValueError, from_os_error
 from memif.logs import get_logger, of
 from memif.memory.allocator import Allocator, allocator_map, allocator_page_size, allocator_place
-from memif.memory.layout import MemoryLayout, check_rings, infer_cache_line, plan_layout, probe_cache_line
+from memif.memory.layout import MemoryLayout, infer_cache_line, plan_layout, probe_cache_line
 from memif.memory.region import SealPolicy, check_peer_fd, keep_off_standard_fds, mapping_size
 from memif.protocol import CreateMemory, MapMemory, RegionOffer, RingOffer
+from memif.protocol.offers import check_offer
+from memif.protocol.wire import COOKIE
 from memif.ring import Region, RxRing, TxRing
 
 _log = get_logger("memif.memory")
-_COOKIE = 0x03E31F20
 
 
 @dataclass(slots=True)
@@ -168,7 +169,7 @@ def adopt(wanted: MapMemory, *, seal: SealPolicy, limit: int, cache_line: int | 
     try:
         mapped.regions = tuple(_map_peers(region, seal, limit, name) for region in wanted.regions)
         line = _find_cache_line(wanted, mapped.regions, cache_line)
-        check_rings([region.size for region in wanted.regions], wanted.rings, line)
+        check_offer([region.size for region in wanted.regions], wanted.rings, line)
         for ring in wanted.rings:
             _check_event_fd(ring.fd)
             kind = RxRing if ring.s2m else TxRing
@@ -183,7 +184,7 @@ def adopt(wanted: MapMemory, *, seal: SealPolicy, limit: int, cache_line: int | 
             )
             left.remove(ring.fd)
             (mapped.rx if ring.s2m else mapped.tx).append(made)  # type: ignore[arg-type]
-            if made.cookie != _COOKIE:
+            if made.cookie != COOKIE:
                 # VPP's words, where "tx" is what the slave sends on.
                 text = f"wrong cookie on {'tx' if ring.s2m else 'rx'} ring {ring.index}"
                 raise MemifProtocolError(text, code=ErrorCode.COOKIE)

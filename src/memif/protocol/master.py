@@ -189,7 +189,7 @@ class MasterHandshake(Handshake):
     def _on_connect(self, message: Connect, fd: None) -> list[Action]:
         s2m, m2s = self._rings[True], self._rings[False]
         regions, rings = tuple(self._regions), (*s2m, *m2s)
-        check_offer(regions, rings)
+        check_offer([region.size for region in regions], rings)
         self.peer_if_name = message.if_name
         log2 = max(ring.log2_ring_size for ring in rings)
         self.negotiated = Negotiated(len(s2m), len(m2s), log2, self.config.max_regions)

@@ -1,61 +1,95 @@
-"""Checks of the rings and regions that a slave offers, as far as their numbers tell.
+"""Where rings may lie in a slave's regions: the check that both sides make, as far as the numbers tell.
 
-The master runs them on what a client announced, before any of it is mapped. The slave runs them on its own
-memory as well, because some masters (VPP's among them) use the numbers unchecked and would crash on wrong
-ones.
+The master runs it on what a client announced, before any of it is mapped, and again once it knows the client's cache
+line. The slave runs it on its own memory as well, because some masters (VPP's among them) use the numbers unchecked and
+would crash on wrong ones.
 """
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Final, Protocol
 
 from memif.errors import ErrorCode, MemifProtocolError
-from memif.protocol.actions import RegionOffer, RingOffer
 from memif.protocol.refusals import NO_RINGS, RING_SIZE, broken
 from memif.protocol.wire import MAX_LOG2
 
-#: Smallest header of a ring, two cache lines of 64 bytes. Machines with lines of 128 bytes have 256.
-MIN_RING_HEADER = 128
 #: Bytes of one descriptor.
-DESCRIPTOR_SIZE = 16
+DESCRIPTOR_SIZE: Final = 16
 # Below this the atomic access to the indices could straddle a cache line.
 _ALIGNMENT = 16
 
 
-def ring_bytes(log2_ring_size: int) -> int:
-    """Bytes that a ring of ``2 ** log2_ring_size`` descriptors takes at least."""
-    return MIN_RING_HEADER + (DESCRIPTOR_SIZE << log2_ring_size)
+class Placed(Protocol):
+    """What the check reads of a ring: a `RingOffer` has it, and so has a `memif.memory.RingPlace`."""
+
+    @property
+    def s2m(self) -> bool:
+        """True for slave to master (S2M), False for master to slave (M2S)."""
+
+    @property
+    def index(self) -> int:
+        """Number of the ring within its direction."""
+
+    @property
+    def region(self) -> int:
+        """Region that holds the ring."""
+
+    @property
+    def offset(self) -> int:
+        """Bytes from the start of that region to the ring's header."""
+
+    @property
+    def log2_ring_size(self) -> int:
+        """The ring has 2**log2_ring_size slots."""
 
 
-def check_offer(regions: Sequence[RegionOffer], rings: Sequence[RingOffer]) -> None:
-    """Raise `MemifProtocolError` unless every ring lies inside a region and no two overlap."""
+def ring_header_size(cache_line: int = 64) -> int:
+    """Return the bytes before the first descriptor of a ring: two cache lines, so that each side writes its own."""
+    return 2 * cache_line
+
+
+def ring_size_bytes(log2_size: int, cache_line: int = 64) -> int:
+    """Return the bytes of a whole ring of 2**`log2_size` slots, header included."""
+    return ring_header_size(cache_line) + (DESCRIPTOR_SIZE << log2_size)
+
+
+def check_offer(region_sizes: Sequence[int], rings: Sequence[Placed], cache_line: int = 64) -> None:
+    """Raise `MemifProtocolError` unless every ring can be used safely.
+
+    There must be a ring. Each has at most 2**14 slots, lies inside a region (`region_sizes`: bytes, by region index),
+    starts at a multiple of 16 so that its indices and descriptors are aligned, and shares no byte with another ring.
+    The error's `detail` is at most 95 bytes of ASCII: it is sent to the peer in DISCONNECT.
+    """
     if not rings:
         raise broken(NO_RINGS)
     for ring in rings:
-        _check_place(ring, regions)
-    _check_apart(rings)
+        _check_place(ring, region_sizes, cache_line)
+    _check_apart(rings, cache_line)
 
 
-def _check_place(ring: RingOffer, regions: Sequence[RegionOffer]) -> None:
-    if ring.log2_ring_size > MAX_LOG2:
+def _check_place(ring: Placed, region_sizes: Sequence[int], cache_line: int) -> None:
+    if not 0 <= ring.log2_ring_size <= MAX_LOG2:
         raise broken(RING_SIZE, _name(ring))
-    if ring.region >= len(regions):
+    if not 0 <= ring.region < len(region_sizes):
         raise _misplaced("lies in an unknown region", ring)
     if ring.offset % _ALIGNMENT:
         raise _misplaced("is not aligned", ring)
-    if ring.offset + ring_bytes(ring.log2_ring_size) > regions[ring.region].size:
+    end = ring.offset + ring_size_bytes(ring.log2_ring_size, cache_line)
+    if ring.offset < 0 or end > region_sizes[ring.region]:
         raise _misplaced("exceeds its region", ring)
 
 
-def _check_apart(rings: Iterable[RingOffer]) -> None:
+def _check_apart(rings: Iterable[Placed], cache_line: int) -> None:
     ordered = sorted(rings, key=lambda ring: (ring.region, ring.offset))
     for before, after in pairwise(ordered):
-        if before.region == after.region and before.offset + ring_bytes(before.log2_ring_size) > after.offset:
+        end = before.offset + ring_size_bytes(before.log2_ring_size, cache_line)
+        if before.region == after.region and end > after.offset:
             raise _misplaced("overlaps its neighbour", after)
 
 
-def _name(ring: RingOffer) -> str:
+def _name(ring: Placed) -> str:
     return f"({'s2m' if ring.s2m else 'm2s'} ring {ring.index})"
 
 
-def _misplaced(what: str, ring: RingOffer) -> MemifProtocolError:
+def _misplaced(what: str, ring: Placed) -> MemifProtocolError:
     return MemifProtocolError(f"ring {what} {_name(ring)}", code=ErrorCode.MAXRING)

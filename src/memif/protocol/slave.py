@@ -132,7 +132,7 @@ class SlaveHandshake(Handshake):
         for ring in rings:
             check_uint("log2_ring_size", ring.log2_ring_size, agreed.log2_ring_size)
         try:
-            check_offer(regions, rings)
+            check_offer([region.size for region in regions], rings)
         except MemifProtocolError as error:
             raise MemifValueError(error.detail) from None
 

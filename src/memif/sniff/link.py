@@ -6,9 +6,10 @@ from typing import Final
 import numpy as np
 
 from memif.errors import MemifError, MemifProtocolError
-from memif.memory.layout import check_rings, infer_cache_line, probe_cache_line
+from memif.memory.layout import infer_cache_line, probe_cache_line
 from memif.memory.region import DEFAULT_REGION_LIMIT, mapping_size
 from memif.protocol import wire
+from memif.protocol.offers import check_offer
 from memif.ring import Region
 from memif.sniff.batch import Bytes
 from memif.sniff.ring import RingTap
@@ -85,7 +86,7 @@ class Link:
     def _start(self) -> None:
         sizes = [len(region) for region in self._regions]
         line = infer_cache_line(self._rings, sizes) or self._probe() or 64
-        check_rings(sizes, self._rings, line)
+        check_offer(sizes, self._rings, line)
         memory: list[Bytes] = [np.frombuffer(memoryview(region), np.uint8) for region in self._regions]
         self.taps = [
             RingTap(memory, ring, link=self.number, cache_line=line, ethernet=self.ethernet) for ring in self._rings

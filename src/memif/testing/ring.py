@@ -5,8 +5,9 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+from memif.protocol.wire import COOKIE as COOKIE
+
 _DESCRIPTOR: Final = struct.Struct("<HHIII")
-COOKIE: Final = 0x03E31F20
 
 
 @dataclass(slots=True)
