@@ -127,9 +127,9 @@ def test_sniff(socket_path: str) -> None:
         assert ports(found) == list(range(10, 50))
         seen: list[int] = []
         start = time.monotonic()
-        left.sniff(timeout=0.3, lfilter=lambda p: p[UDP].dport % 2 == 0, prn=lambda p: seen.append(p[UDP].dport - 1000))
+        left.sniff(timeout=1.0, lfilter=lambda p: p[UDP].dport % 2 == 0, prn=lambda p: seen.append(p[UDP].dport - 1000))
         assert seen == list(range(50, 300, 2))
-        assert 0.3 <= time.monotonic() - start < 2
+        assert 1.0 <= time.monotonic() - start < 5
         left.send(PING)
         right.send(PING)
         both = sniff(opened_socket={left: "left", right: "right"}, count=2, timeout=2)
