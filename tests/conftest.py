@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from memif.testing import Resources, leaked
+from patience import within
+from peers.second_try import SecondTry
 from peers.tap import KernelPort
 from peers.testpmd import Testpmd
 
@@ -20,10 +22,19 @@ _peers = pytest.StashKey[list[Testpmd]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the markers of this suite."""
+    """Register the markers of this suite, and the second try."""
     config.addinivalue_line("markers", "dpdk: needs dpdk-testpmd and root")
     config.addinivalue_line("markers", "leaks: leaves something open on purpose; no leak check")
     config.addinivalue_line("markers", "nosanitizer: cannot run with the sanitizers loaded (make sanitize)")
+    config.pluginmanager.register(SecondTry())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Stretch each test's time limit as all other upper bounds."""
+    for item in items:
+        own = item.get_closest_marker("timeout")
+        limit = float(own.args[0] if own else config.getini("timeout"))
+        item.add_marker(pytest.mark.timeout(within(limit)), append=False)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -32,6 +43,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.failed:
         item.stash[_failed] = True
+        for peer in item.stash.get(_peers, []):
+            peer.ends()
         logs = [(f"testpmd {peer.settings.role} {peer.prefix}", peer.log) for peer in item.stash.get(_peers, [])]
         report.sections += [section for section in logs if section[1]]
     return report

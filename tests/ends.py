@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, NoReturn, Self
 
 import memif
+from patience import within
 
 _RESULT_LIMIT = 1 << 20
 
@@ -19,7 +20,7 @@ _RESULT_LIMIT = 1 << 20
 def pump(*ends: memif.Interface | memif.Socket, until: Callable[[], Any], timeout: float = 5.0) -> None:
     """Poll the sockets of `ends` until `until` returns something true; AssertionError after `timeout` seconds."""
     sockets = {end.socket if isinstance(end, memif.Interface) else end for end in ends}
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + within(timeout)
     while not until():
         assert time.monotonic() < deadline, f"still waiting after {timeout} s: {ends}"
         for sock in sockets:
@@ -52,7 +53,7 @@ def linked(
 def receive(queue: memif.RxQueue, count: int, timeout: float = 5.0) -> list[bytes]:
     """Return the next `count` packets, copied; fewer if they do not come within `timeout` seconds."""
     packets: list[bytes] = []
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + within(timeout)
     while len(packets) < count and (left := deadline - time.monotonic()) > 0:
         with queue.recv(min(count - len(packets), 256), timeout=left) as burst:
             packets += burst.tobytes()
@@ -61,7 +62,7 @@ def receive(queue: memif.RxQueue, count: int, timeout: float = 5.0) -> list[byte
 
 def send_all(queue: memif.TxQueue, packets: list[bytes], timeout: float = 10.0) -> None:
     """Send all, however often the ring is full meanwhile."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + within(timeout)
     done = 0
     while done < len(packets):
         sent = queue.send(packets[done : done + 256])

@@ -11,6 +11,7 @@ import pytest
 import memif
 from ends import all_up, linked, pump, receive
 from memif import ErrorCode
+from patience import within
 
 # -- what it shows
 
@@ -149,7 +150,7 @@ def test_refused_for_good(
         start = time.monotonic()
         with pytest.raises(memif.MemifRefusedError, match=text) as caught:
             memif.connect(socket_path, timeout=10.0, **slave)
-        assert time.monotonic() - start < 5.0
+        assert time.monotonic() - start < within(5.0)
         assert isinstance(caught.value, ConnectionError)
         assert caught.value.code is code
         thread.join()
@@ -255,7 +256,7 @@ def test_timeout_of_connect(socket_path: str, timeout: float) -> None:
     start = time.monotonic()
     with pytest.raises(memif.MemifTimeoutError):
         memif.connect(socket_path, timeout=timeout)
-    assert timeout <= time.monotonic() - start < timeout + 0.3
+    assert timeout <= time.monotonic() - start < within(timeout + 0.3)
 
 
 def test_single_attempt(socket_path: str) -> None:
@@ -284,7 +285,7 @@ def test_reconnect_period(socket_path: str) -> None:
         with memif.listen(path) as again:
             start = time.monotonic()
             all_up(again, slave)
-            assert time.monotonic() - start < 0.4
+            assert time.monotonic() - start < within(0.4)
         assert slave.stats["connects"] == 2
 
 

@@ -14,6 +14,7 @@ import memif.aio
 from aio.conftest import Run
 from aio.ways import echo, numbers, rows
 from ends import Child
+from patience import within
 from peers.testpmd import Testpmd
 
 COUNT = 100_000
@@ -66,7 +67,7 @@ def test_the_peer_is_killed_while_we_wait(run: Run, socket_path: str) -> None:
             child.kill9()
             results = await asyncio.gather(*waits, return_exceptions=True)
             assert [type(result) for result in results] == [memif.MemifDisconnectedError] * 2
-            assert time.monotonic() - start < 1.0
+            assert time.monotonic() - start < within(1.0)
 
     with Child(_echo_process, socket_path, "slave", False, "interrupt") as child:
         run(main(child))
@@ -158,7 +159,7 @@ def test_a_peer_that_leaves_does_not_wait_for_ever(run: Run, socket_path: str) -
                 start = time.monotonic()
                 while iface.up:
                     await asyncio.sleep(0.005)
-                assert time.monotonic() - start < 1.0
+                assert time.monotonic() - start < within(1.0)
                 with await iface.rx[0].recv() as burst:
                     assert len(burst) == 99  # still there for who asks later
                 with pytest.raises(memif.MemifDisconnectedError):

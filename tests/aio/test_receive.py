@@ -11,6 +11,7 @@ import pytest
 import memif
 from aio.conftest import Run
 from aio.ways import cancelled, collect, linked, numbers, packets, rows
+from patience import within
 
 MODES = ["interrupt", "polling", "adaptive"]
 
@@ -24,7 +25,7 @@ def test_timeouts(run: Run, socket_path: str) -> None:
                 start = time.monotonic()
                 with await server.rx[0].recv(timeout=timeout) as burst:
                     assert len(burst) == 0
-                assert timeout <= time.monotonic() - start < timeout + 0.5
+                assert timeout <= time.monotonic() - start < within(timeout + 0.5)
             client.tx[0].send([b"there"])
             for timeout in (0, 0.02, None):
                 with await server.rx[0].recv(1, timeout=timeout) as burst:
@@ -62,7 +63,7 @@ def test_modes(run: Run, socket_path: str, mode: str) -> None:
                     assert burst.tobytes() == [b"ping"]
                 delays.append(time.monotonic() - start)
                 assert rx.ring.flags == (mode != "interrupt")
-            assert sorted(delays)[2] < 0.1
+            assert sorted(delays)[2] < within(0.1)
 
     run(main())
 
@@ -98,7 +99,7 @@ def test_a_lost_wake_up_costs_100_ms_at_most(run: Run, socket_path: str) -> None
             os.eventfd_read(client.sync.tx[0].fileno())
             with await receiving as burst:
                 assert burst.tobytes() == [b"quiet"]
-            assert 0.02 < time.monotonic() - start < 1.0
+            assert 0.02 < time.monotonic() - start < within(1.0)
 
     run(main())
 
@@ -114,7 +115,7 @@ def test_waiting_costs_no_processor_time(run: Run, socket_path: str) -> None:
             used = time.process_time()
             with await server.rx[0].recv(timeout=0.3) as burst:
                 assert not burst
-            assert time.process_time() - used < 0.1
+            assert time.process_time() - used < within(0.1)
 
     run(main())
 
@@ -179,7 +180,7 @@ def test_disconnect_while_waiting(run: Run, socket_path: str, mode: str, who: st
             if who == "close":
                 server.close()
             results = await asyncio.gather(*waits, return_exceptions=True)
-            assert time.monotonic() - start < 3.0
+            assert time.monotonic() - start < within(3.0)
             assert all(isinstance(error, memif.MemifDisconnectedError | memif.MemifClosedError) for error in results)
             assert who == "close" or "no reason" in str(results[0])
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import memif
+from patience import within
 from peers.end import link
 from peers.pcap import read_pcap, write_pcap
 from peers.testpmd import Testpmd
@@ -36,7 +37,7 @@ def exchange(
     """Send all of `out` while receiving `count` frames; AssertionError after `timeout` seconds."""
     received: list[bytes] = []
     sent = 0
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + within(timeout)
     while sent < len(out) or len(received) < count:
         if sent < len(out):
             sent += tx.send(out[sent : sent + batch])

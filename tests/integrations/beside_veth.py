@@ -20,6 +20,7 @@ from scapy.sendrecv import AsyncSniffer, bridge_and_sniff, sendp, sniff
 import memif
 from ends import linked
 from memif.scapy import MemifSocket
+from patience import within
 
 TYPE = 0x88B5  # for experiments: nothing of the kernel's
 
@@ -50,7 +51,7 @@ def far_end() -> AsyncSniffer:
 
 def until(done: Callable[[], bool], what: str) -> None:
     """Wait for it."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + within(10)
     while not done():
         assert time.monotonic() < deadline, what
         time.sleep(0.01)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from memif import libmemif as c
+from patience import within
 
 #: As many buffers as any test needs at once.
 MANY = 1100
@@ -18,7 +19,7 @@ def buffers(count: int = 256) -> list[c.memif_buffer_t]:
 
 def poll_until(done: Callable[[], Any], timeout: float = 5.0, sock: Any = None) -> None:
     """Poll events until `done` returns something true; AssertionError after `timeout` seconds."""
-    end = time.monotonic() + timeout
+    end = time.monotonic() + within(timeout)
     while not done():
         assert time.monotonic() < end, f"still waiting after {timeout} s"
         err = c.memif_poll_event(10) if sock is None else c.memif_poll_event(sock, 10)

@@ -12,6 +12,7 @@ import pytest
 
 from libmemif.rig import End, initialised
 from memif import libmemif as c
+from patience import within
 
 READ, WRITE, DEL, MOD = (c.MEMIF_FD_EVENT_READ, c.MEMIF_FD_EVENT_WRITE, c.MEMIF_FD_EVENT_DEL, c.MEMIF_FD_EVENT_MOD)
 
@@ -44,7 +45,7 @@ class Loop:
 
     def run(self, until: Callable[[], Any], timeout: float = 5.0) -> None:
         """Poll and handle until `until` says so."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + within(timeout)
         while not until():
             assert time.monotonic() < end, f"still waiting, watching {self.watched}"
             for fd, events in self.epoll.poll(0.02):
@@ -196,7 +197,7 @@ def test_write_is_asked_for_while_the_peer_does_not_read(socket_path: str, loop:
         assert (ours, READ | WRITE | MOD) in loop.log
         client.setblocking(False)
         received = 0
-        end = time.monotonic() + 5
+        end = time.monotonic() + within(5)
         while (ours, READ | MOD) not in loop.log and ours in loop.watched and time.monotonic() < end:
             try:
                 received += bool(client.recv(128))

@@ -11,6 +11,7 @@ import pytest
 
 from libmemif.rig import End, buffers, initialised, poll_until
 from memif import libmemif as c
+from patience import within
 
 OK, INVALID = c.MEMIF_ERR_SUCCESS, c.MEMIF_ERR_INVAL_ARG
 TWO_SECONDS = c.itimerspec(it_interval=c.timespec(2), it_value=c.timespec(2))
@@ -38,7 +39,7 @@ def create_socket(
 
 
 def poll_both(done: Any, *socks: c.memif_socket_handle_t) -> None:
-    end = time.monotonic() + 5
+    end = time.monotonic() + within(5)
     while not done():
         assert time.monotonic() < end
         for sock in socks:
@@ -110,7 +111,7 @@ def test_the_user_s_own_loop(socket_path: str, sockets: list[Any]) -> None:
     assert len(known) == 1
     master, slave = End(None, socket=sock, is_master=1, interrupts=True), End(None, socket=sock)
     slave_sent = False
-    end = time.monotonic() + 5
+    end = time.monotonic() + within(5)
     while not master.interrupts:
         assert time.monotonic() < end
         for fd in select.select(list(known), [], [], 0.02)[0]:
@@ -283,7 +284,7 @@ def test_a_data_base_for_each_thread(socket_path: str) -> None:
     one, two = (c.memif_per_thread_create_socket(main, socket_path)[1] for main in (left, right))
     master, slave = End(None, socket=one, is_master=1), End(None, socket=two)
     assert c.memif_per_thread_set_connection_request_timer(right, 0.1) == OK
-    end = time.monotonic() + 5
+    end = time.monotonic() + within(5)
     while not (master.up and slave.up):
         assert time.monotonic() < end
         assert c.memif_per_thread_poll_event(left, 5) == OK

@@ -8,6 +8,7 @@ import pytest
 
 from libmemif.rig import End, buffers, initialised, poll_until
 from memif import libmemif as c
+from patience import within
 from peers.testpmd import Testpmd
 
 pytestmark = pytest.mark.dpdk
@@ -34,7 +35,7 @@ def exchange(end: End, frames: list[bytes], *, batch: int = 32) -> list[bytes]:
     """Send frames and collect what comes back."""
     back: list[bytes] = []
     sent = 0
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + within(20)
     while len(back) < len(frames):
         assert time.monotonic() < deadline, f"{sent} sent, {len(back)} of {len(frames)} back"
         if sent < len(frames) and sent - len(back) < 512:
@@ -79,7 +80,7 @@ def test_by_interrupts(socket_path: str, testpmd: Factory, is_master: int) -> No
         poll_until(lambda: up, 15)
         with peer.forwarding():
             bufs = buffers(1)
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + within(10)
             while c.memif_buffer_alloc(conn, 0, bufs, 1) != (c.MEMIF_ERR_SUCCESS, 1):
                 assert time.monotonic() < deadline
                 c.memif_poll_event(10)
@@ -98,7 +99,7 @@ def test_a_slave_answers_in_place(socket_path: str, testpmd: Factory) -> None:
         bufs = buffers(64)
         rounds = 0
         with peer.forwarding(tx_first=1):
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + within(20)
             while rounds < 20_000:
                 assert time.monotonic() < deadline, f"{rounds} packets"
                 _, n = c.memif_rx_burst(end.conn, 0, bufs, 64)
@@ -123,7 +124,7 @@ def test_chains_to_and_from_testpmd(socket_path: str, testpmd: Factory) -> None:
                 buf.data[: buf.len] = bytes([number + 1]) * buf.len
             assert c.memif_tx_burst(end.conn, 0, bufs, 2) == (c.MEMIF_ERR_SUCCESS, 2)
             n = 0
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + within(10)
             while sum(buf.len for buf in got[:n]) < 3000:
                 assert time.monotonic() < deadline
                 n += c.memif_rx_burst(end.conn, 0, got[n:], 8)[1]

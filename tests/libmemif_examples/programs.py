@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from patience import within
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "libmemif"
 #: Seconds for anything to happen; machines are shared.
@@ -99,7 +101,7 @@ class Program:
 
     def insist(self, key: bytes) -> None:
         """Press a key until the program ends: one that is typed before it reads would be lost."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + within(PATIENCE)
         while self.process.poll() is None and time.monotonic() < deadline:
             os.write(self._fd, key)
             self.silent(0.3)
@@ -119,7 +121,7 @@ class Program:
 
     def expect(self, pattern: str, timeout: float = PATIENCE) -> re.Match[str]:
         """Wait for output that matches `pattern`, behind what an earlier call matched."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + within(timeout)
         alive = True
         while True:
             match = re.compile(pattern, re.MULTILINE).search(self.output, self._read)
@@ -141,7 +143,7 @@ class Program:
 
     def ended(self, status: int = 0, timeout: float = PATIENCE) -> str:
         """Wait for its end; return all that it printed."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + within(timeout)
         while self.process.poll() is None and time.monotonic() < deadline:
             self._fill(0.02)
         while self._fill(0) and select.select([self._fd], [], [], 0)[0]:
@@ -162,7 +164,7 @@ class Program:
 
 def until(ready: Callable[[], bool], timeout: float = PATIENCE) -> None:
     """Wait for something to become true."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + within(timeout)
     while not ready():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 import memif
+from patience import within
 
 #: Bytes of a packet.
 WIDTH = 64
@@ -34,7 +35,7 @@ def check(matrix: npt.NDArray[np.uint8], first: int) -> None:
 
 def send_numbered(queue: memif.TxQueue, count: int, *, first: int = 0, batch: int = 1024) -> None:
     """Send `count` packets from number `first` on."""
-    deadline = time.monotonic() + _TIMEOUT
+    deadline = time.monotonic() + within(_TIMEOUT)
     at, end = first, first + count
     while at < end:
         rows = numbered(at, min(batch, end - at))
@@ -49,7 +50,7 @@ def send_numbered(queue: memif.TxQueue, count: int, *, first: int = 0, batch: in
 
 def receive_numbered(queue: memif.RxQueue, count: int, *, first: int = 0, burst_size: int = 256) -> None:
     """Receive and check `count` packets from number `first` on."""
-    deadline = time.monotonic() + _TIMEOUT
+    deadline = time.monotonic() + within(_TIMEOUT)
     at, end = first, first + count
     while at < end:
         with queue.recv(burst_size, timeout=1.0) as burst:

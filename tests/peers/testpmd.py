@@ -21,6 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+from patience import within
+from peers.second_try import note_crash
 from peers.settings import Settings, require_testpmd
 
 PROMPT = "testpmd> "
@@ -36,7 +38,7 @@ class TestpmdError(AssertionError):
 
 def poll_until(ready: Callable[[], Any], timeout: float, interval: float = 0.001) -> Any:
     """Call `ready` until it returns something true, and return that, or its last value after `timeout` s."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + within(timeout)
     while not (value := ready()) and time.monotonic() < deadline:
         time.sleep(interval)
     return value
@@ -85,6 +87,7 @@ class Testpmd:
         self._process: subprocess.Popen[bytes] | None = None
         self._telemetry: socket.socket | None = None
         self._forwarding = False
+        self._ending = False
         self._read = 0  # how far into the log `command` has got
         handle, name = tempfile.mkstemp(prefix=f"{self.prefix}-", suffix=".log")
         os.close(handle)
@@ -96,6 +99,8 @@ class Testpmd:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None:
+            self.ends()
         try:
             self.quit()
         except TestpmdError:
@@ -212,13 +217,18 @@ class Testpmd:
 
     # -- ending it
 
+    def ends(self) -> None:
+        """From here on its death explains no failure of the test. No-op when it is dead already."""
+        self._ending = self._ending or self.alive
+
     def quit(self) -> None:
         """End it in good order; raise TestpmdError when it has crashed or hangs. No-op when it has ended."""
         if self._process is None:
             return
+        self.ends()
         asked = self._say_quit()
         try:
-            self.returncode = self._process.wait(self._timeout)
+            self.returncode = self._process.wait(within(self._timeout))
         except subprocess.TimeoutExpired:
             self._kill()
             self._fail("did not end when told to quit")
@@ -239,7 +249,7 @@ class Testpmd:
 
     def kill9(self) -> None:
         """End it as a crash would: SIGKILL, no farewell to the peer."""
-        self._running().kill()
+        self._running()
         self._kill()
 
     def pause(self) -> None:
@@ -257,6 +267,8 @@ class Testpmd:
         """Make sure that nothing of it runs or stays open; the log stays."""
         process, self._process = self._process, None
         if process is not None:
+            if (found := process.poll()) is not None and not self._tolerate_crash:
+                note_crash(self.name, found, asked=self._ending)
             process.kill()
             self.returncode = process.wait()
             assert process.stdin is not None
@@ -298,7 +310,7 @@ class Testpmd:
 
     def _until_prompt(self, what: str, timeout: float | None = None) -> str:
         """Return the log from where the last call stopped up to the next prompt."""
-        deadline = time.monotonic() + (timeout or self._timeout)
+        deadline = time.monotonic() + within(timeout or self._timeout)
         with self._log_path.open("rb") as log:
             while True:
                 log.seek(self._read)

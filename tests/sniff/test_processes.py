@@ -15,6 +15,7 @@ import pytest
 import memif as library
 from ends import pump, receive, send_all
 from memif.capture import CaptureReader, Packet
+from patience import within
 from peers.testpmd import Testpmd
 from tools.frames import checksum, ethernet, numbered, udp
 from tools.process import Running, master, memif, running
@@ -168,7 +169,7 @@ def test_its_end_does_not_stop_the_traffic(socket_path: str, tmp_path: Path, num
         client.disconnect("goodbye")
         pump(server, client, until=lambda: not server.up)
         assert server.disconnect_reason == "goodbye"  # the control channel works still
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + within(10)
     while _relays(socket_path):
         assert time.monotonic() < deadline, "the relay is left over"
         time.sleep(0.05)
@@ -335,7 +336,7 @@ def test_between_two_testpmds(
 
 
 def _until_exists(path: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + within(30)
     while not os.path.exists(path):
         assert time.monotonic() < deadline
         time.sleep(0.01)

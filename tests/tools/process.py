@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from patience import within
+
 _LIMIT = 40.0  # seconds; this machine may be busy
 
 
@@ -74,7 +76,7 @@ class Running:
 
     def until(self, text: str, timeout: float = _LIMIT) -> None:
         """Wait until it has printed `text`."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + within(timeout)
         while text not in self.out + self.err:
             assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.out}{self.err}"
             assert time.monotonic() < deadline, f"no {text!r} in: {self.out}{self.err}"
@@ -113,7 +115,7 @@ def running(*args: object, until: str | None = None, stdout: int | None = None) 
 
 def wait_for(path: str, timeout: float = _LIMIT) -> None:
     """Wait until a file exists: the socket of a master that has just been started."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + within(timeout)
     while not os.path.exists(path):
         assert time.monotonic() < deadline, f"no {path}"
         time.sleep(0.01)
@@ -124,7 +126,7 @@ def master(path: str, *args: object, stdout: int | None = None) -> Iterator[Runn
     """Context: a verb with ``--role master`` on `path`, once it listens."""
     verb, *rest = args
     with running(verb, "--role", "master", "--socket", path, *rest, stdout=stdout) as tool:
-        deadline = time.monotonic() + _LIMIT
+        deadline = time.monotonic() + within(_LIMIT)
         while not os.path.exists(path):
             assert tool.process.poll() is None, tool.err
             assert time.monotonic() < deadline

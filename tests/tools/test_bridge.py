@@ -14,6 +14,7 @@ import pytest
 import memif as library
 from ends import receive, send_all
 from memif.capture import CaptureReader
+from patience import within
 from peers.settings import missing
 from peers.tap import PingResult, run_in
 from tools.frames import MAC_A, MAC_B, checksum, ethernet, numbered, udp
@@ -87,7 +88,7 @@ def test_links_come_and_go(socket_path: str) -> None:
     with running("bridge", f"memif:{a},role=master", f"memif:{b},role=master"):
         for _ in range(3):
             with library.connect(a, timeout=30) as left, library.connect(b, timeout=30) as right:
-                deadline = time.monotonic() + 10
+                deadline = time.monotonic() + within(10)
                 got: list[bytes] = []
                 while not got and time.monotonic() < deadline:
                     left.tx[0].send([b"through" * 10])
@@ -119,7 +120,7 @@ def test_the_kernel_pings_through_a_tap(socket_path: str, mode: str) -> None:
 
 
 def _until_address(netns: str, device: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + within(30)
     while "10.77.0.1" not in run_in(netns, "ip", "addr", "show", "dev", device, check=False):
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -202,7 +203,7 @@ def test_frames_from_memif_reach_the_kernel(socket_path: str) -> None:
             time.sleep(0.3)
             before = int(run_in(netns, "cat", "/sys/class/net/mt0/statistics/rx_packets"))
             send_all(iface.tx[0], [ethernet(udp(b"x" * 100))] * 500)
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + within(10)
             while int(run_in(netns, "cat", "/sys/class/net/mt0/statistics/rx_packets")) - before < 500:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)

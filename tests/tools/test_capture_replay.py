@@ -14,6 +14,7 @@ import pytest
 import memif as library
 from ends import send_all
 from memif.capture import CaptureReader
+from patience import within
 from peers.settings import missing
 from tools.frames import echo, ethernet, numbered, pcap, udp
 from tools.process import Result, Running, master, memif, running, wait_for
@@ -26,7 +27,7 @@ def feed(socket_path: str, tool: Running, frames: list[bytes], *, mode: str = "e
         library.connect(socket_path, timeout=timeout, mode=mode) as iface,
     ):
         send_all(iface.tx[0], frames)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + within(20)
         while iface.tx[0].free() < 1024 and tool.process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
 
@@ -121,7 +122,7 @@ def test_standard_output_is_for_tshark(socket_path: str) -> None:
         )
         os.close(reader)
         feed(socket_path, tool, numbered(10))
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + within(30)
         with (
             library.connect(socket_path, timeout=30) as iface,
             contextlib.suppress(library.MemifDisconnectedError),
@@ -217,11 +218,11 @@ def test_a_replay_keeps_the_times(socket_path: str, tmp_path: Path) -> None:
     file = tmp_path / "r.pcap"
     file.write_bytes(pcap(numbered(11), step=0.1))
     _, times, _ = received(socket_path, file, 11)
-    assert 0.85 < times[-1] - times[0] < 1.6
+    assert 0.85 < times[-1] - times[0] < within(1.6)
     gaps = sorted(after - before for before, after in itertools.pairwise(times))
-    assert 0.05 < gaps[len(gaps) // 2] < 0.2
+    assert 0.05 < gaps[len(gaps) // 2] < within(0.2)
     _, times, _ = received(socket_path, file, 11, "--speed", 10)
-    assert 0.05 < times[-1] - times[0] < 0.6
+    assert 0.05 < times[-1] - times[0] < within(0.6)
 
 
 def test_a_replay_loops(socket_path: str, tmp_path: Path) -> None:
@@ -286,7 +287,7 @@ def test_a_fifo_whose_reader_leaves(socket_path: str, tmp_path: Path) -> None:
             wait_for(socket_path)
             feed(socket_path, tool, numbered(5))
             assert reader.read(4) == b"\x0a\x0d\x0d\x0a"
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + within(30)
         while tool.process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(library.MemifTimeoutError):
                 feed(socket_path, tool, numbered(5), timeout=0.5)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from patience import within
 from tools.process import master, running, words
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -45,7 +46,7 @@ class Terminal:
 
     def until(self, text: str) -> None:
         """Read until it has printed `text`."""
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + within(40)
         while text not in self.raw:
             assert time.monotonic() < deadline, self.raw
             self.read(0.1)
