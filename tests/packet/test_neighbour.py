@@ -20,6 +20,7 @@ from packet.frames import matrix_of
 US, THEM, GROUP = "2001:db8::12:3456", "2001:db8::9", "ff02::1:ff12:3456"
 MAC, THEIR_MAC = bytes.fromhex("02fe00000001"), "02:00:00:00:00:09"
 SOURCE = ICMPv6NDOptSrcLLAddr(lladdr=THEIR_MAC)
+LONG = ICMPv6NDOptUnknown(type=253, len=2, data=bytes(14))
 NONCE = ICMPv6NDOptUnknown(type=14, len=1, data=b"nonce!")
 
 
@@ -53,11 +54,14 @@ def check(raw: bytes, dst: str = THEM, mac: str = THEIR_MAC, solicited: int = 1,
     assert (packet.src, packet.dst) == (MAC.hex(":"), mac)
     ip, advert = packet[IPv6], packet[ICMPv6ND_NA]
     assert (ip.src, ip.dst, ip.hlim) == (US, dst, 255)
-    assert (advert.tgt, advert.R, advert.S, advert.O, advert.code) == (US, 0, solicited, 1, 0)
+    assert (advert.tgt, advert.R, advert.S, advert.O, advert.code) == (US, 0, solicited, int(option), 0)
     assert (ICMPv6NDOptDstLLAddr in packet) == option
     if option:
         assert packet[ICMPv6NDOptDstLLAddr].lladdr == MAC.hex(":")
     copy = packet.copy()
+    if copy.lastlayer().name == "Padding":
+        copy.lastlayer().underlayer.remove_payload()
+        raw = raw[: len(bytes(copy))]
     del copy[ICMPv6ND_NA].cksum, copy[IPv6].plen
     assert bytes(copy) == raw
     return packet
@@ -116,11 +120,22 @@ def test_new_lengths_are_those_of_all_rows() -> None:
     assert new_lengths.tolist() == [86, 86, 33, 78]
 
 
-def test_further_options_stay() -> None:
-    raw, _ = answer(ask(SOURCE, NONCE))
-    assert raw is not None
-    packet = check(raw)
-    assert bytes(packet[ICMPv6NDOptDstLLAddr].payload) == bytes(NONCE)
+def test_our_address_takes_the_place_of_all_options() -> None:
+    """Whatever they are; what is too much becomes a trailer."""
+    for options in ((SOURCE, NONCE), (NONCE, SOURCE), (SOURCE, LONG), (LONG,), (LONG, NONCE, SOURCE)):
+        asked = ask(*options)
+        raw, _ = answer(asked)
+        assert raw is not None
+        assert len(raw) == len(asked)
+        packet = check(raw)
+        assert packet[IPv6].plen == 32
+
+
+@pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 100])
+def test_many_options(count: int) -> None:
+    """More than any standard has are not looked through; what they end in is."""
+    assert (answer(ask(SOURCE, *[NONCE] * (count - 1)), width=1024)[0] is not None) == (count <= 32)
+    assert answer(ask(*[NONCE] * (count - 1), ICMPv6NDOptUnknown(type=9, len=0, data=bytes(6))), width=1024)[0] is None
 
 
 def test_a_trailer_stays() -> None:
@@ -136,9 +151,14 @@ REFUSED = {
     "another group": (ask(SOURCE, dst="ff02::1:ff12:3457"), "not_for_us"),
     "from beyond the link": (ask(SOURCE, hlim=254), "other"),
     "nobody with a link address": (ask(SOURCE, src="::"), "other"),
+    "nobody with a link address behind": (ask(NONCE, SOURCE, src="::"), "other"),
+    "a second option of no length": (ask(SOURCE, ICMPv6NDOptUnknown(type=9, len=0, data=bytes(6))), "other"),
+    "a second option that is cut": (ask(SOURCE, ICMPv6NDOptUnknown(type=9, len=2, data=bytes(6))), "other"),
+    "a link address too long": (ask(ICMPv6NDOptUnknown(type=1, len=2, data=bytes(14))), "other"),
+    "from this very host": (ask(SOURCE, src="::1"), "other"),
+    "from our own address": (ask(SOURCE, src=US), "other"),
     "nobody asks one host": (ask(NONCE, src="::", dst=US), "other"),
     "from a group": (ask(SOURCE, src="ff02::5"), "other"),
-    "a first option too long to replace": (ask(ICMPv6NDOptUnknown(type=253, len=2, data=bytes(14))), "other"),
     "an option of no length": (ask(ICMPv6NDOptUnknown(type=1, len=0, data=bytes(6))), "other"),
     "a bad checksum": (ask(SOURCE)[:-1] + b"\xff", "bad_checksum"),
     "an advertisement": (

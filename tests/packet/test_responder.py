@@ -20,6 +20,7 @@ US, US6, MAC = "192.0.2.1", "2001:db8::1", bytes.fromhex("02fe00000001")
 THEM, THEM6, THEIR_MAC = "192.0.2.9", "2001:db8::9", "02:00:00:00:00:09"
 OUR_MAC = MAC.hex(":")
 WIDTH = 128
+GROUP_FRAMES = [("ff:ff:ff:ff:ff:ff", THEIR_MAC), ("01:00:5e:00:00:01", THEIR_MAC), (OUR_MAC, "01:00:5e:00:00:01")]
 
 
 @dataclass
@@ -68,7 +69,10 @@ def network_cases(rng: random.Random) -> list[tuple[bytes, int, str]]:
         (echo(size, src="255.255.255.255"), "other"),
         (echo(size, src="0.0.0.0"), "other"),
         (IP(src=THEM, dst=US) / ICMP(type=0) / b"reply", "other"),
-        (IP(src=THEM, dst=US) / ICMP(type=8, code=1) / b"code", "other"),
+        (IP(src=THEM, dst=US) / ICMP(type=8, code=1) / b"code", "echo"),
+        (echo(size, src="127.0.0.1"), "other"),
+        (echo(size, src=US), "other"),
+        (echo(size, src="192.0.3.1"), "echo"),
         (IP(src=THEM, dst=US) / UDP() / b"datagram", "other"),
         (IP(src=THEM, dst=US) / TCP(), "other"),
         (IP(src=THEM, dst=US, proto=1) / b"\x08\x00\xf7", "other"),
@@ -77,7 +81,12 @@ def network_cases(rng: random.Random) -> list[tuple[bytes, int, str]]:
     v6 = [
         (echo6(size), "echo6"),
         (echo6(size, dst="2001:db8::2"), "not_for_us"),
-        (echo6(size, dst="ff02::1"), "not_for_us"),
+        (echo6(size, dst="ff02::1"), "echo6"),
+        (echo6(size, dst="ff02::1:ff00:1"), "echo6"),
+        (echo6(size, dst="ff02::1:ff00:2"), "not_for_us"),
+        (IPv6(src="::1", dst=US6) / ICMPv6EchoRequest(), "other"),
+        (IPv6(src=US6, dst=US6) / ICMPv6EchoRequest(), "other"),
+        (IPv6(src=THEM6, dst=US6) / ICMPv6EchoRequest(code=9), "echo6"),
         (IPv6(src=THEM6, dst=US6) / IPv6ExtHdrDestOpt() / ICMPv6EchoRequest(), "options"),
         (IPv6(src=THEM6, dst=US6) / IPv6ExtHdrFragment(m=1) / ICMPv6EchoRequest(), "fragments"),
         (IPv6(src="ff02::5", dst=US6) / ICMPv6EchoRequest(), "other"),
@@ -152,7 +161,7 @@ def rebuilt(packet: Packet) -> bytes:
 def check_echo(request: bytes, answer: bytes) -> None:
     got, asked = IP(answer), IP(request)
     assert (got.src, got.dst, got.ttl) == (US, asked.src, 64)
-    assert (got[ICMP].type, got[ICMP].code) == (0, 0)
+    assert (got[ICMP].type, got[ICMP].code) == (0, asked[ICMP].code)
     assert rebuilt(got) == answer
     assert (got.tos, got.id, got.flags, got.len) == (asked.tos, asked.id, asked.flags, asked.len)
     assert answer[24:] == request[24:]
@@ -161,7 +170,7 @@ def check_echo(request: bytes, answer: bytes) -> None:
 def check_echo6(request: bytes, answer: bytes) -> None:
     got, asked = IPv6(answer), IPv6(request)
     assert (got.src, got.dst, got.hlim) == (US6, asked.src, 64)
-    assert got[ICMPv6EchoReply].code == 0
+    assert got[ICMPv6EchoReply].code == asked[ICMPv6EchoRequest].code
     assert rebuilt(got) == answer
     assert answer[44:] == request[44:]
 
@@ -170,6 +179,11 @@ def check_arp(request: bytes, answer: bytes) -> None:
     got, asked = ARP(answer), ARP(request)
     assert (got.op, got.hwsrc, got.psrc, got.hwdst, got.pdst) == (2, OUR_MAC, US, asked.hwsrc, asked.psrc)
     assert answer[28:] == request[28:]
+
+
+def test_an_answer_goes_to_the_mac_that_the_question_names() -> None:
+    (answer,), _ = respond(Responder(US, None, MAC), [bytes(Ether(src=THEIR_MAC) / ask(hwsrc="02:00:00:00:00:55"))])
+    assert Ether(answer).dst == "02:00:00:00:00:55"
 
 
 CHECKS = {"echo": check_echo, "echo6": check_echo6, "arp": check_arp}
@@ -241,15 +255,20 @@ def test_a_burst_of_nothing_but_pings(mode: str) -> None:
 @given(
     mode=st.sampled_from(["ethernet", "ip"]),
     changes=st.lists(st.tuples(st.integers(0, 45), st.integers(0, 255)), max_size=3),
+    source=st.sampled_from([THEM, US, "0.0.0.0", "127.0.0.1", "223.0.2.1", "224.0.0.1", "255.255.255.255", "10.0.2.1"]),
+    macs=st.sampled_from([(OUR_MAC, THEIR_MAC), (THEIR_MAC, THEIR_MAC), (THEIR_MAC, OUR_MAC), *GROUP_FRAMES]),
     cut=st.integers(0, 50),
     width=st.sampled_from([20, 36, 42, 60, 64, 128]),
     mend=st.booleans(),
 )
 def test_the_fast_path_accepts_what_the_long_way_does(
-    mode: str, changes: list[tuple[int, int]], cut: int, width: int, mend: bool
+    mode: str, changes: list[tuple[int, int]], source: str, macs: tuple[str, str], cut: int, width: int, mend: bool
 ) -> None:
     raw = bytearray(plain_echoes(mode, 1, seed=2)[0][:64])
     at = 14 if mode == "ethernet" else 0
+    raw[at + 12 : at + 16] = bytes(map(int, source.split(".")))
+    if mode == "ethernet":
+        raw[:12] = bytes.fromhex("".join(macs).replace(":", ""))
     raw[at + 2 : at + 4] = (64 - at).to_bytes(2, "big")
     for where, value in changes:
         raw[where] = value
@@ -268,7 +287,7 @@ def test_the_fast_path_accepts_what_the_long_way_does(
 
 def test_verify_looks_at_icmp_checksums_it_can_compute() -> None:
     """Two bursts' worth of corrupt payloads: in view, and too long to be in view."""
-    bad = [bytes(Ether() / packet) for packet in (echo(20), echo6(20), echo(900), echo6(900))]
+    bad = [bytes(Ether(dst=OUR_MAC) / packet) for packet in (echo(20), echo6(20), echo(900), echo6(900))]
     bad = [raw[:-1] + bytes([raw[-1] ^ 1]) for raw in bad]
     lax, strict = Responder(US, US6, MAC), Responder(US, US6, MAC, verify=True)
     assert respond(lax, bad)[1].all()
@@ -281,7 +300,7 @@ def test_verify_looks_at_icmp_checksums_it_can_compute() -> None:
 
 
 def test_no_address_no_answer() -> None:
-    packets = [bytes(Ether() / packet) for packet in (echo(), echo6(), ask())]
+    packets = [bytes(Ether(dst=OUR_MAC) / packet) for packet in (echo(), echo6(), ask())]
     responder = Responder(None, None, MAC)
     answers, answered = respond(responder, packets)
     assert answers == packets
@@ -338,7 +357,14 @@ def test_unsuitable_arrays_and_addresses() -> None:
         responder.answer(np.zeros((64, 2), np.uint8).T, np.zeros(2, np.uint32))
     with pytest.raises(ValueError, match="shapes"):
         responder.answer(np.zeros((2, 64), np.uint8), np.zeros(1, np.uint32))
-    for bad in ({"ipv4": "224.0.0.1"}, {"ipv4": "0.0.0.0"}, {"ipv6": "ff02::1"}, {"mac": b"12345"}):
+    for bad in (
+        {"ipv4": "224.0.0.1"},
+        {"ipv4": "0.0.0.0"},
+        {"ipv4": "127.0.0.1"},
+        {"ipv6": "::1"},
+        {"ipv6": "ff02::1"},
+        {"mac": b"12345"},
+    ):
         with pytest.raises(ValueError, match="unicast"):
             Responder(**bad)
     with pytest.raises(ValueError, match="mode"):

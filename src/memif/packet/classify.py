@@ -13,6 +13,8 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from memif.errors import MemifValueError
+
 from .headers import ARP, IPV4, IPV6, EtherType, Matrix, Protocol
 
 Mode = Literal["ethernet", "ip"]
@@ -26,6 +28,7 @@ _U16 = np.dtype(">u2")
 _ETHERNET_SIZE, _TAG_SIZE, _MOST_TAGS = 14, 4, 2
 _FARTHEST = _ETHERNET_SIZE + _MOST_TAGS * _TAG_SIZE + IPV6.itemsize  # end of the last header read by offset
 _MOST_EXTENSIONS = 8  # bounds the walk over IPv6 extension headers
+_ARP_START = np.array([0, 1, 8, 0, 6, 4], np.uint8)  # Ethernet, IPv4 and the sizes of their addresses
 _ICMP_SIZE, _UDP_SIZE, _TCP_SIZE = 8, 8, 20
 
 # One lookup in a table replaces several comparisons of a 16-bit column.
@@ -161,23 +164,38 @@ def classify(matrix: Matrix, lengths: NDArray[Any], mode: Mode = "ethernet") -> 
     ``matrix``: uint8 (n, width), the head of each packet, only read. ``lengths``: (n,) true packet lengths
     in bytes. ``mode``: "ethernet" or "ip". A width of 64 reaches every header of untagged traffic without
     IP options save for TCP over IPv6; 128 suits tags and options. Bytes past a packet's length are never
-    believed. Raises TypeError for a matrix other than uint8, and ValueError for shapes that do not match or
+    believed. Raises TypeError for other kinds of arrays, and `MemifValueError` for shapes that do not match or
     an unknown mode.
     """
     check(matrix, lengths)
     if mode not in ("ethernet", "ip"):
-        raise ValueError(f"mode must be 'ethernet' or 'ip', not {mode!r}")
+        raise MemifValueError.argument("mode", mode, "'ethernet' or 'ip'")
     width = matrix.shape[1]
     head = matrix if width >= _FARTHEST else np.pad(matrix, ((0, 0), (0, _FARTHEST - width)))
     return _Classifier(head, width, lengths.astype(np.int32), mode).run()
 
 
 def check(matrix: Matrix, lengths: NDArray[Any]) -> None:
-    """Raises TypeError or ValueError unless the two arrays describe one burst."""
-    if matrix.dtype != np.uint8:
-        raise TypeError(f"matrix must be uint8, not {matrix.dtype}")
-    if matrix.ndim != 2 or lengths.shape != matrix.shape[:1]:
-        raise ValueError(f"shapes {matrix.shape} and {lengths.shape} are not (n, width) and (n,)")
+    """Raises TypeError or `MemifValueError` unless the two arrays describe one burst."""
+    if not isinstance(matrix, np.ndarray) or matrix.dtype != np.uint8:
+        raise TypeError(f"argument matrix: must be an array of uint8, not {described(matrix)}")
+    if matrix.ndim != 2:
+        raise MemifValueError.argument("matrix", described(matrix), "a uint8 array of shape (n, width)")
+    check_lengths("lengths", lengths, matrix)
+
+
+def check_lengths(name: str, lengths: Any, matrix: Matrix) -> None:
+    """Raises TypeError or `MemifValueError` unless there is an integer for each row."""
+    if not isinstance(lengths, np.ndarray) or lengths.dtype.kind not in "ui":
+        raise TypeError(f"argument {name}: must be an array of integers, not {described(lengths)}")
+    if lengths.shape != matrix.shape[:1]:
+        shapes = f"shapes {matrix.shape} of matrix and {lengths.shape}"
+        raise MemifValueError.argument(name, shapes, "(n, width) and (n,)")
+
+
+def described(value: object) -> str:
+    """What an error shows of an argument that should be an array."""
+    return f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
 @lru_cache(maxsize=256)
@@ -337,8 +355,7 @@ class _Classifier:
 
     def arp(self, block: Matrix, offset: int, rows: Any, room: Ints) -> None:
         size = ARP.itemsize
-        expected = np.array([0, 1, 8, 0, 6, 4], np.uint8)  # Ethernet, IPv4 and the sizes of their addresses
-        good = (block[:, offset : offset + 6] == expected).all(axis=1)
+        good = (block[:, offset : offset + 6] == _ARP_START).all(axis=1)
         self.put("valid", rows, good & (room >= size) & (offset + size <= self.width))
         self.put("header", rows, size)
         self.put("stated", rows, size)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .addresses import Addresses
 from .checksum import l4_computable, verify_l4
 from .classify import Bools, Layers
 from .headers import Matrix
 from .neighbour import examine, stated_length
-from .rewrite import Addresses
 
 Rewrite = Callable[[Matrix, int, Addresses], None]
 """Turns all rows of a block into answers in place: ``rewrite(block, l3_offset, own_addresses)``."""
@@ -30,6 +30,8 @@ class Burst:
     layers: Layers
     new_lengths: NDArray[Any] | None
     answered: Bools
+    link: tuple[Bools, Bools] | None
+    """Frames for us, frames whose sender has an address of its own; None when all are and in IP mode."""
     wrong: Bools | None = None
 
     def wrong_icmp(self) -> Bools:
@@ -58,14 +60,14 @@ class Group:
         wrong: Bools = self.burst.wrong_icmp()[self.rows]
         return ~wrong
 
-    def equal(self, column: NDArray[Any], address: Any) -> Bools:
-        """Where a column of addresses, numbers or rows of bytes, equals one; nowhere when that is None."""
-        if address is None:
-            return np.zeros(len(column), np.bool_)
-        same: Bools = column == address
-        return same if same.ndim == 1 else np.logical_and.reduce(same, axis=1)
+    def link(self, mine: Bools, fair: Bools) -> None:
+        """Clears both masks in frames for another MAC address, and ``fair`` in those from a group's."""
+        if self.burst.link is not None:
+            here, single = self.burst.link
+            mine &= here[self.rows]
+            fair &= single[self.rows]
 
-    def examine(self, asks: Bools, own: NDArray[np.uint8]) -> tuple[Bools, Bools, Bools]:
+    def examine(self, asks: Bools, own: Addresses) -> tuple[Bools, Bools, Bools]:
         """`neighbour.examine` on the rows of a mask."""
         lengths = self.burst.lengths[self.rows][asks]
         return examine(self.block[asks], lengths, self.offset, own, self.burst.new_lengths is not None)

@@ -1,5 +1,11 @@
 """A host that answers who-has and ping, on bursts: ARP, ICMP echo, IPv6 neighbour solicitation, ICMPv6 echo.
 
+It answers what the kernel of Linux would, frame by frame, but for these: it has one address of each family, with no
+prefix and no routes, so an answer goes to the MAC address that asked; VLAN tags are kept, whatever their number;
+fragments, IPv4 options and IPv6 extension headers are left alone, as are frames from a group's MAC address and
+packets from addresses that no host has (0/8, 127/8, 224/3, ``::``, ``::1``, groups, our own). A neighbour
+advertisement without a link-layer address does not ask to override (RFC 4861, 7.2.4).
+
 Requests are turned into their answers where they lie. Echo answers touch only the headers and update the
 checksum by difference, so packets of any size are answered from a matrix that holds the first 64 bytes:
 
@@ -16,13 +22,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memif.errors import MemifValueError
+
 from . import neighbour, rewrite
+from .addresses import Addresses
 from .checksum import is_ones, raw_sum
-from .classify import Bools, Mode, check, classify
+from .classify import Bools, Mode, check, check_lengths, classify
 from .fastpath import PlainEcho
 from .groups import Burst, Group
-from .headers import ARP, IPV4, IPV6, Matrix, view
-from .rewrite import Addresses, word
+from .headers import ETHERNET, IPV4, IPV6, Matrix
 
 _COUNTERS = (
     "arp",
@@ -40,12 +48,15 @@ _COUNTERS = (
 class Responder:
     """Answers for one IPv4 and one IPv6 address.
 
-    ``ipv4``, ``ipv6``: addresses as text, None to be silent in that family. ``mac``: six bytes, the source
-    of all answers; not used in IP mode. ``mode``: "ethernet" or "ip"; IP mode has neither ARP nor neighbour
-    discovery. ``verify``: check the ICMP checksum of echo requests which the matrix holds whole; off by
-    default, as an answer to a corrupt request is itself corrupt and is dropped by who asked. The IPv4
-    header checksum and neighbour solicitations are always checked. Raises ValueError for addresses that are
-    no unicast addresses. One thread at a time.
+    ``ipv4``, ``ipv6``: addresses as text, None to be silent in that family. ``mac``: six bytes, the address
+    of all answers; frames to another one that is no group's are not for us; not used in IP mode. ``mode``:
+    "ethernet" or "ip"; IP mode has neither ARP nor neighbour discovery. ``verify``: check the ICMP checksum of
+    echo requests which the matrix holds whole; off by default, as an answer to a corrupt request is itself
+    corrupt and is dropped by who asked. The IPv4 header checksum and neighbour solicitations are always
+    checked. ICMPv6 echo is also answered for all nodes (ff02::1) and for the group of our address.
+
+    Raises `MemifValueError` for addresses that no host can have and for an unknown mode.
+    One thread at a time.
     """
 
     def __init__(
@@ -58,19 +69,19 @@ class Responder:
         verify: bool = False,
     ) -> None:
         if mode not in ("ethernet", "ip"):
-            raise ValueError(f"mode must be 'ethernet' or 'ip', not {mode!r}")
-        self._own = Addresses.parse(ipv4, ipv6, mac)
+            raise MemifValueError.argument("mode", mode, "'ethernet' or 'ip'")
+        self._own = Addresses(ipv4, ipv6, mac)
         self._mode: Mode = mode
         self._verify = verify
-        four = self._own.ipv4
-        self._plain = None if four is None or verify else PlainEcho(four, mode)
+        self._plain = None if ipv4 is None or verify else PlainEcho(self._own, mode)
         self.counters: dict[str, int] = dict.fromkeys(_COUNTERS, 0)
         """Rows seen since the start.
 
         Answered: ``arp``, ``echo``, ``nd``, ``echo6``. Addressed to us but left alone: ``fragments``,
-        ``options`` (IPv4 options, IPv6 extension headers), ``bad_checksum``. ``not_for_us``: IP, an ARP
-        request or a solicitation for another address. ``other``: anything else, such as other protocols,
-        invalid or truncated headers, or headers that the matrix is too narrow to hold."""
+        ``options`` (IPv4 options, IPv6 extension headers), ``bad_checksum``. ``not_for_us``: to another MAC
+        address; IP, an ARP request or a solicitation for another address. ``other``: anything else, such as
+        other protocols, senders that cannot be answered, invalid or truncated headers, or headers that the
+        matrix is too narrow to hold."""
 
     def answer(self, matrix: Matrix, lengths: NDArray[Any], *, new_lengths: NDArray[Any] | None = None) -> Bools:
         """Rewrites requests into answers in place; True, in the array of shape (n,), for the rows rewritten.
@@ -79,25 +90,33 @@ class Responder:
         echo over IPv6 behind VLAN tags, and neighbour solicitations. ``lengths``: (n,) packet lengths in
         bytes, only read. Rows that are not answered stay as they are.
 
-        Answers are as long as their requests, with one exception: a solicitation without options sent to a
-        group (duplicate address detection by old hosts) is answered with 8 bytes more. That needs
-        ``new_lengths``, (n,), which is set to the lengths of the packets after rewriting, to be sent by
-        ``send_array``; without it such requests are left alone. Raises TypeError or ValueError for
-        unsuitable arrays.
+        Answers are as long as their requests (the options of a longer solicitation become a trailer), with
+        one exception: a solicitation without options sent to a group (duplicate address detection by old
+        hosts) is answered with 8 bytes more. That needs ``new_lengths``, (n,), which is set to the lengths of
+        the packets after rewriting, to be sent by ``send_array``; without it such requests are left alone.
+        Raises TypeError or `MemifValueError` for unsuitable arrays.
         """
         check(matrix, lengths)
         if not matrix.flags.writeable or (matrix.size and matrix.strides[1] != 1):
-            raise ValueError("matrix must be writable and have contiguous rows")
+            what = f"writeable {matrix.flags.writeable}, strides {matrix.strides}"
+            raise MemifValueError.argument("matrix", what, "a writable array with contiguous rows")
         if new_lengths is not None:
+            check_lengths("new_lengths", new_lengths, matrix)
             new_lengths[:] = lengths
         if self._plain is not None and self._plain.fills(matrix, lengths):
             rewrite.echo_reply(matrix, self._plain.offset, self._own)
             self.counters["echo"] += len(matrix)
-            return np.ones(len(matrix), np.bool_)
+            answered = np.empty(len(matrix), np.bool_)
+            answered.fill(True)  # a quarter of the time of `numpy.ones`
+            return answered
         layers = classify(matrix, lengths, self._mode)
-        burst = Burst(matrix, lengths, layers, new_lengths, np.zeros(len(matrix), np.bool_))
+        burst = Burst(matrix, lengths, layers, new_lengths, np.zeros(len(matrix), np.bool_), self._link(matrix))
         self._sort(burst)
         return burst.answered
+
+    def _link(self, matrix: Matrix) -> tuple[Bools, Bools] | None:
+        """What `Burst.link` is."""
+        return None if self._mode == "ip" or matrix.shape[1] < ETHERNET.itemsize else self._own.link(matrix)
 
     def _sort(self, burst: Burst) -> None:
         """Hands each kind of packet, at each offset, to its own method."""
@@ -112,54 +131,71 @@ class Responder:
         self.counters["other"] += rest
 
     def _arp(self, group: Group) -> None:
-        arp = view(group.block, ARP, group.offset)
-        asks = arp["operation"] == 1
-        mine = group.equal(arp["target_ip"], self._own.ipv4)
-        # Who announces our address as its own is not asking. A group address is nobody to answer.
-        sane = (arp["sender_ip"] != arp["target_ip"]) & ((arp["sender_mac"][:, 0] & 1) == 0)
-        good = asks & mine & sane
-        self._leave(good, not_for_us=asks & ~mine)
+        block, at = group.block, group.offset
+        asks = rewrite.word(block, at + 6) == rewrite.ARP_REQUEST
+        mine, fair = self._own.targets4(block, at + 8), self._own.answers_arp(block, at)
+        group.link(mine, fair)
+        good = asks & mine & fair
+        if not _all(good):
+            self._leave(good, not_for_us=asks & ~mine)
         self.counters["arp"] += group.apply(good, rewrite.arp_reply, self._own)
 
     def _ipv4(self, group: Group) -> None:
         block, at = group.block, group.offset
-        mine = group.equal(view(block, IPV4, at)["dst"], self._own.ipv4)
+        mine, fair = self._own.targets4(block, at), self._own.answerable4(block, at)
+        group.link(mine, fair)
         intact = is_ones(raw_sum(block, at, at + IPV4.itemsize))
         fragments, options = group.of("is_fragment"), group.of("has_options")
-        source = block[:, at + 12] - np.uint8(1)  # wraps: net 0, like groups, is above all unicast addresses
-        echo = group.of("icmp") & (source < 223)
-        echo &= word(block, at + IPV4.itemsize) == rewrite.ECHO_REQUEST
+        fair &= group.of("icmp")
+        fair &= _type(block, at + IPV4.itemsize) == rewrite.ECHO_REQUEST
         if self._verify:
             intact &= group.verified()
-        good = mine & intact & echo & ~(fragments | options)
-        self._leave(good, not_for_us=~mine, fragments=fragments, options=options, bad_checksum=~intact)
+        good = mine & intact & fair & ~(fragments | options)
+        if not _all(good):
+            self._leave(good, not_for_us=~mine, fragments=fragments, options=options, bad_checksum=~intact)
         self.counters["echo"] += group.apply(good, rewrite.echo_reply, self._own)
 
     def _ipv6(self, group: Group) -> None:
-        block, at = group.block, group.offset
-        ip, own = view(block, IPV6, at), self._own.ipv6
-        mine = group.equal(ip["dst"], own)
+        block, at, own = group.block, group.offset, self._own
+        mine = own.reaches6(block, at)
+        plain = group.of("icmp6") & ~(group.of("is_fragment") | group.of("has_options"))
+        group.link(mine, plain)
+        kind = _type(block, at + IPV6.itemsize)
         intact = group.verified() if self._verify else np.ones(len(block), np.bool_)
+        echo = plain & mine & intact & own.answerable6(block, at)
+        echo &= kind == rewrite.ECHO6_REQUEST
+        advised = self._solicited(group, plain & mine & (kind == neighbour.SOLICITATION), mine, intact)
+        good = echo if advised is None else echo | advised
         fragments, options = group.of("is_fragment"), group.of("has_options")
-        plain = group.of("icmp6") & ~(fragments | options)
-        kind = word(block, at + IPV6.itemsize)
-        echo = plain & mine & intact & (kind == rewrite.ECHO6_REQUEST)
-        echo &= (ip["src"][:, 0] != 0xFF) & ip["src"].any(axis=1)
-        asks, good = plain & (kind == neighbour.SOLICITATION), echo.copy()
-        if own is not None and self._mode == "ethernet" and asks.any():
-            asks &= mine | group.equal(ip["dst"], neighbour.solicited_node(own))
-            mine[asks], good[asks], intact[asks] = group.examine(asks, own)
-        self._leave(good, not_for_us=~mine, fragments=fragments, options=options, bad_checksum=~intact)
-        self.counters["echo6"] += group.apply(echo, rewrite.echo6_reply, self._own)
-        self.counters["nd"] += group.apply(good & ~echo, neighbour.advertise, self._own)
-        group.note_lengths(good & ~echo)
+        if not _all(good):
+            self._leave(good, not_for_us=~mine, fragments=fragments, options=options, bad_checksum=~intact)
+        self.counters["echo6"] += group.apply(echo, rewrite.echo6_reply, own)
+        if advised is not None:
+            self.counters["nd"] += group.apply(advised, neighbour.advertise, own)
+            group.note_lengths(advised)
+
+    def _solicited(self, group: Group, asks: Bools, mine: Bools, intact: Bools) -> Bools | None:
+        """The neighbour solicitations to answer, None for none; corrects what is known of the others."""
+        if self._mode == "ip" or self._own.ipv6 is None or not np.count_nonzero(asks):
+            return None
+        good = np.zeros(len(asks), np.bool_)
+        mine[asks], good[asks], intact[asks] = group.examine(asks, self._own)
+        return good
 
     def _leave(self, good: Bools, **reasons: Bools) -> None:
         """Counts rows that are not ``good`` by the first of the reasons that holds, else as "other"."""
-        if good.all():
-            return
         rest = ~good
         for name, holds in reasons.items():
             self.counters[name] += int(np.count_nonzero(rest & holds))
             rest &= ~holds
         self.counters["other"] += int(np.count_nonzero(rest))
+
+
+def _type(block: Matrix, at: int) -> NDArray[np.uint8]:
+    """The ICMP types, 0 beyond the width."""
+    return block[:, at] if at < block.shape[1] else np.zeros(len(block), np.uint8)
+
+
+def _all(mask: Bools) -> bool:
+    """As ``mask.all()``, in a fifth of its time."""
+    return int(np.count_nonzero(mask)) == len(mask)

@@ -6,14 +6,13 @@ touched; what depends on the payload, the ICMP checksum, is updated by differenc
 """
 
 import sys
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .checksum import update
-from .headers import ARP, ETHERNET, IPV4, IPV6, Matrix, view
+from .addresses import Addresses, double
+from .checksum import fold, raw_sum, update
+from .headers import ETHERNET, IPV4, IPV6, Matrix
 
 
 def wire(high: int, low: int) -> int:
@@ -22,59 +21,31 @@ def wire(high: int, low: int) -> int:
 
 
 TTL = 64
-ARP_REPLY = 2
-ECHO_REQUEST, ECHO_REPLY = wire(8, 0), wire(0, 0)  # type and code
-ECHO6_REQUEST, ECHO6_REPLY = wire(128, 0), wire(129, 0)
+ARP_REQUEST, ARP_REPLY = wire(0, 1), wire(0, 2)
+ECHO_REQUEST, ECHO_REPLY = 8, 0
+ECHO6_REQUEST, ECHO6_REPLY = 128, 129
 _FRESH = wire(TTL, 1)  # time to live and protocol of an echo reply
 _MAC = np.dtype("V6")
 
 
-@dataclass(frozen=True, eq=False)
-class Addresses:
-    """Who answers, in the forms that columns are compared with and set to."""
-
-    mac: NDArray[np.uint8]
-    """Six bytes."""
-    ipv4: int | None
-    """As a number."""
-    ipv6: NDArray[np.uint8] | None
-    """Sixteen bytes."""
-
-    @classmethod
-    def parse(cls, ipv4: str | None, ipv6: str | None, mac: bytes) -> "Addresses":
-        """From text, and six bytes of MAC. Raises ValueError for what is no unicast address."""
-        raw = bytes(mac)
-        if len(raw) != 6 or raw[0] & 1:
-            raise ValueError(f"mac must be 6 bytes of a unicast address, not {raw.hex(':')!r}")
-        four = None if ipv4 is None else IPv4Address(ipv4)
-        six = None if ipv6 is None else IPv6Address(ipv6)
-        for address in (four, six):
-            if address is not None and (address.is_multicast or address.is_unspecified):
-                raise ValueError(f"{address} is not a unicast address")
-        return cls(
-            np.frombuffer(raw, np.uint8),
-            None if four is None else int(four),
-            None if six is None else np.frombuffer(six.packed, np.uint8),
-        )
-
-
 def arp_reply(block: Matrix, offset: int, own: Addresses) -> None:
-    """ARP requests for our address become replies."""
+    """ARP requests for our address become replies, to the MAC address that the request names (RFC 826)."""
+    block[:, 6:12] = block[:, offset + 8 : offset + 14]
     turn_link(block, offset, own)
-    arp = view(block, ARP, offset)
-    arp["operation"] = ARP_REPLY
-    arp["target_mac"], arp["target_ip"] = arp["sender_mac"], arp["sender_ip"]
-    arp["sender_mac"], arp["sender_ip"] = own.mac, own.ipv4
+    word(block, offset + 6)[:] = ARP_REPLY
+    block[:, offset + 18 : offset + 28] = block[:, offset + 8 : offset + 18]  # who asked: MAC and IPv4 address
+    block[:, offset + 8 : offset + 18] = own.pair
 
 
 def echo_reply(block: Matrix, offset: int, own: Addresses) -> None:
     """ICMP echo requests to our address, without IP options, become replies with a fresh time to live."""
+    assert own.ipv4 is not None
     turn_link(block, offset, own)
-    ip = view(block, IPV4, offset)
-    ip["dst"] = ip["src"]
-    ip["src"] = own.ipv4
+    source = double(block, offset + 12)
+    double(block, offset + 16)[:] = source
+    source[:] = own.ipv4
     hops = word(block, offset + 8)  # time to live and protocol
-    if (hops != _FRESH).any():  # most senders start with the same value
+    if np.count_nonzero(hops != _FRESH):  # most senders start with the same value
         checksum = word(block, offset + 10)
         checksum[:] = update(checksum, hops, _FRESH)
         hops[:] = _FRESH
@@ -82,11 +53,17 @@ def echo_reply(block: Matrix, offset: int, own: Addresses) -> None:
 
 
 def echo6_reply(block: Matrix, offset: int, own: Addresses) -> None:
-    """ICMPv6 echo requests to our address become replies; swapped addresses do not change the checksum."""
+    """ICMPv6 echo requests to our address or to a group become replies of our address."""
+    assert own.ipv6 is not None
     turn_link(block, offset, own)
-    ip = view(block, IPV6, offset)
-    ip["dst"], ip["src"] = ip["src"], own.ipv6
-    ip["hop_limit"] = TTL
+    target = block[:, offset + 24 : offset + 40]
+    if np.count_nonzero(target[:, 0] == 0xFF):  # to swap addresses changes no checksum, ours for a group's does
+        checksum = word(block, offset + IPV6.itemsize + 2)
+        ours = fold(raw_sum(own.ipv6.reshape(1, -1), 0, 16))
+        checksum[:] = update(checksum, fold(raw_sum(block, offset + 24, offset + 40)), ours)
+    target[:] = block[:, offset + 8 : offset + 24]
+    block[:, offset + 8 : offset + 24] = own.ipv6
+    block[:, offset + 7] = TTL
     _turn_type(block, offset + IPV6.itemsize, ECHO6_REQUEST, ECHO6_REPLY)
 
 
@@ -95,7 +72,7 @@ def turn_link(block: Matrix, offset: int, own: Addresses) -> None:
     if offset >= ETHERNET.itemsize:
         pair = block[:, :12].view(_MAC)
         pair[:, 0] = pair[:, 1]
-        pair[:, 1] = own.mac.view(_MAC)
+        pair[:, 1] = own.mac_item
 
 
 def word(block: Matrix, at: int) -> NDArray[np.uint16]:
@@ -109,10 +86,11 @@ def word(block: Matrix, at: int) -> NDArray[np.uint16]:
 
 
 def _turn_type(block: Matrix, offset: int, old: int, new: int) -> None:
-    word(block, offset)[:] = new
+    """The code stays, as it does with other hosts."""
+    block[:, offset] = new
     checksum = word(block, offset + 2)
     # As `update` with its constants put together: HC' = ~(~HC + d) is HC - d, less the carry of the sum.
-    change = (old ^ 0xFFFF) + new
+    change = (wire(old, 0) ^ 0xFFFF) + wire(new, 0)
     step = np.uint16((change & 0xFFFF) + (change >> 16))
     turned = checksum - step
     turned -= checksum < step
