@@ -103,11 +103,12 @@ def config() -> str:
 
 
 def capture(fifo: str, options: argparse.Namespace) -> None:
-    """Write what the peer sends as pcapng to `fifo`, until its reader goes or SIGTERM or SIGINT comes.
+    """Write what the peer sends as pcapng to `fifo`, until its reader goes or SIGTERM, SIGINT or SIGHUP comes.
 
     `options` has the settings of the dialog as attributes. Raises `memif.MemifError` for settings that can not
     be, and when the peer refuses for good.
     """
+    stop = _Stop()
     import logging
 
     from memif.capture import CapturePipeClosedError, LinkType, PcapngWriter
@@ -115,7 +116,6 @@ def capture(fifo: str, options: argparse.Namespace) -> None:
 
     # Errors that end the capture come as exceptions; their log lines would show them twice.
     logging.getLogger("memif").addHandler(logging.NullHandler())
-    stop = _Stop()
     link = LinkType.ETHERNET if options.mode == "ethernet" else LinkType.RAW
     with Socket(options.socket, app_name="Wireshark") as sock:
         iface = sock.interface(
@@ -124,28 +124,27 @@ def capture(fifo: str, options: argparse.Namespace) -> None:
             rx_queues=options.rx_queues, ring_size=options.ring_size, buffer_size=options.buffer_size,
         )  # fmt: skip
         try:
-            with PcapngWriter(fifo, snaplen=options.snaplen, application="memif extcap") as writer:
+            with PcapngWriter(fifo, snaplen=options.snaplen, application="memif extcap", stop=stop) as writer:
                 text = f"{options.role} of {sock.address}, id {options.id}"
                 writer.add_interface(name=iface.name, linktype=link, description=text)
-                _pump(iface, writer, stop, _Reader(fifo))
+                _pump(iface, writer, stop)
                 _note_drops(iface, writer)
         except CapturePipeClosedError:
             return
 
 
-def _pump(iface: "Interface", writer: "PcapngWriter", stop: "_Stop", reader: "_Reader") -> None:
+def _pump(iface: "Interface", writer: "PcapngWriter", stop: "_Stop") -> None:
     from memif.errors import MemifDisconnectedError, MemifTimeoutError
 
     looked = time.monotonic()
-    while not stop.asked:
+    while not stop():
         moved = _take_all(iface, writer)  # first: a peer that has left may have sent something before
         if not moved and not iface.up:
             with suppress(MemifTimeoutError, MemifDisconnectedError):
                 iface.wait_up(_LOOK_EVERY)
         if not moved or time.monotonic() - looked > _LOOK_EVERY:
             looked = time.monotonic()
-            if reader.gone():
-                return
+            writer.check_reader()
 
 
 def _take_all(iface: "Interface", writer: "PcapngWriter") -> int:
@@ -179,30 +178,22 @@ def _note_drops(iface: "Interface", writer: "PcapngWriter") -> None:
 
 
 class _Stop:
-    """Becomes true with SIGTERM, which is how Wireshark ends a capture, or SIGINT."""
+    """True after SIGTERM, which is how Wireshark ends a capture, SIGINT, or SIGHUP unless that is ignored (nohup).
+
+    Ctrl-C in tshark brings two of them.
+    """
 
     def __init__(self) -> None:
-        self.asked = False
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask)
+        self._asked = False
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._ask)
+
+    def __call__(self) -> bool:
+        return self._asked
 
     def _ask(self, *_: object) -> None:
-        self.asked = True
-
-
-class _Reader:
-    """Knows whether somebody still reads the FIFO: without packets to write nothing else would tell."""
-
-    def __init__(self, fifo: str) -> None:
-        self._fifo = fifo
-
-    def gone(self) -> bool:
-        """True when the FIFO has no reader any more; never for a regular file."""
-        try:
-            os.close(os.open(self._fifo, os.O_WRONLY | os.O_NONBLOCK))
-        except OSError:  # ENXIO: no reader; ENOENT: removed
-            return True
-        return False
+        self._asked = True
 
 
 # -- the launcher

@@ -6,7 +6,7 @@ each interface. Everything is little-endian and times are in nanoseconds.
 
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -49,6 +49,10 @@ class PcapngWriter:
     Every call writes at once, without a buffer: hand over whole bursts. When the disk is full,
     `CaptureOSError` is raised and the file keeps the whole packets written until then; when the reader of a
     pipe goes away, `CapturePipeClosedError` is raised and `broken` becomes True. One thread at a time.
+
+    Opening a FIFO waits until somebody reads it, and writing to a full pipe until there is room. `stop` is a function
+    that ends these waits by returning true, with `CapturePipeClosedError`: for programs whose signal handlers only
+    set a flag. A reader that goes on taking something is waited for.
     """
 
     def __init__(
@@ -60,7 +64,9 @@ class PcapngWriter:
         comment: str = "",
         hardware: str = "",
         os_name: str | None = None,
+        stop: Callable[[], object] | None = None,
     ) -> None:
+        self._stop = stop
         if not 0 < snaplen < 1 << 32:
             raise MemifValueError.argument("snaplen", snaplen, "1..2**32-1")
         self.snaplen = snaplen
@@ -71,7 +77,7 @@ class PcapngWriter:
         self._open(target)
 
     def _open(self, target: Target) -> None:
-        self._start(BlockOutput(target), self._header)
+        self._start(BlockOutput(target, self._stop), self._header)
 
     def _start(self, output: BlockOutput, header: bytes) -> None:
         """Write to `output` from now on, beginning with `header`."""
@@ -219,6 +225,11 @@ class PcapngWriter:
                 self._put(b"".join(state.statistics(i) for i, state in enumerate(self._interfaces)))
         finally:
             self._output.close()
+
+    def check_reader(self) -> None:
+        """Raise `CapturePipeClosedError` when the reader of the pipe has gone, as the next write would; for moments
+        without packets. Does nothing for files. Costs a system call."""
+        self._output.check_reader()
 
     def flush(self) -> None:
         """Have the file on disk, not only in the system's memory (fsync); does nothing for pipes."""

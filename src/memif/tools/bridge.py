@@ -67,18 +67,18 @@ def bridge(
     ends = parse_endpoint(first, "A"), parse_endpoint(second, "B")
     if ends[0].linktype != ends[1].linktype:
         raise click.UsageError("one side has Ethernet frames and the other IP packets: see mode=ip and tun:")
-    error = None
+    error, stop = None, Stop(duration)
     with ExitStack() as stack:
-        writer = stack.enter_context(files.open("memif bridge"))
+        writer = stack.enter_context(files.open("memif bridge", stop))
         joined = stack.enter_context(open_bridge(ends, patience / 1000))
         if writer is not None:
             joined.watch = recorder(writer, ends)
-        stop = stack.enter_context(Stop(duration))
+        stack.enter_context(stop)
         status = stack.enter_context(Status("bridge", 0 if as_json else interval))
         if not as_json:
             status.say(f"bridging {joined.ports[0].name} and {joined.ports[1].name}")
         try:
-            pump(joined, stop, status)
+            pump(joined, stop, status, writer)
         except MemifError as problem:
             error = problem
     result = {
@@ -118,11 +118,12 @@ def recorder(writer: "PcapngWriter", ends: tuple[Endpoint, Endpoint]) -> Callabl
     return watch
 
 
-def pump(joined: "Bridge", stop: Stop, status: Status) -> None:
+def pump(joined: "Bridge", stop: Stop, status: Status, writer: "PcapngWriter | None") -> None:
     """Move packets until `stop`."""
     there, back = joined.counters
     while not stop:
-        joined.step(stop.left())
+        if not joined.step(stop.left()) and writer is not None:
+            writer.check_reader()
         dropped = there.dropped + back.dropped
         status.tick(there.packets + back.packets, there.bytes + back.bytes, f"{dropped} dropped" if dropped else "")
 

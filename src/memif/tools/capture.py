@@ -47,8 +47,8 @@ class Files:
     snaplen: int
 
     @contextmanager
-    def open(self, application: str) -> Iterator["PcapngWriter | None"]:
-        """The writer, None without -w."""
+    def open(self, application: str, stop: Stop) -> Iterator["PcapngWriter | None"]:
+        """The writer, None without -w; it waits for nobody once `stop` is set."""
         from memif.capture import PcapngWriter, RotatingWriter
 
         if self.path is None:
@@ -72,7 +72,7 @@ class Files:
         else:
             if self.path == "-" and sys.stdout.isatty():
                 raise click.UsageError("a capture is not for a terminal: redirect standard output, or name a file")
-            with PcapngWriter(self.path, snaplen=self.snaplen, application=application) as single:
+            with PcapngWriter(self.path, snaplen=self.snaplen, application=application, stop=stop.__bool__) as single:
                 yield single
 
     def names(self, writer: "PcapngWriter | None") -> list[str]:
@@ -158,9 +158,10 @@ def command(
     """
     files = take_files(options)
     keep = make_filter(filter_words, link.mode)
+    stop = Stop(duration)
     with ExitStack() as stack:
-        writer = stack.enter_context(files.open("memif capture"))
-        stop = stack.enter_context(Stop(duration))
+        writer = stack.enter_context(files.open("memif capture", stop))
+        stack.enter_context(stop)
         interface = stack.enter_context(link.open(name="capture"))
         capture = Capture(link.mode, writer, keep, files.snaplen, show_hex=show_hex, as_json=as_json)
         status = stack.enter_context(Status("capture", interval if writer is not None and not as_json else 0))
@@ -217,6 +218,8 @@ class Capture:
                 self._burst(item[1], count - self.captured if count else None)
                 if count and self.captured >= count:
                     return
+            elif self.writer is not None:
+                self.writer.check_reader()
             status.tick(self.captured, self.bytes)
 
     def _burst(self, burst: "Burst", most: int | None) -> None:

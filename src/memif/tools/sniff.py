@@ -95,10 +95,11 @@ def sniff(
     files = take_files(options)
     make_filter(filter_words, "ethernet")  # is it one?
     error: MemifError | None = None
+    stop = Stop(duration)
     with ExitStack() as stack:
-        writer = stack.enter_context(files.open("memif sniff"))
+        writer = stack.enter_context(files.open("memif sniff", stop))
         sniffer = stack.enter_context(Sniffer(listen, connect, snaplen=min(files.snaplen, 65536), load=load / 100))
-        stop = stack.enter_context(Stop(duration))
+        stack.enter_context(stop)
         status = stack.enter_context(Status("sniff", interval if writer is not None and not as_json else 0))
         recorder = Recorder(
             sniffer,
@@ -153,6 +154,8 @@ class Recorder:
                     return MemifError("the relay process of the tap has ended, and with it the links")
                 for event in events:
                     self._event(event, status)
+                if not events and self.writer is not None:
+                    self.writer.check_reader()
                 status.tick(self.packets, self.bytes, f"{self.missed} missed")
         except MemifError as error:
             return error
