@@ -26,7 +26,7 @@ help:
 	@echo "make demo      two processes exchange packets over shared memory, in half a minute"
 	@echo "make test      all tests; those against DPDK need root and the packages named in CONTRIBUTING.md"
 	@echo "               PYTEST='-k name' passes options on"
-	@echo "make check     ruff, mypy, stubtest, cython-lint"
+	@echo "make check     ruff, mypy, stubtest, cython-lint, codespell"
 	@echo "make bench     the benchmarks; BENCH='...' passes options on"
 	@echo "make docs      the documentation, into docs/_build/html, and the manual page; warnings are errors"
 	@echo "make wheel     sdist and wheel, into dist/, checked"
@@ -35,25 +35,26 @@ help:
 	@echo "make clean     remove all that make made"
 	@echo "PYTHON=...     the interpreter to use, 3.11 or later (now: $(PYTHON))"
 
-setup: $(S)/extra-test $(S)/extra-check
+setup: $(S)/group-test $(S)/group-check
 
 demo: $(S)/extra-cli
 	$(PY) examples/demo.py
 
-test: $(S)/extra-test
+test: $(S)/group-test
 	$(PY) -m pytest -n $(JOBS) --dist loadfile $(PYTEST)
 
-check: $(S)/extra-test $(S)/extra-check
+check: $(S)/group-test $(S)/group-check
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy --strict src/memif
 	$(PY) -m mypy.stubtest --mypy-config-file pyproject.toml $(STUBS)
 	PATH=$(abspath $(VENV))/bin:$$PATH $(VENV)/bin/cython-lint src
+	$(VENV)/bin/codespell
 
-bench: $(S)/extra-bench
+bench: $(S)/group-bench
 	$(PY) benchmarks/run.py $(BENCH)
 
-docs: $(S)/extra-docs
+docs: $(S)/group-docs
 	$(PY) -m sphinx --fail-on-warning --keep-going -q -b html docs docs/_build/html
 	$(PY) -m sphinx --fail-on-warning --keep-going -q -b doctest docs docs/_build/doctest
 	$(PY) -m sphinx --fail-on-warning --keep-going -q -b man docs docs/_build/man
@@ -80,7 +81,7 @@ wheel: $(S)/package
 # interpreter never frees is not a leak of ours. Reports go to the real standard error, past pytest's capture.
 SANITIZED = $(S)/sanitize
 SANITIZED_TESTS ?= tests/ring tests/libmemif tests/misuse tests/hostile tests/pair
-sanitize: $(S)/sanitized $(S)/extra-test
+sanitize: $(S)/sanitized $(S)/group-test
 	PYTHONPATH=$(SANITIZED) LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:handle_segv=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
 	$(PY) -m pytest -m "not dpdk and not nosanitizer" -p no:cacheprovider --capture=sys $(PYTEST) $(SANITIZED_TESTS)
@@ -118,9 +119,21 @@ $(S)/package: $(S)/wheel
 	$(PIP) install --no-deps --force-reinstall $(S)/dist/memif-*.whl
 	@touch $@
 
-# One stamp for each extra of pyproject.toml.
+# One stamp for each extra of pyproject.toml, and for each dependency group, which comes with all the extras.
 $(S)/extra-%: pyproject.toml $(S)/package
 	$(PIP) install "$(WHEEL)[$*]"
+	@touch $@
+
+$(S)/group-%: pyproject.toml $(S)/package | $(S)/pip
+	$(PIP) install "$(WHEEL)[all]" --group $*
+	@touch $@
+
+$(S)/extra-test $(S)/extra-check $(S)/extra-docs $(S)/extra-bench: $(S)/extra-%: $(S)/group-%
+	@touch $@
+
+# Debian's is older than dependency groups.
+$(S)/pip: | $(S)/venv
+	$(PIP) install "pip>=25.1"
 	@touch $@
 
 $(S)/sanitized: $(S)/wheel

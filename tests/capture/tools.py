@@ -14,7 +14,7 @@ def need(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        return missing(f"Python module {module} is missing: pip install 'memif[test]'")
+        return missing(f"Python module {module} is missing: pip install --group test")
 
 
 def run(tool: str, *arguments: str | Path, stdin: bytes | None = None) -> bytes:
