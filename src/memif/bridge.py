@@ -4,6 +4,7 @@ Between two memifs, packets go from ring to ring by one native call a burst, one
 different memories. A port of the kernel takes and gives one packet a system call.
 """
 
+import errno
 import select
 import time
 from collections.abc import Callable, Iterator
@@ -11,13 +12,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
-from memif.errors import MemifDisconnectedError
+from memif.errors import MemifDisconnectedError, MemifOSError
 from memif.interface import Interface
 from memif.ring import Burst
 
 #: Packets as they come from a port: a burst in shared memory, or copies.
 Packets = Burst | list[bytes]
 _BURST = 256
+#: What the kernel says of an interface that somebody has set down.
+_DOWN = (errno.EIO, errno.ENETDOWN)
 
 
 class Device(Protocol):
@@ -47,6 +50,8 @@ class Counters:
 
 class MemifPort:
     """A memif interface as a port. While its link is down it gives nothing, and takes nothing."""
+
+    down = False  # links of memifs come and go
 
     def __init__(self, interface: Interface, patience: float = 0.001) -> None:
         """patience: seconds to wait for room in a full ring before packets are dropped."""
@@ -108,12 +113,15 @@ class MemifPort:
 
 
 class DevicePort:
-    """A device of the kernel as a port."""
+    """A device of the kernel as a port. While somebody has set its interface down it gives nothing, and takes nothing;
+    when that is gone for good, its error comes out of here."""
 
     polling = False
 
     def __init__(self, device: Device, close: Callable[[], None]) -> None:
         self.device, self.name, self.close = device, device.name, close
+        #: True while the interface was last seen to be down.
+        self.down = False
 
     @property
     def fds(self) -> list[int]:
@@ -122,13 +130,29 @@ class DevicePort:
 
     def receive(self) -> Iterator[Packets]:
         """What waits."""
-        packets = self.device.recv(_BURST)
+        try:
+            packets = self.device.recv(_BURST)
+        except MemifOSError as error:
+            self._failed(error)
+            return
         if packets:
+            self.down = False
             yield packets
 
     def send(self, packets: Packets, turn: int = 0) -> int:
         """-> how many the kernel took."""
-        return self.device.send(packets.tobytes() if isinstance(packets, Burst) else packets)
+        try:
+            taken = self.device.send(packets.tobytes() if isinstance(packets, Burst) else packets)
+        except MemifOSError as error:
+            self._failed(error)
+            return 0
+        self.down = False
+        return taken
+
+    def _failed(self, error: MemifOSError) -> None:
+        if error.errno not in _DOWN:
+            raise error
+        self.down = True
 
 
 Port = MemifPort | DevicePort

@@ -29,6 +29,7 @@ _VLAN_VALID, _CSUM_NOT_READY, _TPID_VALID = 0x10, 0x08, 0x40
 #: status, length, kept, link header, network header, VLAN tag, its EtherType
 _AUX: Final = struct.Struct("=IIIHHHH")
 _MAX_FRAME: Final = 65536 + 18
+_GONE: Final = {errno.ENETDOWN: "the link is down", errno.ENXIO: "the interface is gone"}
 _TOO_LATE: Final = (errno.ENOBUFS, errno.EAGAIN, errno.ENOMEM)
 
 
@@ -46,7 +47,7 @@ class PacketPermissionError(PacketError, PermissionError):
 def _error(error: OSError, what: str) -> PacketError:
     if error.errno in (errno.EPERM, errno.EACCES):
         return PacketPermissionError(f"{what}: needs CAP_NET_RAW (run as root)", errno=error.errno)
-    return PacketError(f"{what}: {error.strerror or error}", errno=error.errno)
+    return PacketError(f"{what}: {_GONE.get(error.errno or 0) or error.strerror or error}", errno=error.errno)
 
 
 class PacketSocket:
@@ -60,10 +61,11 @@ class PacketSocket:
         self.name = name
         #: Frames that the kernel would not send: too long for the interface, or malformed.
         self.rejected = 0
+        self._down = False  # when last seen
         if not 0 < len(os.fsencode(name)) <= 15:
             raise MemifValueError.argument("name", name, "1 to 15 bytes")
         try:
-            index = socket.if_nametoindex(name)
+            self._index = socket.if_nametoindex(name)
         except OSError as error:
             raise PacketError(f"network interface {name}: there is none of this name", errno=error.errno) from error
         try:
@@ -73,18 +75,18 @@ class PacketSocket:
         except OSError as error:
             raise _error(error, f"open network interface {name}") from error
         try:
-            self._set_up(index, promiscuous)
+            self._set_up(promiscuous)
         except OSError as error:
             self.close()
             raise _error(error, f"open network interface {name}") from error
         self._buffer = memoryview(bytearray(_MAX_FRAME))
 
-    def _set_up(self, index: int, promiscuous: bool) -> None:
+    def _set_up(self, promiscuous: bool) -> None:
         sock = self._open()
         sock.setsockopt(_SOL_PACKET, _AUXDATA, 1)
         sock.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)
         if promiscuous:
-            sock.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, struct.pack("=iHH8s", index, _MR_PROMISC, 0, b""))
+            sock.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, struct.pack("=iHH8s", self._index, _MR_PROMISC, 0, b""))
         sock.bind((self.name, _ETH_P_ALL))
 
     def _open(self) -> socket.socket:
@@ -97,7 +99,10 @@ class PacketSocket:
         return self._open().fileno()
 
     def recv(self, count: int = 256) -> list[bytes]:
-        """Return up to `count` frames that arrived on the interface; [] if none waits."""
+        """Return up to `count` frames that arrived on the interface; [] if none waits.
+
+        `PacketError` once when the link has gone down (errno ENETDOWN), and when the interface is gone (ENXIO).
+        """
         sock, buffer = self._open(), self._buffer
         frames: list[bytes] = []
         unfinished: list[int] = []
@@ -111,7 +116,11 @@ class PacketSocket:
         except BlockingIOError:
             pass
         except OSError as error:
-            raise _error(error, f"receive from {self.name}") from error
+            self._down = error.errno == errno.ENETDOWN
+            if not frames:
+                raise _error(error, f"receive from {self.name}") from error
+        if self._down and not frames:
+            self._check()  # nobody tells of the end of an interface that was down before
         if unfinished:
             _finish(frames, unfinished)
         return frames
@@ -119,7 +128,8 @@ class PacketSocket:
     def send(self, frames: "Iterable[Buffer]") -> int:
         """Send frames; return how many the kernel took, in order: fewer than given when its queue is full.
 
-        Frames that it never takes (longer than the MTU) count as taken and in `rejected`.
+        Frames that it never takes (longer than the MTU) count as taken and in `rejected`. `PacketError` if the link
+        is down (errno ENETDOWN) or the interface is gone (ENXIO), unless some were taken before.
         """
         sock, taken = self._open(), 0
         for frame in frames:
@@ -129,10 +139,21 @@ class PacketSocket:
                 if error.errno in _TOO_LATE:
                     break
                 if error.errno not in (errno.EMSGSIZE, errno.EINVAL):
+                    self._down = error.errno == errno.ENETDOWN
+                    if taken:
+                        break
                     raise _error(error, f"send to {self.name}") from error
                 self.rejected += 1
+            else:
+                self._down = False
             taken += 1
         return taken
+
+    def _check(self) -> None:
+        try:
+            socket.if_indextoname(self._index)
+        except OSError as error:
+            raise _error(error, f"network interface {self.name}") from error
 
     def close(self) -> None:
         """Close the socket. Can be repeated."""

@@ -29,6 +29,7 @@ _IFREQ: Final = struct.Struct("16sH22x")
 _CLONE_NEWNET: Final = 0x40000000
 _MAX_PACKET: Final = 65535 + 18  # largest MTU, Ethernet header and one VLAN tag
 _MAX_QUEUES: Final = 256  # the kernel's own limit
+_GONE: Final = {errno.EIO: "the link is down, bring it up first", errno.EBADFD: "the interface was deleted"}
 
 
 class TapError(MemifOSError):
@@ -116,7 +117,10 @@ class Tap:
         return self._fds[queue]
 
     def recv(self, count: int = 256, queue: int = 0) -> list[bytes]:
-        """Return up to `count` packets that the kernel sent out of the interface; [] if none waits."""
+        """Return up to `count` packets that the kernel sent out of the interface; [] if none waits.
+
+        `TapError` when the interface was deleted.
+        """
         fd = self.fileno(queue)
         buffer = self._buffers[queue]
         into = [buffer]
@@ -127,7 +131,8 @@ class Tap:
         except BlockingIOError:
             pass
         except OSError as error:
-            raise _error(error, f"receive from {self.name}") from error
+            if not packets:
+                raise _error(error, f"receive from {self.name}", _GONE.get(error.errno or 0, "")) from error
         return packets
 
     def send(self, packets: "Iterable[Buffer]", queue: int = 0) -> int:
@@ -135,7 +140,7 @@ class Tap:
         order.
 
         Fewer than given when the kernel's queue is full. Malformed packets count as taken and in `rejected`.
-        `TapError` if the link is down.
+        `TapError` if the link is down (errno EIO) or the interface was deleted, unless some were taken before.
         """
         fd, taken = self.fileno(queue), 0
         for packet in packets:
@@ -147,8 +152,9 @@ class Tap:
                 if error.errno in (errno.ENOBUFS, errno.ENOMEM):
                     break
                 if error.errno != errno.EINVAL:
-                    hint = "the link is down, bring it up first" if error.errno == errno.EIO else ""
-                    raise _error(error, f"send to {self.name}", hint) from error
+                    if taken:
+                        break
+                    raise _error(error, f"send to {self.name}", _GONE.get(error.errno or 0, "")) from error
                 self.rejected += 1
             taken += 1
         return taken

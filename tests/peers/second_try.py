@@ -68,7 +68,7 @@ class SecondTry:
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         """Say which tests were tried again."""
         again = dict(_tried_again(terminalreporter))
         if again:

@@ -2,11 +2,12 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from patience import within
 from peers.settings import missing
 from peers.tap import PingResult, run_in
 from tools.frames import MAC_A, MAC_B, checksum, ethernet, numbered, udp
-from tools.process import master, memif, running, words
+from tools.process import Running, master, memif, running, words
 
 
 @contextlib.contextmanager
@@ -207,6 +208,75 @@ def test_frames_from_memif_reach_the_kernel(socket_path: str) -> None:
             while int(run_in(netns, "cat", "/sys/class/net/mt0/statistics/rx_packets")) - before < 500:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def bridged(kind: str, path: str) -> Iterator[tuple[Running, library.Interface, Callable[..., None], str]]:
+    """Context: a bridge from a memif, whose other end we are, to a device of the kernel. -> the bridge, the memif, `ip`
+    where the device is, and its name."""
+    with namespace() as netns, contextlib.ExitStack() as stack:
+        if kind == "packet":
+            port, inside = f"mv{os.getpid() % 100000}", ()
+            words = ["ip", "link", "add", port, "type", "veth", "peer", "name", "mt0", "netns", netns]
+            subprocess.run(words, check=True)
+            stack.callback(subprocess.run, ["ip", "link", "delete", port], check=False, stderr=subprocess.DEVNULL)
+            subprocess.run(["ip", "link", "set", port, "up"], check=True)
+            run_in(netns, "ip", "link", "set", "mt0", "up")
+            end = f"packet:{port}"
+        else:
+            port, inside = "mt0", ("ip", "netns", "exec", netns)
+            end = f"{kind}:{port},netns={netns}"
+
+        def ip(*command: str) -> None:
+            subprocess.run([*inside, "ip", *command], check=True, timeout=10)
+
+        mode = "ip" if kind == "tun" else "ethernet"
+        bridge = stack.enter_context(running("bridge", f"memif:{path},role=master,mode={mode}", end, until="bridging"))
+        iface = stack.enter_context(library.connect(path, mode=mode, timeout=30))
+        yield bridge, iface, ip, port
+
+
+def until_said(bridge: Running, word: str, iface: library.Interface, frame: bytes) -> None:
+    """Send until the bridge says that its device has changed."""
+    deadline = time.monotonic() + 20
+    while not re.search(word, bridge.err):
+        assert bridge.process.poll() is None, bridge.err
+        assert time.monotonic() < deadline, bridge.err
+        iface.tx[0].send([frame] * 3)
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("kind", ["tap", "tun", "packet"])
+def test_an_interface_that_is_set_down(socket_path: str, kind: str) -> None:
+    """The bridge counts, waits and goes on, twice; the TAP stays."""
+    frame = udp(b"x" * 50) if kind == "tun" else ethernet(udp(b"x" * 50))
+    with bridged(kind, socket_path) as (bridge, iface, ip, port):
+        for turn in (1, 2):
+            for state in ("down", "up"):
+                ip("link", "set", port, state)
+                until_said(bridge, rf"(?s)({port} is {state}.*){{{turn}}}", iface, frame)
+        end = bridge.stop()
+    assert end.code == 0
+    assert f"{port} is down, packets for it are dropped" in end.err
+    assert re.search(r"A to B: .* (\d+) dropped", end.out)[1] != "0"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("kind", ["tap", "tun", "packet"])
+@pytest.mark.parametrize("before", ["up", "down", "down, seen"])
+def test_an_interface_that_is_deleted(socket_path: str, kind: str, before: str) -> None:
+    """The bridge ends, says why, and says what it moved until then."""
+    frame = udp(b"x" * 50) if kind == "tun" else ethernet(udp(b"x" * 50))
+    with bridged(kind, socket_path) as (bridge, iface, ip, port):
+        if before != "up":
+            ip("link", "set", port, "down")
+        if before == "down, seen":
+            until_said(bridge, f"{port} is down", iface, frame)
+        ip("link", "delete", port)
+        end = bridge.ended(20)
+    assert end.code == 1
+    assert re.search(rf"memif: .*{port}: the interface (is gone|was deleted)", end.err.splitlines()[-1])
+    assert "A to B" in end.out
+    assert "Traceback" not in end.err
 
 
 @pytest.mark.parametrize(

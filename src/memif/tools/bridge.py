@@ -54,7 +54,9 @@ def command(first: str, second: str, **options: Any) -> None:
     tun:NAME[,OPTION=VALUE]...      the same without Ethernet, for mode=ip
     packet:IFNAME                   an existing network interface
 
-    Between two memifs packets are copied once, from ring to ring, by the burst. Links may come and go meanwhile.
+    Between two memifs packets are copied once, from ring to ring, by the burst. Links may come and go meanwhile, and
+    interfaces of the kernel be set down and up again: what comes for them then is counted as dropped. It ends when one
+    is deleted.
     """
     run(bridge, first=first, second=second, **options)
 
@@ -78,7 +80,7 @@ def bridge(
         if not as_json:
             status.say(f"bridging {joined.ports[0].name} and {joined.ports[1].name}")
         try:
-            pump(joined, stop, status, writer)
+            pump(joined, stop, status, writer, None if as_json else status.say)
         except MemifError as problem:
             error = problem
     result = {
@@ -118,14 +120,26 @@ def recorder(writer: "PcapngWriter", ends: tuple[Endpoint, Endpoint]) -> Callabl
     return watch
 
 
-def pump(joined: "Bridge", stop: Stop, status: Status, writer: "PcapngWriter | None") -> None:
-    """Move packets until `stop`."""
+def pump(
+    joined: "Bridge",
+    stop: Stop,
+    status: Status,
+    writer: "PcapngWriter | None",
+    say: Callable[[str], object] | None,
+) -> None:
+    """Move packets until `stop`. `say` is told when an interface of the kernel goes down and comes up."""
     there, back = joined.counters
+    down = [False, False]
     while not stop:
         if not joined.step(stop.left()) and writer is not None:
             writer.check_reader()
         dropped = there.dropped + back.dropped
         status.tick(there.packets + back.packets, there.bytes + back.bytes, f"{dropped} dropped" if dropped else "")
+        for i, port in enumerate(joined.ports):
+            if port.down != down[i]:
+                down[i] = port.down
+                if say is not None:
+                    say(f"{port.name} is {'down, packets for it are dropped' if port.down else 'up again'}")
 
 
 def report(result: dict[str, Any], as_json: bool, *, to_stderr: bool) -> None:
