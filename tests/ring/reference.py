@@ -4,6 +4,8 @@ import dataclasses
 from collections import deque
 from collections.abc import Sequence
 
+MAX_PACKET = 65536
+
 
 @dataclasses.dataclass
 class Packet:
@@ -50,7 +52,7 @@ class Direction:
         accepted: list[Packet] = []
         free = self.free
         for data in packets:
-            if not data:
+            if not 0 < len(data) <= MAX_PACKET:
                 raise Never
             if not free:
                 break
