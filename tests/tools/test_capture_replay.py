@@ -248,7 +248,7 @@ def test_capture_and_replay_through_standard_input(socket_path: str, tmp_path: P
         (None, 1, "No such file"),
         (b"", 1, "empty"),
         (b"plain text, no capture at all", 1, "neither pcapng nor pcap"),
-        (b"\x1f\x8b\x08" + bytes(30), 1, "gzip"),
+        (b"\x1f\x8b\x08" + bytes(30), 1, "damaged gzip data"),
         (pcap([b"E" * 40], linktype=101), 1, "no packets for mode ethernet"),
     ],
 )

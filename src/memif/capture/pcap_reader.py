@@ -1,4 +1,8 @@
-"""Reading classic pcap files: microseconds or nanoseconds, both byte orders."""
+"""Reading classic pcap files: microseconds or nanoseconds, both byte orders, and what old programs wrote.
+
+Before version 2.3 the two lengths of a record stood the other way round; files that say 2.3 have them either way, so
+the smaller is what was kept. The modified format of some old Linux distributions has 8 more bytes in each record.
+"""
 
 import struct
 from collections.abc import Iterator
@@ -8,30 +12,39 @@ from .errors import CaptureFormatError
 from .packet import Interface, Packet
 from .stream import MAX_BLOCK, ByteStream
 
-#: First four bytes of the file -> (byte order, nanoseconds in the record's fraction of a second).
-MAGICS: Final[dict[bytes, tuple[str, int]]] = {
-    b"\xd4\xc3\xb2\xa1": ("<", 1000),
-    b"\x4d\x3c\xb2\xa1": ("<", 1),
-    b"\xa1\xb2\xc3\xd4": (">", 1000),
-    b"\xa1\xb2\x3c\x4d": (">", 1),
+_STANDARD: Final = "IIII"
+_MODIFIED: Final = "IIII8x"  # interface, protocol and kind of the packet follow
+
+#: First four bytes of the file -> byte order, nanoseconds in the record's fraction of a second, the record's fields.
+MAGICS: Final[dict[bytes, tuple[str, int, str]]] = {
+    b"\xd4\xc3\xb2\xa1": ("<", 1000, _STANDARD),
+    b"\x4d\x3c\xb2\xa1": ("<", 1, _STANDARD),
+    b"\x34\xcd\xb2\xa1": ("<", 1000, _MODIFIED),
+    b"\xa1\xb2\xc3\xd4": (">", 1000, _STANDARD),
+    b"\xa1\xb2\x3c\x4d": (">", 1, _STANDARD),
+    b"\xa1\xb2\xcd\x34": (">", 1000, _MODIFIED),
 }
+_LAST_SWAPPED: Final = (2, 3)
 
 
 def read_pcap(stream: ByteStream, magic: bytes, interfaces: list[Interface]) -> Iterator[Packet]:
     """Yield the packets that follow `magic`; the file's one interface is added to `interfaces` first."""
-    order, unit = MAGICS[magic]
-    major, _minor, _zone, _figures, snaplen, network = struct.unpack(order + "HHiIII", stream.read_rest(20))
+    order, unit, fields = MAGICS[magic]
+    major, minor, _zone, _figures, snaplen, network = struct.unpack(order + "HHiIII", stream.read_rest(20))
     if major != 2:
         raise CaptureFormatError(f"{stream.name}: pcap version {major} is not supported, only 2")
     linktype = network & 0xFFFF  # the upper bits tell the length of a frame check sequence
     interfaces.append(Interface(linktype=linktype, snaplen=snaplen, ns_numerator=unit))
-    record = struct.Struct(order + "IIII")
+    record = struct.Struct(order + fields)
     while True:
-        yield from _buffered(stream, record, unit, linktype)
-        seconds, fraction, kept, original = record.unpack(stream.read(16))
+        if (major, minor) > _LAST_SWAPPED:
+            yield from _buffered(stream, record, unit, linktype)
+        seconds, fraction, kept, original = record.unpack(stream.read(record.size))
+        if (major, minor) < _LAST_SWAPPED or ((major, minor) == _LAST_SWAPPED and kept > original):
+            kept, original = original, kept
         if kept > MAX_BLOCK:
             raise CaptureFormatError(
-                f"{stream.name}: packet of {kept} bytes at offset {stream.offset - 16}, "
+                f"{stream.name}: packet of {kept} bytes at offset {stream.offset - record.size}, "
                 f"at most {MAX_BLOCK} are accepted"
             )
         data = stream.read_rest(kept) if kept else b""
@@ -40,11 +53,12 @@ def read_pcap(stream: ByteStream, magic: bytes, interfaces: list[Interface]) -> 
 
 def _buffered(stream: ByteStream, record: struct.Struct, unit: int, linktype: int) -> Iterator[Packet]:
     """Yield the packets that lie whole in the stream's buffer: the fast way through a file."""
-    buffer, at = stream.buffer, stream.at
-    last = len(buffer) - 16
+    buffer, at, size = stream.buffer, stream.at, record.size
+    last = len(buffer) - size
     while at <= last:
         seconds, fraction, kept, original = record.unpack_from(buffer, at)
-        start, end = at + 16, at + 16 + kept
+        start = at + size
+        end = start + kept
         if end > len(buffer):
             break
         stream.at = at = end

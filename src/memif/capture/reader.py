@@ -6,6 +6,7 @@ from typing import Self
 
 from memif.errors import MemifClosedError
 
+from .compressed import compression
 from .errors import CaptureFormatError, CaptureTruncatedError
 from .packet import Interface, InterfaceStatistics, Packet
 from .pcap_reader import MAGICS, read_pcap
@@ -18,10 +19,11 @@ _PCAPNG = b"\x0a\x0d\x0d\x0a"
 class CaptureReader(Iterator[Packet]):
     """Iterates over the packets of a pcapng or classic pcap file; memory use does not grow with the file.
 
-    `source` is a path, "-" for standard input, an open descriptor or a binary file object; pipes work. A file
-    that is cut in the middle of a packet ends the iteration with `truncated` set, or with
-    `CaptureTruncatedError` if `strict`. `CaptureFormatError` for anything which is not a capture,
-    `CaptureOSError` if it can not be read. Also a context manager. One thread at a time.
+    `source` is a path, "-" for standard input, an open descriptor or a binary file object; pipes work. Files compressed
+    by gzip, bzip2 or xz are read as they are, by zstd from Python 3.14 on. A file that is cut in the middle of a packet
+    ends the iteration with `truncated` set, or with `CaptureTruncatedError` if `strict`. `CaptureFormatError` for
+    anything which is not a capture, `CaptureOSError` if it can not be read. Also a context manager. One thread at a
+    time.
     """
 
     #: Interfaces met so far; `Packet.interface` is an index into this list, over all sections of the file.
@@ -44,8 +46,8 @@ class CaptureReader(Iterator[Packet]):
             raise
         self._packets = self._until_end(packets)
 
-    def _recognise(self) -> tuple[str, Iterator[Packet]]:
-        """Return the format's name and its packets."""
+    def _recognise(self, *, inside: bool = False) -> tuple[str, Iterator[Packet]]:
+        """Return the format's name and its packets; `inside` a compressed file."""
         name = self._stream.name
         try:
             magic = self._stream.read(4)
@@ -56,8 +58,9 @@ class CaptureReader(Iterator[Packet]):
             return "pcapng", PcapngParser(self._stream, self.interfaces, self.statistics).packets(magic)
         if magic in MAGICS:
             return "pcap", read_pcap(self._stream, magic, self.interfaces)
-        if magic[:2] == b"\x1f\x8b":
-            raise CaptureFormatError(f"{name}: compressed by gzip; decompress it first")
+        if not inside and (kind := compression(magic)) is not None:
+            self._stream.decompress(kind)
+            return self._recognise(inside=True)
         raise CaptureFormatError(f"{name}: neither pcapng nor pcap (starts with {magic.hex(' ')})")
 
     def _until_end(self, packets: Iterator[Packet]) -> Iterator[Packet]:

@@ -7,6 +7,7 @@ from typing import BinaryIO, Final
 
 from memif.errors import MemifClosedError
 
+from .compressed import Decompressed
 from .errors import CaptureFormatError, os_error
 
 #: A path, "-" for standard input, an open descriptor (not closed by us), or a binary file object (likewise).
@@ -40,6 +41,7 @@ class ByteStream:
         self._owned = isinstance(source, (str, os.PathLike)) and source != "-"
         self.name = source if isinstance(source, str) else str(getattr(source, "name", source))
         self._file: BinaryIO | None = self._open(source)
+        self._decompressed: Decompressed | None = None
 
     @property
     def offset(self) -> int:
@@ -58,6 +60,12 @@ class ByteStream:
         except OSError as error:
             raise os_error(error, f"open {self.name}") from error
         return source
+
+    def decompress(self, kind: str) -> None:
+        """What was read is the start of a file that is compressed by `kind`: begin again with what is in it."""
+        assert self._file is not None
+        self._decompressed = Decompressed(kind, self.buffer, self._file, self.name)
+        self.buffer, self.at, self._base = b"", 0, 0
 
     def read(self, count: int) -> bytes:
         """Return exactly `count` bytes, at most `MAX_BLOCK`; `EndOfData` if there are fewer."""
@@ -85,7 +93,9 @@ class ByteStream:
         if file is None:
             raise MemifClosedError(f"the capture {self.name} is closed")
         try:
-            if isinstance(file, io.RawIOBase):
+            if self._decompressed is not None:
+                part = self._decompressed.read1(max(missing, _AHEAD))
+            elif isinstance(file, io.RawIOBase):
                 part = file.read(max(missing, _AHEAD))
             elif hasattr(file, "read1"):
                 part = file.read1(max(missing, _AHEAD))
@@ -93,6 +103,8 @@ class ByteStream:
                 part = file.read(missing)
         except OSError as error:
             raise os_error(error, f"read {self.name}") from error
+        except EOFError:
+            raise EndOfData(partial=True) from None
         if not isinstance(part, bytes):
             raise CaptureFormatError(f"{self.name} was opened as text; open it in binary mode")
         return part
@@ -106,6 +118,6 @@ class ByteStream:
 
     def close(self) -> None:
         """Close a file that was opened here. Can be repeated."""
-        file, self._file = self._file, None
+        file, self._file, self._decompressed = self._file, None, None
         if self._owned and file is not None:
             file.close()
