@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .classify import Bools, Ints, Layers
+from .destination import UNKNOWN, final_destination
 from .headers import UDP, Matrix, Protocol, gather
 
 Words = NDArray[np.uint16]
@@ -111,7 +112,9 @@ def l4_checksum(matrix: Matrix, layers: Layers) -> Words:
     """The checksum that each ICMP, ICMPv6, UDP or TCP packet should carry, pseudo header included.
 
     Computed for the rows of `l4_computable`, 0 for others. A UDP checksum of 0 is given as 0xFFFF (RFC 768).
-    The destination is the one in the IPv6 header, also where a routing header names a later one.
+    The pseudo header has the final destination: with segments left, the last of a routing header of type 0, 2 or 4
+    (segment routing), or of an IPv4 source route. The source is the one in the IP header, also where a home address
+    option (RFC 6275) names another.
     """
     value = np.zeros(len(matrix), np.uint16)
     rows = l4_computable(matrix, layers).nonzero()[0]
@@ -144,12 +147,16 @@ def fill_l4(matrix: Matrix, layers: Layers) -> None:
 def l4_computable(matrix: Matrix, layers: Layers) -> Bools:
     """True where a layer 4 checksum can be computed: all of an unfragmented packet is in the matrix.
 
-    A UDP packet must also state a length of at least 8 and at most what IP carries.
+    A UDP packet must also state a length of at least 8 and at most what IP carries. Where the final destination is
+    not known (other types of routing headers with segments left, malformed ones) there is no checksum either.
     """
     known = (layers.icmp | layers.icmp6 | layers.udp | layers.tcp) & layers.whole & ~layers.is_fragment
     rows = (known & layers.udp).nonzero()[0]
     stated = gather(matrix, UDP, layers.l4_offset, rows)["length"]
     known[rows] = (stated >= 8) & (stated <= layers.l4_length[rows])
+    rows = (known & layers.has_options & ~layers.icmp).nonzero()[0]
+    if len(rows):
+        known[rows] = final_destination(matrix[rows], layers, rows) != UNKNOWN
     return known
 
 
@@ -165,8 +172,14 @@ def _pseudo_sum(block: Matrix, layers: Layers, rows: NDArray[np.intp], length: I
     """Addresses, protocol and length; nothing for ICMP over IPv4, which has no pseudo header."""
     v6 = layers.ipv6[rows]
     # Both addresses lie side by side: 8 bytes at 12 in IPv4, 32 bytes at 8 in IPv6.
-    first = layers.l3_offset[rows] + np.where(v6, 8, 12)
-    total = raw_sum(block, first, first + np.where(v6, 32, 8))
+    first, size = layers.l3_offset[rows] + np.where(v6, 8, 12), np.where(v6, 32, 8)
+    total = raw_sum(block, first, first + size)
+    elsewhere = layers.has_options[rows].nonzero()[0]
+    if len(elsewhere):
+        part, start, half = block[elsewhere], first[elsewhere], size[elsewhere] // 2
+        place = final_destination(part, layers, rows[elsewhere])
+        place = np.where(place == UNKNOWN, start + half, place)  # ICMP has no need of it
+        total[elsewhere] = raw_sum(part, start, start + half) + raw_sum(part, place, place + half)
     number = layers.protocol[rows].astype(np.uint64) + length.astype(np.uint64)
     return np.where(layers.icmp[rows], np.uint64(0), total + _swap(fold(number)))
 

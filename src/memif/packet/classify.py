@@ -80,6 +80,8 @@ class Layers:
     """IP, and not a fragment other than the first: the payload begins with the layer 4 header."""
     valid: Bools
     """See above."""
+    routing_offset: Ints
+    """Start of the last IPv6 routing header with segments left: the destination is not the final one. 0: none."""
     uniform: int | None
     """The offset of layer 3 when it is known to be the same in all rows, else None."""
 
@@ -215,7 +217,7 @@ class _Classifier:
 
     def __init__(self, head: Matrix, width: int, lengths: Ints, mode: Mode) -> None:
         self.head, self.width, self.lengths, self.count = head, width, lengths, len(head)
-        self.header = self.stated = self.constant(0, np.int32)
+        self.header = self.stated = self.routing = self.constant(0, np.int32)
         self.protocol = self.constant(0, np.uint8)
         self.fragment = self.options = self.starts = self.valid = self.constant(False, np.bool_)
         self.tags: NDArray[np.uint8] = self.constant(0, np.uint8)
@@ -247,6 +249,7 @@ class _Classifier:
             has_options=self.options,
             starts_l4=self.starts,
             valid=self.valid,
+            routing_offset=self.routing,
             uniform=uniform,
         )
 
@@ -322,7 +325,7 @@ class _Classifier:
         self.put("starts", rows, True)
         extended = good & _EXTENSION[following]
         if extended.any():
-            for name in ("valid", "header", "protocol", "starts", "fragment", "options"):
+            for name in ("valid", "header", "protocol", "starts", "fragment", "options", "routing"):
                 setattr(self, name, getattr(self, name).copy())
             self.skip_extensions(offset, np.arange(self.count)[rows][extended])
 
@@ -349,6 +352,8 @@ class _Classifier:
         # An "atomic" fragment (offset 0, none follow) is a whole packet, RFC 6946.
         self.fragment[rows] |= part & (later | ((low & 1) != 0))
         self.starts[rows] &= ~later
+        routed = (kind == int(Protocol.ROUTING)) & (self.head[rows, start + 3] != 0)
+        self.routing[rows[routed]] = start[routed]
         self.valid[rows] &= start + size <= end
         self.header[rows] += size
         self.protocol[rows] = self.head[rows, start]
