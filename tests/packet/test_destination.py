@@ -31,6 +31,8 @@ from packet.test_checksum import reference
 from peers.settings import missing
 
 SOURCE, FIRST, SECOND, LAST = (f"2001:db8::{n}" for n in (1, 2, 3, 4))
+MACS = {"dst": "02:00:00:00:00:02", "src": "02:00:00:00:00:01"}  # else scapy asks the network for them
+LINK, LINK4 = Ether(**MACS), bytes(Ether(**MACS, type=0x0800))
 TRANSPORTS = (UDP(dport=9), TCP(dport=9), ICMPv6EchoRequest(id=1))
 PAD = PadN(optdata=bytes(4))
 HOP, DESTINATION, ATOMIC = IPv6ExtHdrHopByHop(options=[PAD]), IPv6ExtHdrDestOpt(options=[PAD]), IPv6ExtHdrFragment()
@@ -51,7 +53,7 @@ def summed(final: str, *headers: Packet, at: int = 43, source: str = SOURCE) -> 
     right = reference(packed(source, final) + struct.pack("!II", 12, 17) + udp)
     udp = udp[:6] + struct.pack("!H", right) + udp[8:]
     rest = b"".join(bytes(header) for header in headers) + udp
-    return bytes(Ether() / IPv6(src=source, dst=FIRST, nh=at, plen=len(rest))) + rest
+    return bytes(LINK / IPv6(src=source, dst=FIRST, nh=at, plen=len(rest))) + rest
 
 
 def segment_list(*addresses: str, last: int | None = None, tlv: bytes = b"") -> bytes:
@@ -122,7 +124,7 @@ def _compare(before: list[Packet], behind: list[Packet], transport: Packet) -> N
         IPv6ExtHdrSegmentRouting(addresses=[LAST, SECOND, FIRST], segleft=2, lastentry=2),
         IPv6ExtHdrSegmentRouting(addresses=[FIRST, SECOND], segleft=0, lastentry=1),
     ):
-        packet = Ether() / IPv6(src=SOURCE, dst=FIRST)
+        packet = LINK / IPv6(src=SOURCE, dst=FIRST)
         for header in (*before, route, *behind, transport):
             packet = packet / header
         raw = bytes(packet / b"payload")
@@ -183,7 +185,7 @@ def test_tshark_agrees(tmp_path: Path) -> None:
     """It calls every checksum right that we call so, and wrong what a bit has changed."""
     if shutil.which("tshark") is None:
         missing("tshark is missing: apt-get install tshark")
-    right = [*RIGHT.values(), *(bytes(Ether(type=0x0800)) + optioned(*FOUR[name]) for name in FOUR)]
+    right = [*RIGHT.values(), *(LINK4 + optioned(*FOUR[name]) for name in FOUR)]
     wrong = [raw[:-1] + bytes([raw[-1] ^ 1]) for raw in right]
     wrpcap(str(tmp_path / "routed.pcap"), [Ether(raw) for raw in (*right, *wrong)])
     options = ["-o", "udp.check_checksum:TRUE", "-T", "fields", "-e", "udp.checksum.status"]
@@ -204,7 +206,7 @@ def test_tshark_agrees(tmp_path: Path) -> None:
 def test_hostile_headers(data: st.DataObject) -> None:
     """Any bytes in place of the headers: no error, and nothing outside the packet's own bytes is read."""
     name = data.draw(st.sampled_from([*RIGHT, *FOUR]))
-    raw = bytearray(RIGHT[name] if name in RIGHT else bytes(Ether(type=0x0800)) + optioned(*FOUR[name]))
+    raw = bytearray(RIGHT[name] if name in RIGHT else LINK4 + optioned(*FOUR[name]))
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(14, len(raw) - 1))] = data.draw(st.integers(0, 255))
     width = data.draw(st.integers(len(raw) // 2, len(raw)))
