@@ -1,10 +1,12 @@
 """Arguments of interfaces and sockets: what is wrong is refused at once, by an error that says what is allowed."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 import memif
+import memif.aio
 from memif.config import InterfaceConfig
 from memif.protocol import Mode, Role
 
@@ -144,10 +146,33 @@ def test_no_queues_at_all(role: str) -> None:
     assert make(role=role, rx_queues=0, tx_queues=1).rx_queues == 0
 
 
-def test_unknown_option(socket_path: str) -> None:
-    for call in (memif.connect, memif.listen):
-        with pytest.raises(TypeError, match="rings"):
-            call(socket_path, rings=3)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rings": 3}, r"unknown argument rings=3: .*ring_size"),
+        ({"idd": 3}, r"unknown argument idd=3: did you mean id\?"),
+        ({"ring_sise": 64}, r"ring_sise=64: did you mean ring_size\?"),
+        ({"timeut": 1}, r"timeut=1: did you mean timeout\?"),
+        ({"secrets": "s3cret"}, r"secrets=\(hidden\): did you mean secret\?"),
+        ({"xyzzy": None}, r"xyzzy=None: there are id, role, mode, .*, ring_size"),
+    ],
+)
+def test_unknown_option(socket_path: str, options: dict[str, Any], message: str) -> None:
+    with memif.Socket(socket_path) as socket:
+        for call in (memif.connect, memif.listen, lambda path, **more: socket.interface(**more)):
+            with pytest.raises(TypeError, match=message) as caught:
+                call(socket_path, **options)
+            assert "InterfaceConfig" not in str(caught.value)
+            assert "s3cret" not in str(caught.value)
+
+
+def test_unknown_option_of_asyncio(socket_path: str) -> None:
+    async def run() -> None:
+        for call in (memif.aio.connect, memif.aio.listen):
+            with pytest.raises(TypeError, match=r"unknown argument idd=3: did you mean id\?"):
+                await call(socket_path, idd=3)
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan"), "soon", 2e9])

@@ -2,7 +2,8 @@
 
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any, Final, Literal, cast
 
 from memif.errors import MemifValueError
@@ -23,6 +24,9 @@ RX_MODES: Final = ("interrupt", "polling", "adaptive")
 MAX_QUEUES: Final = 255
 #: Bytes; about what one process can map.
 LARGEST_REGION_LIMIT: Final = 1 << 46
+
+#: Arguments of `memif.connect` and `memif.listen` beside those of an interface.
+_OF_OPENING: Final = ("timeout", "app_name", "handshake_timeout", "socket_mode", "socket_owner", "path")
 
 # Peers on AArch64 are usually built for lines of 128 bytes.
 DEFAULT_CACHE_LINE: Final = 128 if platform.machine() == "aarch64" else 64
@@ -119,8 +123,11 @@ class InterfaceConfig:
         on_disconnect: Callable[..., object] | None = None,
         on_interrupt: Callable[..., object] | None = None,
         authorize: Callable[..., object] | None = None,
+        **unknown: object,
     ) -> "InterfaceConfig":
-        """Check what a user wrote; raises `MemifValueError` that names the argument."""
+        """Check what a user wrote; raises `MemifValueError` that names the argument, TypeError for an unknown one."""
+        for name_of_it, value in unknown.items():
+            raise unknown_argument(name_of_it, value)
         number = whole("id", id, 0, 0xFFFFFFFF)
         size = whole("buffer_size", buffer_size, 64, 0xFFFF)
         if rx_queues == tx_queues == 0:
@@ -149,6 +156,15 @@ class InterfaceConfig:
             on_interrupt=check_callback("on_interrupt", on_interrupt),
             authorize=check_callback("authorize", authorize),
         )
+
+
+def unknown_argument(name: str, value: object) -> TypeError:
+    """The error for an argument of an interface that there is not, with the one that may have been meant."""
+    known = [field.name for field in fields(InterfaceConfig) if field.name != "log2_ring_size"] + ["ring_size"]
+    near = get_close_matches(name, [*known, *_OF_OPENING], 1)
+    hint = f"did you mean {near[0]}?" if near and near[0] != name else "there are " + ", ".join(known)
+    shown = "(hidden)" if "secret" in name else repr(value)
+    return TypeError(f"unknown argument {name}={shown}: {hint}")
 
 
 def check_name(name: str, value: object, limit: int) -> str:
