@@ -56,6 +56,7 @@ class KernelHost:
         for command in (
             "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0",
             f"sysctl -qw net.ipv4.conf.{dev}.rp_filter=0 net.ipv6.conf.{dev}.accept_dad=0",
+            "ip link set lo up",
             f"ip link set {dev} address {OUR_MAC} up",
             f"ip addr add {HOST4}/24 dev {dev}",
             f"ip -6 addr add {HOST6}/64 dev {dev} nodad",

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from memif.errors import MemifDisconnectedError
+from memif.errors import MemifDisconnectedError, MemifValueError
 from memif.interface import Interface
 from memif.tools.options import Link, duration_option, examples, json_option, link_options, print_json
 from memif.tools.receive import bursts
@@ -19,7 +19,13 @@ WIDTH = 128
     "icmp-responder",
     epilog=examples("icmp-responder --role master --ip 192.168.1.2", "icmp-responder --mode ip --ip6 2001:db8::2"),
 )
-@click.option("--ip", default="192.168.1.2", show_default=True, metavar="ADDR[/LEN]", help="Own IPv4 address.")
+@click.option(
+    "--ip",
+    default="192.168.1.2",
+    show_default=True,
+    metavar="ADDR[/LEN]",
+    help="Own IPv4 address; a length is not used.",
+)
 @click.option("--ip6", metavar="ADDR", help="Own IPv6 address.")
 @click.option("--mac", default="02:fe:00:00:00:02", show_default=True, help="Own MAC address.")
 @duration_option
@@ -28,7 +34,8 @@ WIDTH = 128
 def command(link: Link, ip: str, ip6: str | None, mac: str, duration: float | None, as_json: bool) -> None:
     """Answer ARP requests and ICMP echo requests for one address, in any role, in ethernet and ip mode.
 
-    Fragments and packets with IP options are left alone and counted. Ends with Ctrl-C and prints what it did.
+    It answers what the kernel of a host would, also ping to all IPv6 nodes (ff02::1). Fragments and packets with IP
+    options are left alone and counted, as are frames for another MAC address. Ends with Ctrl-C and prints what it did.
     """
     import numpy as np
 
@@ -39,8 +46,8 @@ def command(link: Link, ip: str, ip6: str | None, mac: str, duration: float | No
         responder, other = (
             Responder(ip.partition("/")[0], ip6, hardware, "ip" if link.mode == "ip" else "ethernet") for _ in range(2)
         )
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--ip / --ip6 / --mac") from error
+    except MemifValueError as error:
+        raise click.BadParameter(error.detail, param_hint="--ip / --ip6 / --mac") from error
     # numpy loads much of itself on first use: not while the first ping waits.
     other.answer(np.zeros((1, WIDTH), np.uint8), np.array([60], np.uint32))
     with Stop(duration) as stop, link.open(name="icmp-responder") as interface:

@@ -1,6 +1,5 @@
 """``memif ping``: ICMP echo requests over memif, in the manner of ping(8)."""
 
-import ipaddress
 import math
 import os
 import statistics
@@ -8,20 +7,22 @@ import struct
 import sys
 import time
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from typing import Any
 
 import click
 
 from memif.errors import MemifDisconnectedError
 from memif.interface import Interface
+from memif.tools.echo import ECHO_REPLY, HOST_UNREACHABLE, Message, arp, difference, parse, request
 from memif.tools.icmp_responder import parse_mac
 from memif.tools.options import Link, examples, link_options, print_json, timeout_option
 from memif.tools.transmit import come_up
 
 _ASK_AGAIN = 0.25  # seconds between two ARP requests
+_ASK_AT_MOST = 3.0  # seconds until a host that does not answer them is unreachable, as with the kernel
 _LONGEST = 65536 - 42
-_BROADCAST = b"\xff" * 6
-_ECHO_REQUEST, _ECHO_REPLY = 8, 0
+_OWN = ("192.168.1.1", "192.168.1.2")  # the second where the first is the target
 
 
 @click.command(
@@ -31,12 +32,19 @@ _ECHO_REQUEST, _ECHO_REPLY = 8, 0
     ),
 )
 @click.argument("target")
-@click.option("--ip", default="192.168.1.1", show_default=True, metavar="ADDR", help="Own IPv4 address.")
+@click.option("--ip", metavar="ADDR", help=f"Own IPv4 address.  [default: {_OWN[0]}, for that as target {_OWN[1]}]")
 @click.option("--mac", default="02:fe:00:00:00:01", show_default=True, help="Own MAC address.")
 @click.option("-c", "--count", type=click.IntRange(0), default=0, help="End after so many requests (0: never).")
 @click.option("-I", "--interval", type=click.FloatRange(0), default=1.0, show_default=True, help="Seconds between two.")
 @click.option("-S", "--size", type=click.IntRange(0, 65507), default=56, show_default=True, help="Payload bytes.")
-@click.option("-W", "--wait", type=click.FloatRange(0), default=1.0, show_default=True, help="Seconds for a reply.")
+@click.option(
+    "-W",
+    "--wait",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    help="Seconds to wait for the last replies, or twice the longest round trip if that is more (0: without end).",
+)
 @timeout_option
 @click.option("-q", "--quiet", is_flag=True, help="Print the summary only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
@@ -44,13 +52,17 @@ _ECHO_REQUEST, _ECHO_REPLY = 8, 0
 def command(link: Link, target: str, as_json: bool, quiet: bool, timeout: float, **options: Any) -> None:
     """Ping TARGET, an IPv4 address behind the memif interface.
 
+    Lines and counts are those of ping(8). A late reply counts as received, a second one as a duplicate. Replies with a
+    wrong ICMP checksum are corrupted, those of another address than TARGET are counted on their own; neither is
+    received. Errors are what routers say, and requests whose TARGET does not answer ARP.
+
     Exit code 0: at least one reply; 1: none, or no link; 2: wrong usage.
     """
     if link.mode != "ip" and options["size"] > _LONGEST:
         raise click.BadParameter(f"at most {_LONGEST} bytes with Ethernet headers", param_hint="--size")
     pinger = Pinger(
-        address(target, "TARGET"),
-        address(options["ip"], "--ip"),
+        where := address(target, "TARGET"),
+        own_address(options["ip"], where),
         parse_mac(options["mac"]),
         link.mode != "ip",
         options["count"],
@@ -70,30 +82,33 @@ def command(link: Link, target: str, as_json: bool, quiet: bool, timeout: float,
         except MemifDisconnectedError as error:
             click.echo(f"memif: {error}", err=True)
     print_json(pinger.summary()) if as_json else pinger.print_summary(target)
-    sys.exit(0 if pinger.times else 1)
+    sys.exit(0 if pinger.received else 1)
 
 
 def address(text: str, where: str) -> bytes:
-    """Four bytes of an IPv4 address."""
+    """Four bytes of an IPv4 address of a host."""
     try:
-        return ipaddress.IPv4Address(text.partition("/")[0]).packed
+        found = IPv4Address(text.partition("/")[0])
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is not an IPv4 address", param_hint=where) from error
+    if found.is_multicast or found.is_unspecified or found.packed == b"\xff" * 4:
+        raise click.BadParameter(f"{text!r} is not the address of a host", param_hint=where)
+    return found.packed
 
 
-def checksum(data: bytes) -> int:
-    """Internet checksum (RFC 1071)."""
-    if len(data) % 2:
-        data += b"\0"
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total ^ 0xFFFF
+def own_address(text: str | None, target: bytes) -> bytes:
+    """Four bytes of our IPv4 address, which is not the target's."""
+    if text is None:
+        return next(raw for raw in (address(own, "--ip") for own in _OWN) if raw != target)
+    own = address(text, "--ip")
+    if own == target:
+        raise click.BadParameter(f"{text!r} is the target's address", param_hint="--ip")
+    return own
 
 
 @dataclass
 class Pinger:
-    """One run of ping: builds requests, recognises replies, keeps the times (seconds)."""
+    """One run of ping: sends requests, counts what comes back, keeps the times (seconds)."""
 
     target: bytes
     own: bytes
@@ -106,65 +121,72 @@ class Pinger:
     quiet: bool
     peer_mac: bytes | None = None
     sent: int = 0
+    received: int = 0
     duplicates: int = 0
+    corrupted: int = 0
+    errors: int = 0
+    #: Replies from other addresses than the target.
+    others: int = 0
+    #: Replies whose data is not what was sent.
+    wrong_data: int = 0
     times: list[float] = field(default_factory=list)
-    waiting: dict[int, float] = field(default_factory=dict)
+    #: When each of the last 65536 requests was sent, by sequence number; those with a reply; those without any answer.
+    asked: dict[int, float] = field(default_factory=dict)
+    answered: set[int] = field(default_factory=set)
+    waiting: set[int] = field(default_factory=set)
     identifier: int = field(default_factory=lambda: os.getpid() & 0xFFFF)
     started: float = field(default_factory=time.monotonic)
 
     def run(self, interface: Interface) -> None:
         """Send and receive until the count is reached and answered, or time is up."""
         following = time.monotonic()
-        end = math.inf
-        while (now := time.monotonic()) < end:
-            if now >= following and (not self.count or self.sent < self.count):
-                self._send(interface, now)
+        while not self.done:
+            if (now := time.monotonic()) >= following:
+                self._send(interface)
                 following = max(following + self.interval, now)
-                if self.count and self.sent == self.count:
-                    end = time.monotonic() + self.wait
-            if self.count and self.sent == self.count and not self.waiting:
-                return
-            until = end if self.count and self.sent == self.count else following
-            self._receive(interface, min(max(until - time.monotonic(), 0), 0.1))
+            else:
+                self._receive(interface, min(following - now, 0.1))
+        last = time.monotonic()
+        while self.waiting and time.monotonic() < last + self.patience:
+            self._receive(
+                interface, 0.1 if not self.wait else min(max(last + self.patience - time.monotonic(), 0), 0.1)
+            )
 
-    def _send(self, interface: Interface, now: float) -> None:
-        if self.ethernet and self.peer_mac is None and not self._resolve(interface):
-            self.sent += 1  # like ping(8): a request that could not be addressed is a lost one
-            return
+    @property
+    def done(self) -> bool:
+        """All requests are sent."""
+        return 0 < self.count <= self.sent
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for replies to the last request."""
+        return max(self.wait, 2 * max(self.times, default=0.0)) if self.wait else math.inf
+
+    def _send(self, interface: Interface) -> None:
         self.sent += 1
         sequence = self.sent & 0xFFFF
-        packet = self._request(sequence)
-        self.waiting[sequence] = time.perf_counter()
-        if not interface.tx[0].send([packet]):
-            del self.waiting[sequence]
-        for old in [n for n, t in self.waiting.items() if time.perf_counter() - t > max(self.wait, 1.0)]:
-            del self.waiting[old]
+        if self.ethernet and self.peer_mac is None and not self._resolve(interface):
+            self.errors += 1
+            self._say(f"From {IPv4Address(self.own)} icmp_seq={sequence} {HOST_UNREACHABLE}")
+            return
+        packet = request(self.own, self.target, self.identifier, sequence, self.size)
+        if self.ethernet:
+            assert self.peer_mac is not None
+            packet = (self.peer_mac + self.mac + b"\x08\x00" + packet).ljust(60, b"\0")
+        self.answered.discard(sequence)
+        self.asked[sequence] = time.perf_counter()
+        if interface.tx[0].send([packet]):
+            self.waiting.add(sequence)
 
     def _resolve(self, interface: Interface) -> bool:
-        """Ask for the target's MAC address, for as long as a reply is waited for."""
-        deadline = time.monotonic() + self.wait
+        """Ask for the target's MAC address."""
+        deadline = time.monotonic() + min(self.wait or _ASK_AT_MOST, _ASK_AT_MOST)
         while self.peer_mac is None and (left := deadline - time.monotonic()) > 0:
-            self._ask(interface)
+            interface.tx[0].send([arp(1, self.mac, self.own, b"", self.target)])
             again = time.monotonic() + min(left, _ASK_AGAIN)
             while self.peer_mac is None and (left := again - time.monotonic()) > 0:
                 self._receive(interface, left)
         return self.peer_mac is not None
-
-    def _ask(self, interface: Interface) -> None:
-        request = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, self.mac, self.own, bytes(6), self.target)
-        interface.tx[0].send([(_BROADCAST + self.mac + b"\x08\x06" + request).ljust(60, b"\0")])
-
-    def _request(self, sequence: int) -> bytes:
-        data = bytes(i & 0xFF for i in range(self.size))
-        icmp = struct.pack("!BBHHH", _ECHO_REQUEST, 0, 0, self.identifier, sequence) + data
-        icmp = icmp[:2] + struct.pack("!H", checksum(icmp)) + icmp[4:]
-        length = 20 + len(icmp)
-        header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, length, sequence, 0x4000, 64, 1, 0, self.own, self.target)
-        packet = header[:10] + struct.pack("!H", checksum(header)) + header[12:] + icmp
-        if not self.ethernet:
-            return packet
-        assert self.peer_mac is not None
-        return (self.peer_mac + self.mac + b"\x08\x00" + packet).ljust(60, b"\0")
 
     def _receive(self, interface: Interface, timeout: float) -> None:
         for queue in interface.rx:
@@ -180,34 +202,56 @@ class Pinger:
                 self._arp(interface, packet)
             if kind != b"\x08\x00":
                 return
-        if len(packet) < 28 or packet[0] >> 4 != 4 or packet[9] != 1 or packet[16:20] != self.own:
+        message = parse(packet, self.own)
+        if message is None or message.identifier != self.identifier or message.sequence not in self.asked:
             return
-        icmp = packet[(packet[0] & 15) * 4 : int.from_bytes(packet[2:4], "big")]
-        if len(icmp) < 8 or icmp[0] != _ECHO_REPLY or checksum(icmp):
-            return
-        identifier, sequence = struct.unpack("!HH", icmp[4:8])
-        if identifier == self.identifier:
-            self._reply(sequence, len(icmp), packet[8], now)
+        if message.kind == ECHO_REPLY:
+            self._reply(message, now)
+        elif message.data == self.target:
+            self._error(message)
 
-    def _arp(self, interface: Interface, arp: bytes) -> None:
-        if len(arp) < 28:
+    def _arp(self, interface: Interface, frame: bytes) -> None:
+        if len(frame) < 28 or frame[:6] != b"\0\x01\x08\0\x06\x04":
             return
-        operation, sender_mac, sender = struct.unpack("!H6s4s", arp[6:18])
-        if operation == 2 and sender == self.target:
+        operation, sender_mac, sender = struct.unpack("!H6s4s", frame[6:18])
+        if operation == 2 and sender == self.target and not sender_mac[0] & 1:
             self.peer_mac = sender_mac
-        elif operation == 1 and arp[24:28] == self.own:
-            reply = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 2, self.mac, self.own, sender_mac, sender)
-            interface.tx[0].send([(sender_mac + self.mac + b"\x08\x06" + reply).ljust(60, b"\0")])
+        elif operation == 1 and frame[24:28] == self.own:
+            interface.tx[0].send([arp(2, self.mac, self.own, sender_mac, sender)])
 
-    def _reply(self, sequence: int, size: int, ttl: int, now: float) -> None:
-        asked = self.waiting.pop(sequence, None)
-        if asked is None:
+    def _error(self, message: Message) -> None:
+        self.errors += 1
+        self.waiting.discard(message.sequence)
+        wrong = "" if message.right else " (BAD CHECKSUM)"
+        self._say(f"From {message.source} icmp_seq={message.sequence} {message.error}{wrong}")
+
+    def _reply(self, message: Message, now: float) -> None:
+        """Counts a reply as the one thing that it is."""
+        sequence, trip = message.sequence, now - self.asked[message.sequence]
+        remark = ""
+        if not message.right:
+            self.corrupted += 1
+            remark = " (BAD CHECKSUM!)"
+        elif message.source.packed != self.target:
+            self.others += 1
+            remark = " (DIFFERENT ADDRESS!)"
+        elif sequence in self.answered:
             self.duplicates += 1
-            return
-        self.times.append(now - asked)
+            remark = " (DUP!)"
+        else:
+            self.received += 1
+            self.times.append(trip)
+            self.answered.add(sequence)
+            self.waiting.discard(sequence)
+        head = f"{message.size} bytes from {message.source}: icmp_seq={sequence} ttl={message.ttl}"
+        self._say(f"{head} time={1e3 * trip:.3f} ms{remark}")
+        if message.right and (wrong := difference(message.data, self.size)) is not None:
+            self.wrong_data += 1
+            self._say(wrong)
+
+    def _say(self, line: str) -> None:
         if not self.quiet:
-            source = ipaddress.IPv4Address(self.target)
-            click.echo(f"{size} bytes from {source}: icmp_seq={sequence} ttl={ttl} time={1e3 * (now - asked):.3f} ms")
+            click.echo(line)
 
     def summary(self) -> dict[str, Any]:
         """The counts, and the round-trip times in milliseconds."""
@@ -224,9 +268,13 @@ class Pinger:
         )
         return {
             "transmitted": self.sent,
-            "received": len(self.times),
+            "received": self.received,
             "duplicates": self.duplicates,
-            "loss_percent": 100 * (self.sent - len(self.times)) / self.sent if self.sent else 0.0,
+            "corrupted": self.corrupted,
+            "errors": self.errors,
+            "from_others": self.others,
+            "wrong_data": self.wrong_data,
+            "loss_percent": 100 * (self.sent - self.received) / self.sent if self.sent else 0.0,
             "time_ms": 1e3 * (time.monotonic() - self.started),
             "rtt_ms": times,
         }
@@ -234,7 +282,8 @@ class Pinger:
     def print_summary(self, target: str) -> None:
         """The same as ping(8) prints it."""
         s = self.summary()
-        extra = f", +{s['duplicates']} duplicates" if s["duplicates"] else ""
+        counts = ("duplicates", "corrupted", "errors", "from_others", "wrong_data")
+        extra = "".join(f", +{s[name]} {name.replace('_', ' ')}" for name in counts if s[name])
         click.echo(f"\n--- {target} ping statistics ---")
         click.echo(
             f"{s['transmitted']} packets transmitted, {s['received']} received{extra}, "
