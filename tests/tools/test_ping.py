@@ -70,7 +70,7 @@ def test_nobody_answers(socket_path: str) -> None:
     with master(socket_path, "icmp-responder"):
         result = memif("ping", "-s", socket_path, "-c", 2, "-I", 0.01, "-W", 0.2, "192.168.1.77")
     assert result.code == 1
-    assert "2 packets transmitted, 0 received, 100% packet loss" in result.out
+    assert "2 packets transmitted, 0 received, +2 errors, 100% packet loss" in result.out
 
 
 def test_there_is_no_master(socket_path: str) -> None:
