@@ -3,13 +3,15 @@
 import bisect
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from memif.errors import MemifDisconnectedError, MemifValueError
+from memif.capture import CaptureFormatError, CaptureOSError
+from memif.errors import MemifDisconnectedError, MemifError, MemifValueError
 from memif.interface import Interface
 from memif.tools.options import (
     Link,
@@ -23,21 +25,34 @@ from memif.tools.options import (
     print_json,
     timeout_option,
 )
+from memif.tools.pacing import Pace
 from memif.tools.receive import announce
 from memif.tools.status import Status
 from memif.tools.stop import Stop
 from memif.tools.transmit import drain, wait_room
 from memif.tools.units import Count, seconds, si
 
+if TYPE_CHECKING:
+    from memif.capture import Packet
+
 _BURST = 256
 #: Packets and bytes that are read ahead: all of an ordinary file, so that neither a loop nor top speed waits for it.
 _CHUNK, _CHUNK_BYTES = 1_000_000, 512 << 20
 _LONGEST = 65536
+#: A wait for the next packet that is worth a word, seconds.
+_LONG_WAIT = 5.0
+#: Seconds for a pipe to show what it brings before the link is made.
+_FIRST_LOOK = 1.0
 
 
 @click.command(
     "replay",
-    epilog=examples("replay trace.pcapng", "replay --speed 10 trace.pcap", "replay --top-speed --loop 100 trace.pcap"),
+    epilog=examples(
+        "replay trace.pcapng",
+        "replay --speed 10 --max-gap 1 trace.pcap.gz",
+        "replay --top-speed --loop 100 trace.pcap",
+        "tcpdump -i eth0 -U -w - | memif replay --top-speed -",
+    ),
 )
 @click.argument("file", shell_complete=complete_file)
 @click.option(
@@ -50,6 +65,12 @@ _LONGEST = 65536
     help="So many times as fast as recorded.",
 )
 @click.option("-t", "--top-speed", is_flag=True, help="As fast as the peer takes them.")
+@click.option(
+    "--max-gap",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Wait no longer than this for the next packet (default: as recorded).",
+)
 @click.option("-l", "--loop", type=Count(), default=1, show_default=True, help="Play the file so often (0: for ever).")
 @click.option("-c", "--count", type=Count(), default=0, help="End after so many packets (0: never).")
 @duration_option
@@ -65,16 +86,21 @@ def command(
     interval: float,
     speed: float,
     top_speed: bool,
+    max_gap: float | None,
     loop: int,
     count: int,
     duration: float | None,
 ) -> None:
     """Send the packets of FILE, pcap or pcapng (- for standard input), with the times between them as recorded.
 
-    Packets of another link type than the interface's mode are passed over. The ring being full delays the rest;
-    nothing is dropped.
+    Compressed files are read as they are. Of a pipe each packet is sent as it comes, unless --loop needs all of them.
+    Packets without a time go with the one before them. Packets of another link type than the interface's mode are
+    passed over. The ring being full delays the rest; nothing is dropped.
     """
-    player = Player(file, link.mode, None if top_speed else speed, count)
+    from memif.tools.feed import is_pipe
+
+    live = loop == 1 and is_pipe(file)
+    player = (LivePlayer if live else Player)(file, link.mode, None if top_speed else speed, count, max_gap)
     player.load()
     if file == "-" and loop != 1 and player.more:
         raise click.UsageError(f"standard input is too long to loop: more than {_CHUNK} packets")
@@ -84,6 +110,7 @@ def command(
         with Status("replay", 0 if as_json else interval, total=total) as status:
             if not as_json:
                 announce(interface, status.say)
+                player.say = status.say
             error = player.run(interface, stop, status, loop)
         result = player.result(stop.elapsed)
         drain(interface)
@@ -104,8 +131,11 @@ class Player:
     mode: str
     speed: float | None
     count: int = 0
+    max_gap: float | None = None
+    #: What waits to be sent, and when it is due, in seconds after the start.
     packets: list[bytes] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    say: Callable[[str], object] | None = None
     more: bool = False
     sent: int = 0
     bytes: int = 0
@@ -115,13 +145,13 @@ class Player:
 
     def load(self) -> None:
         """Open the file and read the first chunk; raises what `memif.capture.CaptureReader` raises."""
-        from memif.capture import CaptureFormatError, CaptureReader
+        from memif.capture import CaptureReader
         from memif.tools.filters import matches_mode
 
         self.passed_over = self.cut = 0
         self._reader = CaptureReader("-" if self.path == "-" else self.path)
         self._source = (packet for packet in self._reader if self._usable(packet, matches_mode))
-        self._origin: int | None = None
+        self._pace = Pace(self.speed, self.max_gap)
         self._next_chunk()
         if not self.packets:
             self._reader.close()
@@ -142,20 +172,18 @@ class Player:
             if size >= _CHUNK_BYTES:
                 break
         self.more = len(chunk) == _CHUNK or size >= _CHUNK_BYTES
-        self.packets = [packet.data for packet in chunk]
-        if chunk and self._origin is None:
-            self._origin = chunk[0].timestamp_ns
-        # Times never go back: a file that is not in order plays in the order of the file.
-        latest = 0.0
-        self.times = []
-        for packet in chunk:
-            latest = max(latest, (packet.timestamp_ns - (self._origin or 0)) * 1e-9)
-            self.times.append(latest)
+        self._queue(chunk)
         if not self.more:
             self.truncated = self._reader.truncated
             self._reader.close()
 
-    def run(self, interface: Interface, stop: Stop, status: Status, loop: int) -> MemifDisconnectedError | None:
+    def _queue(self, packets: list["Packet"]) -> None:
+        """What `_chunk` sends."""
+        self.packets = [packet.data for packet in packets]
+        self.times = [self._pace.due(packet.timestamp_ns) for packet in packets]
+        self._told = -1
+
+    def run(self, interface: Interface, stop: Stop, status: Status, loop: int) -> MemifError | None:
         """Send the file so often. -> the error that ended it early, if one did."""
         whole = not self.more
         try:
@@ -194,10 +222,13 @@ class Player:
         """The first packet that may not go yet, one burst ahead at most; waits when that is the next one."""
         if self.speed is None:
             return min(at + _BURST, len(self.packets))
-        now = (time.perf_counter() - start) * self.speed
+        now = time.perf_counter() - start
         end = bisect.bisect_right(self.times, now, at, min(at + _BURST, len(self.times)))
         if end == at:
-            wait = (self.times[at] - now) / self.speed
+            wait = self.times[at] - now
+            if wait > _LONG_WAIT and self.say is not None and at != self._told:
+                self._told = at
+                self.say(f"the next packet is due in {span(wait)}, as recorded; --max-gap shortens that")
             if wait > 0.003:
                 interface.socket.poll(min(wait - 0.002, stop.left()))  # epoll counts in milliseconds
             elif wait > 0.0002:
@@ -229,6 +260,62 @@ class Player:
             "cut": self.cut,
             "truncated_file": self.truncated,
         }
+
+
+class LivePlayer(Player):
+    """Sends the packets of a pipe as they come."""
+
+    def load(self) -> None:
+        """Begin to read; raises what is wrong with what the pipe brings at once."""
+        from memif.tools.feed import Feed
+        from memif.tools.filters import matches_mode
+
+        self.more = True  # how many are to come nobody knows
+        self._pace = Pace(self.speed, self.max_gap)
+        self._feed = Feed(self.path, lambda packet: self._usable(packet, matches_mode))
+        if self._feed.wait(_FIRST_LOOK):
+            self._queue(self._feed.take(_BURST))
+            self._check_some()
+
+    def _check_some(self) -> None:
+        if self._feed.ended and not self.packets and not self.sent:
+            raise CaptureFormatError(f"{self.path}: no packets for mode {self.mode} in there")
+
+    def run(self, interface: Interface, stop: Stop, status: Status, loop: int) -> MemifError | None:
+        """Send until the pipe's end. -> the error that ended it early, if one did."""
+        start: float | None = None
+        try:
+            while not stop and not self._full():
+                if not self.packets:
+                    self._queue(self._feed.take(_BURST))
+                if self.packets:
+                    start = time.perf_counter() if start is None else start
+                    self._chunk(interface, stop, status, start)
+                    self.packets = []
+                elif self._feed.ended:
+                    self.truncated = self._feed.truncated
+                    self._check_some()
+                    break
+                else:
+                    self._idle(interface, stop, status)
+        except (MemifDisconnectedError, CaptureFormatError, CaptureOSError) as error:
+            return error
+        return None
+
+    def _idle(self, interface: Interface, stop: Stop, status: Status) -> None:
+        """Wait for the pipe, and look after the link meanwhile."""
+        self._feed.wait(stop.left())
+        interface.socket.poll(0)
+        interface.tx[0].free()  # raises when the link has ended
+        status.tick(self.sent, self.bytes)
+
+
+def span(wait: float) -> str:
+    """A long time in the largest unit that fits: "12 s", "3.5 hours", "53 years"."""
+    for unit, size in (("years", 365.25 * 86400), ("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if wait >= 1.5 * size:
+            return f"{wait / size:.3g} {unit}"
+    return f"{wait:.3g} s"
 
 
 def report(result: dict[str, Any]) -> None:
