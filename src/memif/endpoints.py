@@ -3,7 +3,7 @@
 from typing import Any
 
 from memif.address import SocketName
-from memif.config import seconds
+from memif.config import seconds, whole
 from memif.interface import Interface
 from memif.socket import DEFAULT_APP_NAME, Socket
 
@@ -57,6 +57,8 @@ def listen(
     directory, `MemifPermissionError`, `MemifValueError`.
     """
     options.setdefault("role", "master")
+    if socket_mode is not None:
+        whole("socket_mode", socket_mode, 0, 0o777)  # the interface has a mode of its own
     socket = Socket(path, app_name=app_name, mode=socket_mode, owner=socket_owner, handshake_timeout=handshake_timeout)
     try:
         return socket.only_interface(**options)

@@ -1,5 +1,7 @@
 """Checksums against scapy's and against a plain loop over words."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -227,3 +229,21 @@ def test_scapy_agrees_after_a_rewrite(burst: Burst) -> None:
         del packet[inet.IP].chksum, packet[name].chksum
         again = type(packet)(bytes(packet))
         assert got == (again[inet.IP].chksum, getattr(again[name], field)), frame
+
+
+@pytest.mark.parametrize(
+    "call",
+    [fill_ipv4, fill_l4, ipv4_checksum, l4_checksum, verify_ipv4, verify_l4],
+    ids=lambda call: str(call.__name__),
+)
+def test_wrong_arguments_are_named(call: Callable[..., object]) -> None:
+    matrix, lengths = np.zeros((2, 64), np.uint8), np.array([60, 60], np.uint32)
+    layers = classify(matrix, lengths)
+    for wrong in (None, 1.5, b"x", [], matrix.astype(np.uint16)):
+        with pytest.raises(TypeError, match="argument matrix"):
+            call(wrong, layers)
+        with pytest.raises(TypeError, match="argument layers"):
+            call(matrix, wrong)
+    for other in (matrix[:1], matrix[:, :63], matrix[0]):
+        with pytest.raises(ValueError, match="argument matrix"):
+            call(other, layers)

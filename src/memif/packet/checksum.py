@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .classify import Bools, Ints, Layers
+from memif.errors import MemifValueError
+
+from .classify import Bools, Ints, Layers, described
 from .destination import UNKNOWN, final_destination
 from .headers import UDP, Matrix, Protocol, gather
 
@@ -87,6 +89,7 @@ def update(old_checksum: Any, old: Any, new: Any) -> Words:
 
 def ipv4_checksum(matrix: Matrix, layers: Layers) -> Words:
     """The header checksum that each IPv4 packet, options included, should carry; 0 for other rows."""
+    _check(matrix, layers)
     value = np.zeros(len(matrix), np.uint16)
     rows = layers.ipv4.nonzero()[0]
     blank = _without(matrix, rows, layers.l3_offset[rows] + 10)
@@ -96,6 +99,7 @@ def ipv4_checksum(matrix: Matrix, layers: Layers) -> Words:
 
 def verify_ipv4(matrix: Matrix, layers: Layers) -> Bools:
     """True where a packet is valid IPv4 and its header checksum is right."""
+    _check(matrix, layers)
     good = layers.ipv4.copy()
     rows: Any = slice(None) if good.all() else good.nonzero()[0]
     good[rows] = is_ones(_header_sum(matrix[rows], layers, rows))
@@ -104,6 +108,7 @@ def verify_ipv4(matrix: Matrix, layers: Layers) -> Bools:
 
 def fill_ipv4(matrix: Matrix, layers: Layers) -> None:
     """Writes the right header checksum into each valid IPv4 packet."""
+    _check(matrix, layers)
     rows = layers.ipv4.nonzero()[0]
     _put(matrix, rows, layers.l3_offset[rows] + 10, ipv4_checksum(matrix, layers)[rows])
 
@@ -116,6 +121,7 @@ def l4_checksum(matrix: Matrix, layers: Layers) -> Words:
     (segment routing), or of an IPv4 source route. The source is the one in the IP header, also where a home address
     option (RFC 6275) names another.
     """
+    _check(matrix, layers)
     value = np.zeros(len(matrix), np.uint16)
     rows = l4_computable(matrix, layers).nonzero()[0]
     blank = _without(matrix, rows, _checksum_offset(layers, rows))
@@ -130,6 +136,7 @@ def verify_l4(matrix: Matrix, layers: Layers) -> Bools:
 
     UDP over IPv4 with a checksum of 0 has none and counts as right; over IPv6 it is wrong (RFC 8200).
     """
+    _check(matrix, layers)
     good = np.zeros(len(matrix), np.bool_)
     rows = l4_computable(matrix, layers).nonzero()[0]
     block, at = matrix[rows], _checksum_offset(layers, rows)
@@ -140,6 +147,7 @@ def verify_l4(matrix: Matrix, layers: Layers) -> Bools:
 
 def fill_l4(matrix: Matrix, layers: Layers) -> None:
     """Writes the right ICMP, ICMPv6, UDP or TCP checksum into each packet of `l4_computable`."""
+    _check(matrix, layers)
     rows = l4_computable(matrix, layers).nonzero()[0]
     _put(matrix, rows, _checksum_offset(layers, rows), l4_checksum(matrix, layers)[rows])
 
@@ -158,6 +166,16 @@ def l4_computable(matrix: Matrix, layers: Layers) -> Bools:
     if len(rows):
         known[rows] = final_destination(matrix[rows], layers, rows) != UNKNOWN
     return known
+
+
+def _check(matrix: Matrix, layers: Layers) -> None:
+    if not isinstance(layers, Layers):
+        raise TypeError(f"argument layers: must be what classify returns, not {described(layers)}")
+    if not isinstance(matrix, np.ndarray) or matrix.dtype != np.uint8:
+        raise TypeError(f"argument matrix: must be an array of uint8, not {described(matrix)}")
+    if matrix.ndim != 2 or len(matrix) != len(layers.valid) or matrix.shape[1] < layers.width:
+        shape = f"({len(layers.valid)}, {layers.width})"
+        raise MemifValueError.argument("matrix", described(matrix), f"the matrix of these layers, of shape {shape}")
 
 
 def _l4_sum(block: Matrix, layers: Layers, rows: NDArray[np.intp]) -> Sums:
