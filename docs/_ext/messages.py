@@ -1,5 +1,6 @@
 """The control messages of memif 2.0 as tables, from the classes that encode and decode them."""
 
+import re
 import struct
 
 from memif.protocol import wire
@@ -43,11 +44,11 @@ _MEANING = {
 
 def _fields(kind: type[wire.Message]) -> list[tuple[str, str, int, str]]:
     """Rows: name, type, offset, meaning."""
-    rows, offset = [("type", "u16", 0, f"{int(kind.TYPE)}")], 2
-    for name, code in kind.LAYOUT:
-        size = struct.calcsize("<" + code)
-        rows.append((f"`{name}`", _KINDS.get(code, f"char[{size}]"), offset, _MEANING[name]))
-        offset += size
+    rows = [("type", "u16", 0, f"{int(kind.TYPE)}")]
+    codes = re.findall(r"\d*[A-Za-z]", kind.LAYOUT.struct.format)[1:]
+    for (name, offset), code in zip(kind.LAYOUT.offsets.items(), codes, strict=True):
+        kind_of_field = _KINDS.get(code, f"char[{struct.calcsize(code)}]")
+        rows.append((f"`{name}`", kind_of_field, offset, _MEANING[name]))
     return rows
 
 
