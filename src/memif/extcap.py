@@ -157,7 +157,7 @@ def _take_all(iface: "Interface", writer: "PcapngWriter") -> int:
         timeout = _LOOK_EVERY if len(iface.rx) == 1 else 0.0
         with suppress(MemifDisconnectedError), queue.recv(256, timeout=timeout) as burst:
             if burst:
-                total += writer.write_packets(list(burst), direction="in")
+                total += writer.write_packets(burst, direction="in")
     if not total and len(iface.rx) > 1:
         with suppress(MemifDisconnectedError):
             _sleep_on_all(iface)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from capture.tools import capinfos, need, tshark
+from ends import linked as pair
 from memif.capture import CaptureOSError, CapturePipeClosedError, CaptureReader, LinkType, PcapngWriter
 from memif.capture.blocks import STATISTICS_SIZE
 from memif.errors import MemifClosedError, MemifError, MemifValueError
@@ -340,3 +341,27 @@ def test_fast_enough_for_a_busy_ring() -> None:
             writer.write_packets(packets, BASE, 0, "in")
             best = min(best, (time.perf_counter() - start) / 256)
     assert best < within(3e-6), f"{best * 1e9:.0f} ns a packet"
+
+
+@pytest.mark.parametrize("snaplen", [262144, 100, 1])
+@pytest.mark.parametrize(
+    "sizes",
+    [[60] * 40, [512] * 40, [513] * 40, [1500] * 40, [60, 61] * 20, [1, 2048, 5000] * 5, [7], [150, 100, 101], []],
+    ids=str,
+)
+def test_a_burst_is_the_same_file_however_it_is_written(socket_path: str, sizes: list[int], snaplen: int) -> None:
+    """In every form, received or not; by any size, chained, cut to a snap length."""
+    packets = [bytes([i + 1]) * size for i, size in enumerate(sizes)]
+    files = [io.BytesIO() for _ in range(3)]
+    with pair(socket_path) as (server, client):
+        server.tx[0].send(packets)
+        with client.rx[0].recv(64, timeout=0.1 if not sizes else 5) as burst:
+            assert len(burst) == len(sizes)
+            for file, form in zip(files, (burst, packets, iter(packets)), strict=True):
+                writer = PcapngWriter(file, snaplen=snaplen)
+                writer.add_interface("x")
+                assert writer.write_packets(form, 5, direction="in") == len(sizes)
+    first, *others = [file.getvalue() for file in files]
+    assert others == [first, first]
+    found = list(CaptureReader(io.BytesIO(first), strict=True))
+    assert [(p.data, p.original_length) for p in found] == [(packet[:snaplen], len(packet)) for packet in packets]

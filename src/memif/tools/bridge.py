@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from memif.errors import MemifError
-from memif.tools.capture import file_options, summarise_files, take_files, write_burst
+from memif.tools.capture import file_options, summarise_files, take_files
 from memif.tools.endpoints import Endpoint, parse_endpoint
 from memif.tools.options import duration_option, examples, fail, interval_option, json_option, print_json, run
 from memif.tools.status import Status
@@ -112,10 +112,7 @@ def recorder(writer: "PcapngWriter", ends: tuple[Endpoint, Endpoint]) -> Callabl
     numbers = [writer.add_interface(end.text, linktype=end.linktype) for end in ends]
 
     def watch(source: int, packets: "Packets") -> None:
-        if isinstance(packets, list):
-            writer.write_packets(packets, None, numbers[source], "in")
-        else:
-            write_burst(writer, packets, numbers[source])
+        writer.write_packets(packets, None, numbers[source], "in")
 
     return watch
 

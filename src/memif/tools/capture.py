@@ -245,7 +245,8 @@ class Capture:
         self.captured += len(lengths)
         self.bytes += int(lengths.sum())
         assert self.writer is not None
-        write_burst(self.writer, burst, 0, most, now)
+        whole = most is None or most >= len(burst)
+        self.writer.write_packets(burst if whole else burst.tobytes()[:most], now, direction="in")
 
     def _print(self, packets: list[bytes], now: int) -> None:
         from memif.capture import packet_line, summary
@@ -274,18 +275,6 @@ class Capture:
             "seconds": elapsed,
             "files": names,
         }
-
-
-def write_burst(
-    writer: "PcapngWriter", burst: "Burst", interface: int, most: int | None = None, now: int | None = None
-) -> None:
-    """Write the packets of a received burst, the first `most`, in the way that is quickest for them."""
-    lengths = burst.lengths[:most]
-    width = min(int(lengths.max()), writer.snaplen)
-    if width <= 256 or int(lengths.min()) == int(lengths.max()):
-        writer.write_array(burst.gather(width)[:most], lengths, now, interface, "in")
-    else:
-        writer.write_packets(burst.tobytes()[:most], now, interface, "in")
 
 
 def hex_lines(data: bytes) -> str:
