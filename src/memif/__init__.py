@@ -20,6 +20,7 @@ _HOME = {
     "QueueDetails": "interface",
     "RegionDetails": "interface",
     "Peer": "interface",
+    "wait": "waiting",
     "Burst": "ring",
     "RxQueue": "ring",
     "TxQueue": "ring",
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
     )
     from memif.ring import Burst as Burst, RxQueue as RxQueue, TxQueue as TxQueue
     from memif.socket import Socket as Socket
+    from memif.waiting import wait as wait
 
 
 def __getattr__(name: str) -> Any:

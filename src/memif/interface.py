@@ -1,16 +1,19 @@
 """Interface: one memif interface, through all its connections."""
 
+import contextlib
 import logging
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from memif.admission import Seldom
 from memif.config import DEFAULT_CACHE_LINE, InterfaceConfig, seconds
 from memif.connection import Connection
+from memif.deadline import Deadline
 from memif.errors import (
     ErrorCode,
     MemifClosedError,
@@ -42,6 +45,8 @@ _FINAL = {
     ErrorCode.INVAL_ARG,
 }
 _FIRST_RETRY = 0.05
+#: Seconds after the link came up, at most, until a master waits no longer for the slave's first buffers.
+_FIRST_BUFFERS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +130,8 @@ class Interface:
         self._error: MemifError | None = None
         self._failures = 0
         self._seldom = Seldom()
+        self._up_since = 0.0
+        self._offered = False
         self._retry_at: float | None = None
         self._counts = {"connects": 0, "disconnects": 0, "refused": 0}
         self._rx = [self._queue(RxQueue, i) for i in range(self._wanted(config.rx_queues))]
@@ -220,7 +227,11 @@ class Interface:
     def wait_up(self, timeout: float | None = None) -> None:
         """Return when the link is up; wait `timeout` seconds at most (None: for ever).
 
-        Raises `MemifTimeoutError` then, with the last failure as its cause; a failure that would stay the same
+        Packets can move in both directions then: a master also waits until the slave has offered its first buffers,
+        for a third of a second at most (a slave may never want packets).
+
+        Raises `MemifTimeoutError` when the link does not come up, with the last failure as its cause; a failure that
+        would stay the same
         (wrong secret or mode, no permission) at once, as the error of its own kind, and so every failure when there
         will be no other attempt (``reconnect=None``); `MemifClosedError`.
         """
@@ -237,6 +248,21 @@ class Interface:
                 raise MemifTimeoutError(detail + cause) from self._error
             self.socket.poll(0.1 if left is None else min(left, 0.1))
             self._check_open()
+        while self.filling(time.monotonic()) and (deadline is None or time.monotonic() < deadline):
+            self.socket.poll(1e-3)
+
+    def filling(self, now: float) -> bool:
+        """Master: whether the slave has still to offer its first buffers, and is given the time for it."""
+        if self._offered or not self._up or now - self._up_since >= _FIRST_BUFFERS:
+            return False
+        rings = [ring for queue in self.tx if (ring := queue.ring) is not None]
+        self._offered = all(ring.head != ring.tail for ring in rings)
+        return not self._offered
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until the peer has taken all that was sent, on all queues; see `TxQueue.drain`."""
+        deadline = Deadline(timeout)
+        return all(queue.drain(deadline.rest()) for queue in self.tx)
 
     def _given_up(self) -> bool:
         return self.config.role is Role.SLAVE and self.config.reconnect is None and self._connection is None
@@ -269,8 +295,11 @@ class Interface:
             if self._connection is not None:
                 self._connection.disconnect(reason)
 
-    def close(self) -> None:
+    def close(self, *, drain: float = 0.0) -> None:
         """Take the link down and remove the interface from its socket. A second call does nothing.
+
+        drain: seconds to wait before that, at most, until the peer has taken all that was sent, as `drain` does. A
+        peer of this package receives it even after the link has ended; others, like VPP, throw it away then.
 
         The socket goes too, if it was made by `memif.connect` or `memif.listen`. Threads inside calls on this
         interface's queues get `MemifClosedError`. In a forked child it leaves the link to the parent.
@@ -279,6 +308,15 @@ class Interface:
             self._closed = True
             self.socket.close()
             return
+        limit = seconds("drain", drain, none=False)
+        try:
+            if limit and self._up:
+                with contextlib.suppress(MemifDisconnectedError, MemifClosedError):
+                    self.drain(limit)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         with self.socket.locked():
             if not self._closed:
                 self._closed = True
@@ -354,6 +392,7 @@ class Interface:
         self._tx += [self._queue(TxQueue, i) for i in range(len(self._tx), len(mapped.tx))]
         self._show_queues(len(mapped.rx), len(mapped.tx))
         self._up, self._error, self._failures, self._retry_at = True, None, 0, None
+        self._up_since, self._offered = time.monotonic(), self.config.role is Role.SLAVE
         self._counts["connects"] += 1
         for rx_ring, rx in zip(mapped.rx, self.rx, strict=True):
             rx.attach(rx_ring)
@@ -377,14 +416,29 @@ class Interface:
                 if self.config.on_interrupt is not None and isinstance(queue, RxQueue):
                     self.socket.unwatch(queue.ring.event_fd)
                 # What the peer sent before it left is there to be received.
-                queue.detach(keep=end.cause in (Cause.PEER, Cause.EOF))
+                queue.detach(keep=end.cause in (Cause.PEER, Cause.EOF), telling=was_up)
         if was_up:
             self.socket.wake()
         level = logging.INFO if was_up or end.cause is Cause.LOCAL else self._seldom.level()
         self.log.log(level, "%s: %s", self.name, end.text)
         self._plan_retry()
         if was_up:
-            self._call(self.config.on_disconnect)
+            self._tell_end()
+
+    def _tell_end(self) -> None:
+        """Call on_interrupt for what the peer sent before it left, then on_disconnect: in the order of their events."""
+        left = [queue.index for queue in self.rx if isinstance(queue, RxQueue) and queue.leftover()]
+        self.socket.later(partial(self._ended, left))
+
+    def _ended(self, left: list[int]) -> None:
+        with contextlib.ExitStack() as stack:  # each is called, whatever the others raise; the last first
+            for queue in (*self._rx, *self._tx):
+                stack.callback(queue.told)
+            if self.config.on_disconnect is not None:
+                stack.callback(self.config.on_disconnect, self)
+            if (on_interrupt := self.config.on_interrupt) is not None:
+                for qid in reversed(left):
+                    stack.callback(on_interrupt, self, qid)
 
     # -- own machinery; the socket's lock is held
 

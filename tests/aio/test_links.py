@@ -19,9 +19,9 @@ from patience import within
 NAMES = {
     "Socket": "address interfaces interface stats close",
     "Interface": "socket id name role mode up closed peer disconnect_reason stats details wait_up connect disconnect "
-    "close rx tx",
+    "drain close rx tx",
     "RxQueue": "index mode recv wait stats ring",
-    "TxQueue": "index send send_array forward alloc free wait_free stats ring",
+    "TxQueue": "index send send_array forward send_all forward_all drain alloc free wait_free stats ring",
 }
 
 

@@ -34,6 +34,7 @@ COMPLETE: dict[str, list[str]] = {
     "howto_reconnect": [],
     "howto_scapy": [],
     "howto_threads": [],
+    "howto_waiting": [],
 }
 #: Programs with a test of their own, here or elsewhere.
 ELSEWHERE = {"demo", "howto_tap", "howto_testing", "tutorial_bridge", "tutorial_counter", "tutorial_responder"}

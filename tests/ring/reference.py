@@ -38,8 +38,8 @@ class Direction:
 
     @property
     def most(self) -> int:
-        """Slots that one packet may take: a ring is never filled by a single one, unless it has one slot."""
-        return max(self.size - 1, 1)
+        """Slots that one packet may take."""
+        return self.size
 
     def split(self, length: int) -> list[int]:
         """How `length` bytes are spread."""

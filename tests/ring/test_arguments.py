@@ -23,8 +23,8 @@ REFUSED: dict[str, tuple[Call, str]] = {
     "timeout": (lambda e: e.rx.recv(1, timeout=-0.5), "timeout: got -0.5, allowed: None or a number"),
     "timeout nan": (lambda e: e.rx.wait(float("nan")), "timeout: got nan"),
     "mode": (lambda e: setattr(e.rx, "mode", "fast"), "mode: got 'fast', allowed: one of interrupt, polling"),
-    "empty packet": (lambda e: e.tx.send([b"x", b""]), r"packets\[1\]: got '0 bytes', allowed: 1 to 960 bytes"),
-    "large packet": (lambda e: e.tx.send([b"x", bytes(961)]), r"packets\[1\]: got '961 bytes', allowed: 1 to 960"),
+    "empty packet": (lambda e: e.tx.send([b"x", b""]), r"packets\[1\]: got '0 bytes', allowed: 1 to 1024 bytes"),
+    "large packet": (lambda e: e.tx.send([b"x", bytes(1025)]), r"packets\[1\]: got '1025 bytes', allowed: 1 to 1024"),
     "huge packet": (lambda e: e.tx.send([bytearray(65537)]), r"packets\[0\]: got '65537 bytes'"),
     "vector": (lambda e: e.tx.send_array(M[0]), r"matrix: got 'shape \(8,\).*allowed: a uint8 matrix"),
     "scalar": (lambda e: e.tx.send_array(np.uint8(1)), r"matrix: got 'shape \(\)"),
@@ -32,7 +32,7 @@ REFUSED: dict[str, tuple[Call, str]] = {
     "columns": (lambda e: e.tx.send_array(M.T), "matrix"),
     "no columns": (lambda e: e.tx.send_array(M[:, :0]), r"matrix: got 'shape \(4, 0\)"),
     "wide": (lambda e: e.tx.send_array(np.zeros((1, 65537), np.uint8)), "matrix.*65537.*rows of 1 to 65536"),
-    "row": (lambda e: e.tx.send_array(np.zeros((2, 961), np.uint8)), r"matrix\[0\]: got '961 bytes'"),
+    "row": (lambda e: e.tx.send_array(np.zeros((2, 1025), np.uint8)), r"matrix\[0\]: got '1025 bytes'"),
     "length 0": (
         lambda e: e.tx.send_array(M, np.array([1, 0, 1, 1], np.uint32)),
         r"lengths\[1\]: got 0, allowed: 1 to 8",
@@ -44,7 +44,7 @@ REFUSED: dict[str, tuple[Call, str]] = {
     "alloc 0": (lambda e: e.tx.alloc(0), "count: got 0, allowed: 1 to 16384"),
     "alloc many": (lambda e: e.tx.alloc(16385), "count: got 16385"),
     "size 0": (lambda e: e.tx.alloc(1, 0), "size: got 0, allowed: 1 to 65536"),
-    "size large": (lambda e: e.tx.alloc(1, 961), "size: got 961, allowed: 1 to 960 bytes"),
+    "size large": (lambda e: e.tx.alloc(1, 1025), "size: got 1025, allowed: 1 to 1024 bytes"),
     "size huge": (lambda e: e.tx.alloc(1, 65537), "size: got 65537"),
     "wait_free 0": (lambda e: e.tx.wait_free(0), "count: got 0, allowed: 1 to 16"),
     "wait_free 17": (lambda e: e.tx.wait_free(17), "count: got 17, allowed: 1 to 16"),
@@ -71,8 +71,8 @@ def works(slave: End, master: End) -> None:
     assert drain(slave.rx) == drain(master.rx) == []
     for tx, rx in ((slave.tx, master.rx), (master.tx, slave.rx)):
         assert tx.free() == 16
-        assert tx.send([b"\x01" * 960] * 2) == 1
-        assert drain(rx) == [b"\x01" * 960]
+        assert tx.send([b"\x01" * 1024] * 2) == 1
+        assert drain(rx) == [b"\x01" * 1024]
 
 
 @pytest.mark.parametrize("side", [0, 1])
@@ -146,7 +146,7 @@ def test_a_refusal_restores_the_slaves_capacities() -> None:
         before = [memory.descriptor(1, i) for i in range(8)]
         for call in (
             lambda: master.tx.send([b"x"] * 3 + [b"y" * 250, b""]),
-            lambda: master.tx.send_array(np.zeros((3, 701), np.uint8)),
+            lambda: master.tx.send_array(np.zeros((3, 801), np.uint8)),
         ):
             with pytest.raises(MemifValueError):
                 call()

@@ -10,7 +10,8 @@ made in; asyncio's own loop and uvloop both do.
 """
 
 from memif.aio.interface import Interface
+from memif.aio.many import wait
 from memif.aio.queues import RxQueue, TxQueue
 from memif.aio.socket import Opening, Socket, connect, listen
 
-__all__ = ["Interface", "Opening", "RxQueue", "Socket", "TxQueue", "connect", "listen"]
+__all__ = ["Interface", "Opening", "RxQueue", "Socket", "TxQueue", "connect", "listen", "wait"]

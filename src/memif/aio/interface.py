@@ -1,15 +1,18 @@
 """Interface of the asyncio API: a sync interface whose events come from the loop."""
 
 import asyncio
+import contextlib
 import inspect
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from memif import interface as sync
 from memif.aio.queues import RxQueue, TxQueue
 from memif.aio.waiting import Deadline
-from memif.errors import MemifClosedError, MemifTimeoutError, MemifValueError
+from memif.config import seconds
+from memif.errors import MemifClosedError, MemifDisconnectedError, MemifTimeoutError, MemifValueError
 
 if TYPE_CHECKING:
     from memif.aio.socket import Socket
@@ -124,7 +127,10 @@ class Interface:
     async def wait_up(self, timeout: float | None = None) -> None:
         """Return when the link is up; wait `timeout` seconds at most (None: for ever).
 
-        Raises `MemifTimeoutError` then, with the last failure as its cause; a failure that would stay the same
+        Packets can move in both directions then, as in `memif.Interface.wait_up`.
+
+        Raises `MemifTimeoutError` when the link does not come up, with the last failure as its cause; a failure that
+        would stay the same
         (wrong secret or mode, no permission) at once, as the error of its own kind; `MemifClosedError`.
         """
         deadline = Deadline(timeout)
@@ -137,8 +143,18 @@ class Interface:
                     text = error.detail.replace("within 0 s", f"within {deadline.timeout:g} s")
                     raise MemifTimeoutError(text) from error.__cause__
             else:
-                return
+                break
             await self.socket.changed.wait(left)
+        while self.sync.filling(time.monotonic()) and deadline.left() > 0:
+            await asyncio.sleep(1e-3)
+
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Wait until the peer has taken all that was sent, on all queues; see `memif.TxQueue.drain`."""
+        deadline = Deadline(timeout)
+        for queue in self.tx:
+            if not await queue.drain(deadline.rest()):
+                return False
+        return True
 
     def connect(self) -> None:
         """Slave: try to connect now, once. Returns when the attempt is under way; see `wait_up`.
@@ -153,12 +169,27 @@ class Interface:
         self.sync.disconnect(reason)
         self.socket.changed.set()
 
-    def close(self) -> _Done:
+    def close(self, *, drain: float = 0.0) -> Awaitable[None]:
         """Take the link down and remove the interface from its socket. A second call does nothing.
 
         The socket goes too, if it was made by `connect` or `listen`. Tasks that wait on this interface get
         `MemifClosedError`. There is nothing to wait for; awaiting the result is allowed.
+
+        drain: seconds to wait before that, at most, until the peer has taken all that was sent, see
+        `memif.Interface.close`. Then the result has to be awaited.
         """
+        if seconds("drain", drain, none=False) and self.up:
+            return self._drain_and_close(drain)
+        return self._close()
+
+    async def _drain_and_close(self, limit: float) -> None:
+        try:
+            with contextlib.suppress(MemifDisconnectedError, MemifClosedError):
+                await self.drain(limit)
+        finally:
+            self._close()
+
+    def _close(self) -> _Done:
         self.sync.close()
         self.socket.changed.set()
         if self._owns_socket:

@@ -7,11 +7,10 @@ or times out while it waits has therefore taken nothing and left nothing half do
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from itertools import islice
+from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, Self
 
-from memif import ring as sync
+from memif import feeding, ring as sync
 from memif.aio.waiting import FIRST_PAUSE, LONGEST_PAUSE, Deadline, Signal, Turns, pause
 from memif.errors import MemifClosedError, MemifDisconnectedError, MemifStateError, MemifValueError
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from memif.ring import Burst
 
 _ADAPTIVE_SPIN = 50e-6
-_WINDOW = 256
 
 
 class _Queue:
@@ -69,26 +67,25 @@ class RxQueue(_Queue):
     and ends when the link goes down or the interface is closed.
     """
 
-    __slots__ = ("_asleep", "_changed", "sync")
+    __slots__ = ("changed", "sync")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, queue: sync.RxQueue, changed: Signal) -> None:
-        """For `Interface` only. `changed` is set when something may have happened to the link."""
+        """For `Interface` only."""
         super().__init__(loop)
         #: The queue of the sync API.
         self.sync = queue
-        self._changed = changed
-        self._asleep = False
+        #: Set when something may have happened to the link.
+        self.changed = changed
 
     @property
     def mode(self) -> str:
         """How to wait: "interrupt" (the loop watches the queue's descriptor; the default), "polling" (a busy
         loop that gives other tasks their turn, the peer is told not to signal), "adaptive" (polls for 50 µs,
         then sleeps). Can be set at any time."""
-        return "adaptive" if self._asleep else str(self.sync.mode)
+        return str(self.sync.mode)
 
     @mode.setter
     def mode(self, value: str) -> None:
-        self._asleep = False
         self.sync.mode = value
 
     async def recv(self, count: int = 256, timeout: float | None = None) -> "Burst":
@@ -147,18 +144,9 @@ class RxQueue(_Queue):
         mode = self.sync.mode
         if mode == "polling":
             await asyncio.sleep(0)
-        elif mode == "interrupt":
-            await self._readable(left)
-        elif not await self._spin(min(left, _ADAPTIVE_SPIN)):
+        elif mode == "interrupt" or not await self._spin(min(left, _ADAPTIVE_SPIN)):
             await self._nap(left)
         return True
-
-    async def _readable(self, timeout: float) -> None:
-        # The ring owns the descriptor. Held here, it stays open for as long as the loop watches it, whatever
-        # becomes of the link.
-        ring = self.sync.ring
-        await self._changed.wait(timeout, self.sync.fileno())
-        del ring
 
     async def _spin(self, time_left: float) -> bool:
         end = time.monotonic() + time_left
@@ -167,14 +155,15 @@ class RxQueue(_Queue):
         return bool(found)
 
     async def _nap(self, timeout: float) -> None:
-        """Adaptive queue: ask for interrupts as long as it sleeps."""
-        self.sync.mode, self._asleep = "interrupt", True
+        """Ask for interrupts, and wait for one."""
+        # The ring owns the descriptor. Held here, it stays open for as long as the loop watches it, whatever
+        # becomes of the link.
+        ring = self.sync.ring
         try:
-            if not self.sync.wait(0):
-                await self._readable(timeout)
+            if not self.sync.arm() and ring is not None:
+                await self.changed.wait(timeout, ring.event_fd)
         finally:
-            if self._asleep:  # else somebody has set another mode meanwhile
-                self.sync.mode, self._asleep = "adaptive", False
+            self.sync.disarm()
 
     def __aiter__(self) -> "_Bursts":
         return _Bursts(self)
@@ -245,23 +234,20 @@ class TxQueue(_Queue):
         the first on; the queue's `stats` tell how many. Errors as in `send`; packets before a bad one may be on
         their way then.
         """
-        if getattr(packets, "ndim", 0) == 2:
-            return await self._alone(self._send_rows(packets, lengths, Deadline(timeout)))
-        if lengths is not None:
-            raise MemifValueError.argument("lengths", "given", "None, unless packets is a matrix")
-        return await self._alone(self._send_list(iter(packets), Deadline(timeout)))
+        return await self._alone(self._run(feeding.sending(self.sync, packets, lengths), Deadline(timeout)))
 
     async def forward_all(
-        self, burst: "Burst", *, start: int = 0, stop: int | None = None, timeout: float | None = None
+        self, burst: "Burst", *, start: int | None = 0, stop: int | None = None, timeout: float | None = None
     ) -> int:
         """`forward` of all packets, waiting while the ring is full. -> packets sent: all, or fewer after
         `timeout`."""
-        first, end, _ = slice(start, stop).indices(len(burst))
+        return await self._alone(self._run(feeding.forwarding(self.sync, burst, start, stop), Deadline(timeout)))
 
-        def offer(low: int, high: int) -> int:
-            return int(self.sync.forward(burst, start=first + low, stop=first + high))
-
-        return await self._alone(self._feed(end - first, offer, Deadline(timeout)))
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Wait until the peer has taken all that was sent, for `timeout` seconds at most (None: for ever). -> True
+        when it has. See `memif.TxQueue.drain`."""
+        deadline = Deadline(timeout)
+        return self.sync.untouched() or await self.wait_free(self.ring.size, deadline.rest())
 
     async def wait_free(self, count: int = 1, timeout: float | None = None) -> bool:
         """Wait until `count` slots are free, for `timeout` seconds at most (None: for ever). -> True when they
@@ -284,33 +270,14 @@ class TxQueue(_Queue):
         finally:
             self._busy = False
 
-    async def _send_list(self, packets: Iterator[Any], deadline: Deadline) -> int:
-        total = 0
-        while window := list(islice(packets, _WINDOW)):
-            sent = await self._feed(len(window), lambda low, high: self.sync.send(window[low:high]), deadline)
-            total += sent
-            if sent < len(window):
-                break
-        return total
-
-    async def _send_rows(self, matrix: Any, lengths: Any, deadline: Deadline) -> int:
-        def offer(low: int, high: int) -> int:
-            return int(self.sync.send_array(matrix[low:high], None if lengths is None else lengths[low:high]))
-
-        return await self._feed(len(matrix), offer, deadline)
-
-    async def _feed(self, count: int, offer: Callable[[int, int], int], deadline: Deadline) -> int:
-        """Offer packets 0 to `count`, never more than there are slots free. -> packets sent."""
-        sent, wanted = 0, 1
-        while sent < count:
-            room = await self._room(deadline, wanted)
-            if not room:
-                break
-            done = offer(sent, min(sent + room, count))
-            # None of them although slots are free: the next one is chained and needs more.
-            wanted = 1 if done else min(room + 1, self.ring.size)
-            sent += done
-        return sent
+    async def _run(self, steps: feeding.Steps, deadline: Deadline) -> int:
+        """Go through the steps. -> packets sent."""
+        try:
+            wanted = next(steps)
+            while True:
+                wanted = steps.send(await self._room(deadline, wanted))
+        except StopIteration as end:
+            return int(end.value)
 
     async def _room(self, deadline: Deadline, wanted: int = 1) -> int:
         """-> free slots, once they are `wanted` at least; 0 when the time was over before."""

@@ -41,6 +41,11 @@ class Socket:
         return self.sync.address
 
     @property
+    def closed(self) -> bool:
+        """True once `close` was called."""
+        return self._fd < 0
+
+    @property
     def interfaces(self) -> tuple[Interface, ...]:
         """The interfaces that are open on this socket."""
         self._interfaces = [interface for interface in self._interfaces if not interface.closed]

@@ -5,8 +5,9 @@ Clocks: `time.monotonic`, not ``loop.time()``, because uvloop's clock stands sti
 
 import asyncio
 import time
+from collections.abc import Iterable
 
-from memif.config import seconds
+from memif import deadline
 
 #: Seconds: peers without a fence between publishing and looking at MASK_INT can lose a wake-up, so no sleep is
 #: longer.
@@ -17,21 +18,14 @@ SLICE = 1e-3
 FIRST_PAUSE, LONGEST_PAUSE = 10e-6, 1e-3
 
 
-class Deadline:
+class Deadline(deadline.Deadline):
     """The end of a time that is given in seconds; None never ends."""
 
-    __slots__ = ("_end", "timeout")
-
-    def __init__(self, timeout: float | None) -> None:
-        """Raises `MemifValueError` for what is no time."""
-        self.timeout = seconds("timeout", timeout)
-        self._end = None if self.timeout is None else time.monotonic() + self.timeout
+    __slots__ = ()
 
     def left(self, longest: float | None = None) -> float:
-        """Seconds to sleep now: until the end, `longest` (LONGEST_SLEEP) at most; 0 or less once it has
-        passed."""
-        longest = LONGEST_SLEEP if longest is None else longest
-        return longest if self._end is None else min(self._end - time.monotonic(), longest)
+        """As there; `longest` is LONGEST_SLEEP unless given."""
+        return super().left(LONGEST_SLEEP if longest is None else longest)
 
 
 class Turns:
@@ -62,32 +56,44 @@ async def pause(loop: asyncio.AbstractEventLoop, timeout: float) -> None:
 class Signal:
     """Wakes all tasks that wait for it."""
 
-    __slots__ = ("_loop", "_waiters")
+    __slots__ = ("_loop", "count", "waiters")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._waiters: set[asyncio.Future[None]] = set()
+        #: How often it was set.
+        self.count = 0
+        self.waiters: set[asyncio.Future[None]] = set()
 
     def set(self) -> None:
         """Wake them."""
-        for waiter in self._waiters:
+        self.count += 1
+        for waiter in self.waiters:
             _done(waiter)
 
     async def wait(self, timeout: float, fd: int = -1) -> None:
         """Return at the next `set`, when `fd` is readable (it must stay open meanwhile), or after `timeout`
         seconds."""
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiters.add(waiter)
-        if fd >= 0:
-            self._loop.add_reader(fd, _done, waiter)
-        timer = self._loop.call_later(timeout, _done, waiter)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
-            if fd >= 0:
-                self._loop.remove_reader(fd)
-            self._waiters.discard(waiter)
+        await first_of(self._loop, (self,), () if fd < 0 else (fd,), timeout)
+
+
+async def first_of(
+    loop: asyncio.AbstractEventLoop, signals: Iterable[Signal], fds: Iterable[int], timeout: float
+) -> None:
+    """Return when one of the signals is set or one of the descriptors readable, or after `timeout` seconds."""
+    waiter: asyncio.Future[None] = loop.create_future()
+    timer = loop.call_later(timeout, _done, waiter)
+    for signal in signals:
+        signal.waiters.add(waiter)
+    for fd in fds:
+        loop.add_reader(fd, _done, waiter)
+    try:
+        await waiter
+    finally:
+        timer.cancel()
+        for fd in fds:
+            loop.remove_reader(fd)
+        for signal in signals:
+            signal.waiters.discard(waiter)
 
 
 def _done(waiter: asyncio.Future[None]) -> None:

@@ -27,6 +27,7 @@ cdef class Queue:
     cdef str direction                  # "rx" or "tx"
     cdef readonly int control_fd
     cdef Ring any_ring
+    cdef Ring ended                     # of a link whose end the user is being told of
     cdef Pool pool
     cdef int busy
     cdef unsigned long holder           # the thread that holds busy

@@ -44,15 +44,22 @@ cdef class Queue:
         ring.stats = self.counters
         self.any_ring = ring
 
-    def detach(self, bint keep=False) -> None:
+    def detach(self, bint keep=False, bint telling=False) -> None:
         """The link is down: calls under way end, later ones raise.
 
         keep        the peer has ended it: what it had sent can still be received before they raise
+        telling     on_disconnect is yet to be called: `fileno` works until `told`, so that it can be unregistered
         """
         cdef Ring ring = self.any_ring
         self.any_ring = None
         if ring is not None:
             ring.kill()
+            if telling:
+                self.ended = ring
+
+    def told(self) -> None:
+        """on_disconnect has returned."""
+        self.ended = None
 
     def fileno(self) -> int:
         """The ring's event fd, for select, epoll or an event loop. Raises MemifDisconnectedError while the
@@ -60,7 +67,8 @@ cdef class Queue:
 
         It belongs to the connection: after a reconnect there is another one.
         """
-        return self.usable().event_fd
+        cdef Ring ring = self.ended
+        return (ring if ring is not None else self.usable()).event_fd
 
     cdef Ring usable(self):
         """The ring, if calls may work on it."""

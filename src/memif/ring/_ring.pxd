@@ -2,6 +2,15 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from memif.ring._atomics cimport memif_load_acquire
 
+cdef extern from "poll.h" nogil:
+    cdef struct pollfd:
+        int fd
+        short events
+        short revents
+    int poll(pollfd *fds, unsigned long count, int timeout)
+    enum:
+        POLLIN
+
 cdef enum:
     NEXT = 1                # descriptor flag: the packet goes on in the next slot
     MASK_INT = 1            # ring flag: the consumer asks for no interrupts
@@ -76,8 +85,17 @@ cdef class Ring:
     cdef int check_complete(self) except -1
     cdef bint wanted(self) noexcept nogil
     cdef void signal(self) noexcept nogil
+    cdef void wake_self(self) noexcept nogil
     cdef void set_mask(self, bint masked) noexcept nogil
     cdef void drain(self) noexcept nogil
+
+
+cdef inline bint readable(int fd) noexcept nogil:
+    cdef pollfd one
+    one.fd = fd
+    one.events = POLLIN
+    one.revents = 0
+    return poll(&one, 1, 0) == 1 and one.revents & POLLIN
 
 
 # Reads the peer's index anew. It may go forward until `bound` slots lie behind settled, nothing else.

@@ -48,23 +48,6 @@ cdef extern from "sys/uio.h" nogil:
     enum:
         RWF_NOWAIT
 
-cdef extern from "poll.h" nogil:
-    cdef struct pollfd:
-        int fd
-        short events
-        short revents
-    int poll(pollfd *fds, unsigned long count, int timeout)
-    enum:
-        POLLIN
-
-
-cdef bint readable(int fd) noexcept nogil:
-    cdef pollfd one
-    one.fd = fd
-    one.events = POLLIN
-    one.revents = 0
-    return poll(&one, 1, 0) == 1 and one.revents & POLLIN
-
 
 cdef class Stats:
     """Counters of one queue: what it moved and what it dropped, and why. They never go back, not even on
@@ -273,6 +256,13 @@ cdef class Ring:
         if write(self.event_fd, &one, sizeof(one)) < 0 and errno == EINTR:
             self.trouble = BLOCKED
         self.stats.n.interrupts_sent += 1
+
+    cdef void wake_self(self) noexcept nogil:
+        """Make the event fd readable, unless it is: packets wait whose interrupts were taken, or never sent. Without
+        the interpreter lock, for the reason that `signal` has."""
+        cdef uint64_t one = 1
+        if self.event_fd >= 0 and not readable(self.event_fd):
+            write(self.event_fd, &one, sizeof(one))
 
     cdef void set_mask(self, bint masked) noexcept nogil:
         memif_store16(self.mask, MASK_INT if masked else 0)

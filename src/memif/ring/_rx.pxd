@@ -28,6 +28,8 @@ cdef class RxRing(Ring):
     cdef uint32_t take(self, Columns *c, uint32_t limit) noexcept nogil
     cdef Scan scan(self, Columns *c, uint16_t start, uint16_t end) noexcept nogil
     cdef uint32_t chain(self, Columns *c, uint16_t start, uint16_t end) noexcept nogil
+    cdef bint holds(self) noexcept nogil
+    cdef bint all_lent(self) noexcept nogil
     cdef uint32_t open_run(self, uint32_t slots) noexcept nogil
     cdef void settle(self) noexcept nogil
     cdef void give_back(self, uint32_t count, uint32_t headroom) noexcept nogil

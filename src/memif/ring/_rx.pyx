@@ -5,7 +5,7 @@ cimport cython
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from memif.ring._atomics cimport (memif_flag_get, memif_load64, memif_prefetch_read, memif_store16,
+from memif.ring._atomics cimport (memif_flag_get, memif_load64, memif_load_acquire, memif_prefetch_read, memif_store16,
                                   memif_store_pair, memif_store_release)
 from memif.ring._columns cimport MAX_PACKET, Columns, make_chained
 from memif.ring._ring cimport NEXT, Slot, Span, peer_moved
@@ -55,6 +55,14 @@ cdef class RxRing(Ring):
             return True
         cdef uint32_t waiting = <uint16_t>(self.seen - self.cursor)
         return waiting != self.stalled and waiting != 0
+
+    cdef bint holds(self) noexcept nogil:
+        """Whether anything was sent and not taken. For any thread: changes nothing."""
+        return memif_load_acquire(self.peer) != self.cursor
+
+    cdef bint all_lent(self) noexcept nogil:
+        """Whether bursts hold every slot, so that the peer can send nothing."""
+        return <uint16_t>(self.cursor - self.settled) == self.size
 
     cdef uint32_t take(self, Columns *c, uint32_t limit) noexcept nogil:
         """Append packets to the columns until they hold `limit`. -> slots passed, bad ones included."""

@@ -9,8 +9,10 @@ from memif.ring._rx cimport RxRing
 @cython.final
 cdef class RxQueue(Queue):
     cdef int _mode
-    cdef bint exported          # somebody polls the event fd: it must be emptied when the ring is
+    cdef bint exported          # somebody watches the event fd: readable while, and only while, packets wait
     cdef Burst spare            # for the next burst
+    cdef int64_t lent_since     # since when bursts hold all slots, the oldest being lent_run; 0: they do not
+    cdef uint32_t lent_run
     cdef RxRing left            # of a link that the peer has ended, with packets that nobody has received yet
     cdef RxRing source(self)
     cdef void forget(self) noexcept
@@ -19,3 +21,4 @@ cdef class RxQueue(Queue):
     cdef bint sleep_until(self, RxRing ring, int64_t deadline) except -1
     cdef bint sleep(self, RxRing ring, int64_t left) except -1
     cdef int look_around(self, RxRing ring) except -1
+    cdef int check_lent(self, RxRing ring) except -1

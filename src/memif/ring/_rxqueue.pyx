@@ -6,12 +6,21 @@ A consumer that goes to sleep clears MASK_INT, passes a full fence, looks at the
 polls the event fd. Peers that lack a fence between publishing and reading MASK_INT can lose a wake-up; no
 sleep is longer than 100 ms for that reason. The control channel is watched in the same poll, so a blocking
 call also keeps the link alive.
+
+Somebody may watch the event fd from outside (`fileno`, on_interrupt). From then on, in every mode:
+
+- MASK_INT stays clear. So such peers cannot lose a wake-up either: an old value of the flag is as good as a new one.
+- Whoever empties the fd looks at the ring again and, if anything is left there, makes the fd readable again. So
+  the fd is readable when a packet waits; and a `recv` that finds nothing has emptied it.
 """
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.string cimport strerror
+from posix.unistd cimport close
 
-from memif.errors import MemifDisconnectedError, MemifValueError
+from memif.errors import MemifBufferError, MemifClosedError, MemifDisconnectedError, MemifValueError, from_os_error
 
 from memif.ring._arguments cimport number, span_of
 from memif.ring._atomics cimport memif_flag_get, memif_flag_set, memif_pause, memif_try_lock, memif_unlock
@@ -19,17 +28,14 @@ from memif.ring._burst cimport EMPTY, lend, new_burst
 from memif.ring._columns cimport Columns
 from memif.ring._queue cimport SERVE_EVERY, SMALL, after_span, lock_ring, now
 from memif.ring._region cimport fork_count
-from memif.ring._ring cimport OK, Ring
+from memif.ring._ring cimport OK, POLLIN, Ring, poll, pollfd, readable
 from memif.ring._store cimport Store, put_store, take_store
 
-cdef extern from "poll.h" nogil:
-    cdef struct pollfd:
-        int fd
-        short events
-        short revents
-    int poll(pollfd *fds, unsigned long count, int timeout)
+cdef extern from "sys/eventfd.h" nogil:
+    int eventfd(unsigned int count, int flags)
     enum:
-        POLLIN
+        EFD_CLOEXEC
+        EFD_NONBLOCK
 
 cdef enum:
     MODE_INTERRUPT = 0
@@ -39,6 +45,7 @@ cdef enum:
 cdef enum:                          # all in ns
     SPIN_SLICE = 100_000            # spinning between looks at signals and the control channel
     ADAPTIVE_SPIN = 50_000          # spinning before an adaptive queue goes to sleep
+    LENT_TOO_LONG = 1_000_000_000   # without a slot: nobody gives one back any more
     LONGEST_SLEEP = 100_000_000
 
 MODES = ("interrupt", "polling", "adaptive")
@@ -55,11 +62,13 @@ cdef uint32_t take_locked(RxRing ring, Columns *c, uint32_t limit, bint empty_fd
     cdef uint32_t slots
     ring.settle()
     slots = ring.take(c, limit)
-    if empty_fd and c.packets < limit:
+    if empty_fd and c.packets < limit and not ring.ready():
         # Somebody sleeps on the event fd, and the ring is empty now: empty the fd too, then look again,
         # because a packet may have come between the two.
         ring.drain()
         slots += ring.take(c, limit)
+        if ring.ready():
+            ring.wake_self()
     if slots:
         run[0] = ring.open_run(slots)
         if c.packets == 0:
@@ -69,15 +78,20 @@ cdef uint32_t take_locked(RxRing ring, Columns *c, uint32_t limit, bint empty_fd
     return slots
 
 
-cdef bint arm(RxRing ring) noexcept nogil:
+cdef bint arm(RxRing ring, bint quieten, bint exported) noexcept nogil:
     """Ask for interrupts; True when a packet came before the request could be seen, so that sleeping would be
-    wrong."""
+    wrong. quieten: empty the event fd of interrupts for packets that were taken already."""
     cdef bint found
     if not lock_ring(ring):
         return True
     ring.settle()
     ring.set_mask(False)
     found = ring.ready()
+    if quieten and not found:
+        ring.drain()
+        found = ring.ready()
+        if found and exported:
+            ring.wake_self()
     memif_unlock(&ring.lock)
     return found
 
@@ -100,7 +114,11 @@ cdef class RxQueue(Queue):
     threads.
 
     `mode` is "interrupt" (sleep until the peer signals; the default), "polling" (spin; the peer is told not
-    to signal) or "adaptive" (spin for 50 µs, then sleep). It can be changed at any time.
+    to signal) or "adaptive" (spin for 50 µs, then sleep). It can be changed at any time, and says only how `recv`
+    and `wait` spend their time: in every mode whoever waits for a packet, in whatever way, learns of it.
+
+    Iterating gives bursts of up to 256 packets, each released when the next is asked for; it ends when the link goes
+    down or the interface is closed.
     """
 
     def __cinit__(self, *args):
@@ -116,25 +134,28 @@ cdef class RxQueue(Queue):
         if value not in MODES:
             raise MemifValueError.argument("mode", value, "one of " + ", ".join(MODES))
         self._mode = MODES.index(value)
-        if self.any_ring is not None:
-            self.any_ring.set_mask(self._mode != MODE_INTERRUPT)
+        self.disarm()
 
     def attach(self, Ring ring not None) -> None:
         """The link is up: from now on calls work on `ring`, a new RxRing. It counts here; its buffers go to
         the peer."""
         cdef RxRing rx = <RxRing?>ring
         super().attach(rx)
-        rx.set_mask(self._mode != MODE_INTERRUPT)
+        self.disarm()
         rx.start()
         self.forget()
 
-    def detach(self, bint keep=False) -> None:
+    def detach(self, bint keep=False, bint telling=False) -> None:
         """See `Queue.detach`."""
         cdef RxRing ring = <RxRing>self.any_ring
         self.forget()
         if keep and ring is not None and ring.ready() and ring.trouble == OK:
             self.left = ring
-        super().detach()
+        super().detach(telling=telling)
+
+    def leftover(self) -> bool:
+        """Whether packets wait of a link that its peer has ended."""
+        return self.left is not None
 
     cdef RxRing source(self):
         """The ring to receive from: that of the link, or of the last one while it holds packets."""
@@ -150,15 +171,51 @@ cdef class RxQueue(Queue):
         self.left = None
 
     def fileno(self) -> int:
-        """The ring's event fd, for select, epoll or an event loop. Raises MemifDisconnectedError while the
-        link is down.
+        """A descriptor for select, epoll or an event loop: readable when there may be something to receive.
 
-        Readable when there may be something to receive; `recv` makes it unreadable when it has emptied the
-        ring. It belongs to the connection: after a reconnect there is another one.
+        In every mode; from the first call on the peer is asked to signal each burst, in polling and adaptive mode
+        too. `recv` makes it unreadable when it has emptied the ring, so receive until less comes than asked for, or
+        be told again. It is the ring's event fd and belongs to the connection: after a reconnect there is another
+        one. Raises MemifDisconnectedError while the link is down; not before on_disconnect has returned, so that it
+        can be unregistered there, nor while there is something to receive that the peer sent before it left.
         """
-        fd = self.usable().event_fd
+        cdef RxRing ring
+        if self.ended is not None:
+            return self.ended.event_fd
+        ring = self.source()
         self.exported = True
-        return fd
+        if ring is self.left:
+            renew_event_fd(ring)
+        else:
+            self.disarm()
+            with nogil:
+                if ring.holds():
+                    ring.wake_self()
+        return ring.event_fd
+
+    def arm(self) -> bool:
+        """For waiting on several queues, as `memif.wait` and `memif.aio` do: ask for interrupts until `disarm`.
+        -> True when a packet is there already; else the ring's `event_fd` becomes readable when one comes.
+        Errors as in `recv`."""
+        cdef RxRing ring = self.source()
+        cdef bint found
+        if ring is self.left:
+            return True
+        self.enter()
+        try:
+            found = arm(ring, True, self.exported)
+        finally:
+            self.leave()
+        if ring.trouble != OK:
+            self.disarm()
+            self.broken(ring)
+        return found
+
+    def disarm(self) -> None:
+        """Ask for interrupts or for none, as the mode wants it."""
+        cdef Ring ring = self.any_ring
+        if ring is not None:
+            ring.set_mask(self._mode != MODE_INTERRUPT and not self.exported)
 
     def recv(self, count=256, timeout=None) -> Burst:
         """Receive up to `count` packets (1 to 16384). -> Burst, to be released (or used as a context
@@ -167,7 +224,8 @@ cdef class RxQueue(Queue):
         Returns as soon as at least one packet is there; an empty burst when `timeout` seconds have passed
         without one (0 never blocks, None waits for ever). Raises MemifDisconnectedError when the link is or
         goes down, after all that the peer had sent before it left; MemifStateError when another thread is
-        receiving on this queue, MemifValueError for a count or timeout outside their range.
+        receiving on this queue, MemifValueError for a count or timeout outside their range; MemifBufferError when
+        bursts that were not released have held all slots of the ring for a second, so that nothing can come.
         """
         cdef uint32_t limit = <uint32_t>number("count", count, 1, 16384)
         cdef int64_t span = span_of(timeout)
@@ -187,6 +245,7 @@ cdef class RxQueue(Queue):
             raise self.owner.down()
         if ring.trouble != OK:
             self.broken(ring)
+        self.check_lent(ring)
         self.idle()
         return EMPTY
 
@@ -208,11 +267,11 @@ cdef class RxQueue(Queue):
 
     def __iter__(self):
         """Bursts of up to 256 packets, each released when the next is asked for; ends when the link goes
-        down."""
+        down or the interface is closed."""
         while self.any_ring is not None or self.left is not None:
             try:
                 burst = self.recv(256)
-            except MemifDisconnectedError:
+            except (MemifDisconnectedError, MemifClosedError):
                 return
             with burst:
                 yield burst
@@ -222,7 +281,7 @@ cdef class RxQueue(Queue):
         cdef uint32_t slots, run = 0, capacity = limit
         cdef Store store
         cdef Burst burst
-        cdef bint empty_fd = self._mode == MODE_INTERRUPT and self.exported
+        cdef bint empty_fd = self.exported
         if not empty_fd and ring.run_head == ring.run_tail and not ring.ready():
             return None
         if self.spare is None:              # made before any slot is taken: it may fail
@@ -287,6 +346,7 @@ cdef class RxQueue(Queue):
                 return True             # also what a peer sent just before it left
             if memif_flag_get(&ring.dead):
                 raise self.owner.down()
+            self.check_lent(ring)
             t = now()
             if t >= deadline:
                 return False
@@ -296,7 +356,7 @@ cdef class RxQueue(Queue):
         a packet came before."""
         cdef pollfd fds[2]
         cdef bint found
-        found = arm(ring)
+        found = arm(ring, False, False)
         if not found:
             fds[0].fd = ring.event_fd
             fds[1].fd = self.control_fd
@@ -304,9 +364,11 @@ cdef class RxQueue(Queue):
             fds[0].revents = fds[1].revents = 0
             with nogil:
                 poll(fds, 2, sleep_ms(left))
-                if fds[0].revents:
+                if fds[0].revents and not (self.exported and ring.ready()):    # else `take` knows when to
                     ring.drain()
-        if self._mode != MODE_INTERRUPT:
+                    if self.exported and ring.ready():
+                        ring.wake_self()
+        if self._mode != MODE_INTERRUPT and not self.exported:
             ring.set_mask(True)
         if not found:
             PyErr_CheckSignals()
@@ -325,3 +387,35 @@ cdef class RxQueue(Queue):
         if memif_flag_get(&ring.dead) and not ring.ready():
             raise self.owner.down()
         return 0
+
+    cdef int check_lent(self, RxRing ring) except -1:
+        """Bursts hold all slots: if that stays so, waiting is in vain. Another thread may give them back soon."""
+        cdef uint32_t held = 0, i
+        if not ring.all_lent():
+            self.lent_since = 0
+            return 0
+        if self.lent_since == 0 or self.lent_run != ring.run_tail:
+            self.lent_since = now()
+            self.lent_run = ring.run_tail
+        if now() - self.lent_since < LENT_TOO_LONG:
+            return 0
+        self.lent_since = 0
+        for i in range(ring.run_head - ring.run_tail):
+            held += not memif_flag_get(&ring.runs[(ring.run_tail + i) & ring.wrap].done)
+        raise MemifBufferError(
+            f"rx queue {self.index}: all {ring.size} slots are lent to {held} burst{'s' * (held != 1)} not released "
+            f"(the oldest has {ring.runs[ring.run_tail & ring.wrap].slots}; it holds up those behind it), so nothing "
+            "more can come: release each burst, best by a with block, and copy what you keep")
+
+
+cdef int renew_event_fd(RxRing ring) except -1:
+    """The link has ended, and what its peer sent before is still to be received: a descriptor that says so, which
+    is no longer shared with the peer."""
+    cdef int fd
+    if not readable(ring.event_fd):
+        fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK)
+        if fd < 0:
+            raise from_os_error(OSError(errno, strerror(errno).decode()), "eventfd")
+        close(ring.event_fd)
+        ring.event_fd = fd
+    return 0

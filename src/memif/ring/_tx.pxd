@@ -32,6 +32,7 @@ cdef class TxRing(Ring):
     cdef int put_pieces(self, uint8_t **data, const uint32_t *lengths, uint32_t count,
                         uint32_t total) noexcept nogil
     cdef int measure(self, uint32_t total, uint32_t *need) noexcept nogil
+    cdef bint too_small(self, uint32_t known, uint32_t widest, uint32_t total) noexcept nogil
     cdef int swap(self, RxRing source, Columns *c, uint32_t first, uint32_t count) noexcept nogil
     cdef int reserve(self, Columns *c, uint32_t size) noexcept nogil
     cdef void commit(self, Columns *c, uint32_t first_packet, uint32_t packets) noexcept nogil

@@ -223,20 +223,39 @@ cdef class TxRing(Ring):
     cdef int measure(self, uint32_t total, uint32_t *need) noexcept nogil:
         """How many slots a packet of `total` bytes takes, without touching one. -> Verdict."""
         cdef Slot slot
-        cdef uint32_t room = 0, most = max(self.size - 1, 1)
+        cdef uint64_t room = 0
+        cdef uint32_t widest = 0
         need[0] = 0
         while room < total:
             if self.free_slots(need[0] + 1) <= need[0]:
-                return FULL
+                return NEVER if self.too_small(need[0], widest, total) else FULL
             if not look_at(self, self.cursor + need[0], &slot):
                 self.spoil(self.cursor + need[0] + 1)
                 need[0] = room = 0
                 continue
-            if need[0] == 0 and slot.room * most < total or need[0] == most:
-                return NEVER
+            widest = max(widest, slot.room)
             room += slot.room
             need[0] += 1
         return SENT
+
+    cdef bint too_small(self, uint32_t known, uint32_t widest, uint32_t total) noexcept nogil:
+        """Whether all slots together cannot hold `total` bytes, as far as one can know: a master sees what `known`
+        free slots offer, at most `widest` each, and remembers what the others offered before they were used."""
+        cdef Slot slot
+        cdef uint32_t i
+        cdef uint64_t room = 0
+        if known == 0 or known < self.size and widest * <uint64_t>self.size >= total:
+            return False                            # most likely not: no need to look at all of them
+        for i in range(self.size):
+            if self.slave or i < known:
+                if not look_at(self, self.cursor + i, &slot):
+                    return False
+                room += slot.room
+            elif self.rooms[(self.cursor + i) & self.wrap] == 0:
+                return False                        # never offered yet
+            else:
+                room += self.rooms[(self.cursor + i) & self.wrap]
+        return room < total
 
     cdef int put_pieces(self, uint8_t **data, const uint32_t *lengths, uint32_t count,
                         uint32_t total) noexcept nogil:
@@ -278,7 +297,7 @@ cdef class TxRing(Ring):
         cdef Slot *mine
         cdef Slot *theirs
         cdef Slot kept
-        if count >= self.size and count > 1:
+        if count > self.size:
             return NEVER
         if self.free_slots(count) < count:
             return FULL
@@ -299,19 +318,18 @@ cdef class TxRing(Ring):
         -> Verdict. The descriptors are written by `commit` only.
         """
         cdef Slot slot
-        cdef uint32_t need = 0, room = 0, at = 0, piece, most = max(self.size - 1, 1)
+        cdef uint32_t need = 0, room = 0, at = 0, piece, widest = 0
         while need == 0 or room < size:
             at = c.descriptors + need
             if self.free_slots(need + 1) <= need:
-                return FULL
+                return NEVER if self.too_small(need, widest, size) else FULL
             if at >= c.capacity:
                 return NARROW
             if not look_at(self, self.cursor + need, &slot):
                 self.spoil(self.cursor + need + 1)
                 need = room = 0
                 continue
-            if need == 0 and slot.room * most < size or need == most:
-                return NEVER
+            widest = max(widest, slot.room)
             piece = slot.room if size == 0 else min(slot.room, size - room)
             c.piece[at] = piece
             c.room[at] = slot.room

@@ -1,5 +1,5 @@
 cimport cython
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from memif.ring._burst cimport Burst
 from memif.ring._columns cimport Columns
@@ -18,6 +18,7 @@ cdef struct Order:
 
 @cython.final
 cdef class TxQueue(Queue):
+    cdef uint64_t before        # packets sent on all links before the present one
     cdef TxRing start(self)
     cdef void finish(self, TxRing ring) noexcept
     cdef int after(self, TxRing ring, Py_ssize_t wanted, Py_ssize_t sent) except -1

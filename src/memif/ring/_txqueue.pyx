@@ -45,6 +45,7 @@ cdef class TxQueue(Queue):
     def attach(self, Ring ring not None) -> None:
         """The link is up: from now on calls work on `ring`, a new TxRing, and it counts here."""
         super().attach(<TxRing?>ring)
+        self.before = self.counters.n.packets
 
     cdef TxRing start(self):
         """The ring, locked for this thread."""
@@ -79,7 +80,7 @@ cdef class TxQueue(Queue):
 
     cdef str fits(self, TxRing ring):
         room = ring.buffer_size
-        most = min(room * max(ring.size - 1, 1), MAX_PACKET)
+        most = min(room * ring.size, MAX_PACKET)
         return f"1 to {most} bytes (buffers of {room} in {ring.size} slots)"
 
     # -- copying in
@@ -356,6 +357,42 @@ cdef class TxQueue(Queue):
             PyErr_CheckSignals()
             self.idle()
         return True
+
+    # -- until all is done
+
+    def send_all(self, packets, lengths=None, *, timeout=None) -> int:
+        """Send all packets, waiting while the ring is full. -> packets sent: all, or fewer after `timeout` seconds
+        (None: no limit).
+
+        packets: bytes-like objects from any iterable (taken from it as they can be sent, at most 256 ahead), or a
+        uint8 matrix as in `send_array`, with `lengths`. Errors as in `send`; packets before a bad one may be on
+        their way then, and `stats` tell how many were sent before an error. Serves the control channel meanwhile.
+        """
+        from memif.feeding import run, sending
+
+        return run(self, sending(self, packets, lengths), timeout)
+
+    def forward_all(self, Burst burst not None, *, start=0, stop=None, timeout=None) -> int:
+        """`forward` of all packets, waiting while the ring is full. -> packets sent: all, or fewer after `timeout`
+        seconds (None: no limit)."""
+        from memif.feeding import forwarding, run
+
+        return run(self, forwarding(self, burst, start, stop), timeout)
+
+    def drain(self, timeout=None) -> bool:
+        """Wait until the peer has taken all that was sent, for `timeout` seconds at most (None: for ever). -> True
+        when it has.
+
+        It has when all slots are free again. A slave as peer may keep some of its buffers back: VPP and DPDK in
+        zero-copy mode offer them in batches, so that the answer may be False although it has taken everything.
+        Errors as in `send`.
+        """
+        return self.untouched() or self.wait_free(self.usable().size, timeout)
+
+    def untouched(self) -> bool:
+        """Whether nothing was sent on the present link. Raises as `send` while there is none."""
+        self.usable()
+        return self.counters.n.packets == self.before
 
 
 cdef uint32_t put_matrix(TxRing ring, Py_buffer *rows, const uint32_t *each) noexcept nogil:

@@ -1,0 +1,123 @@
+"""`wait` of the asyncio API: for the first of many queues, in any mode."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from memif.aio.interface import Interface
+from memif.aio.queues import RxQueue
+from memif.aio.socket import Socket
+from memif.aio.waiting import Deadline, Signal, first_of
+from memif.errors import MemifClosedError, MemifDisconnectedError, MemifValueError
+
+_ADAPTIVE_SPIN = 50e-6
+
+Waitable = RxQueue | Interface | Socket
+
+
+async def wait(objects: Iterable[Waitable], timeout: float | None = None) -> list[Any]:
+    """Wait until one of many receive queues has a packet, in any mode. -> the objects that are ready, in their order.
+
+    As `memif.wait`, with queues, interfaces and sockets of this API. A socket is ready when something has happened to
+    one of its interfaces since the call. One task at a time may wait for a queue.
+    """
+    deadline = Deadline(timeout)
+    things = _checked(objects)
+    before = {thing: thing.changed.count for thing in things if isinstance(thing, Socket)}
+    queues = [queue for thing in things for queue in _queues(thing)]
+    spin_end = time.monotonic() + _ADAPTIVE_SPIN
+    with _alone(queues):
+        while True:
+            ready = _ready(things, before)
+            left = deadline.left()
+            if ready or left <= 0:
+                return ready
+            await _sleep(things, left, spin_end)
+
+
+def _checked(objects: Iterable[Waitable]) -> Sequence[Waitable]:
+    things = tuple(objects)
+    for i, thing in enumerate(things):
+        if not isinstance(thing, RxQueue | Interface | Socket):
+            raise MemifValueError.argument(f"objects[{i}]", thing, "queues, interfaces, sockets of memif.aio")
+    if not things:
+        raise MemifValueError.argument("objects", "none", "at least one")
+    return things
+
+
+def _queues(thing: Waitable) -> Sequence[RxQueue]:
+    if isinstance(thing, RxQueue):
+        return (thing,)
+    return thing.rx if isinstance(thing, Interface) else ()
+
+
+@contextlib.contextmanager
+def _alone(queues: Sequence[RxQueue]) -> Iterator[None]:
+    """Hold the queues as the only task."""
+    held = set(queues)
+    for queue in held:
+        queue._check_alone()
+    for queue in held:
+        queue._busy = True
+    try:
+        yield
+    finally:
+        for queue in held:
+            queue._busy = False
+
+
+def _ready(things: Sequence[Waitable], before: dict[Socket, int]) -> list[Waitable]:
+    ready: list[Waitable] = []
+    states = []
+    for thing in things:
+        if isinstance(thing, Socket):
+            if thing.closed:
+                raise MemifClosedError(f"the socket {thing.address} was closed")
+            found: bool | None = thing.changed.count != before[thing]
+        else:
+            found = _has_packets(_queues(thing))
+        states.append(found)
+        if found:
+            ready.append(thing)
+    if all(found is None for found in states):
+        _queues(things[0])[0].sync.wait(0)  # raises what is wrong with the first
+    return ready
+
+
+def _has_packets(queues: Sequence[RxQueue]) -> bool | None:
+    """None: all of their links are down."""
+    alive = False
+    for queue in queues:
+        try:
+            if queue.sync.wait(0):
+                return True
+        except MemifDisconnectedError:
+            continue
+        alive = True
+    return False if alive else None
+
+
+async def _sleep(things: Sequence[Waitable], left: float, spin_end: float) -> None:
+    """Until something may have happened."""
+    queues = [queue.sync for thing in things for queue in _queues(thing)]
+    modes = {queue.mode for queue in queues if queue.ring is not None}
+    if "polling" in modes or ("adaptive" in modes and time.monotonic() < spin_end):
+        await asyncio.sleep(0)
+        return
+    rings = [ring for queue in queues if (ring := queue.ring) is not None]  # held: their descriptors stay open
+    try:
+        if any(queue.arm() for queue in queues if queue.ring is not None):
+            return
+        loop = asyncio.get_running_loop()
+        await first_of(loop, {_changed(thing) for thing in things}, {ring.event_fd for ring in rings}, left)
+    finally:
+        for queue in queues:
+            queue.disarm()
+
+
+def _changed(thing: Waitable) -> Signal:
+    if isinstance(thing, RxQueue):
+        return thing.changed
+    return (thing if isinstance(thing, Socket) else thing.socket).changed

@@ -1,0 +1,85 @@
+"""Sending all of something: what `send_all` and `forward_all` of both APIs do between their waits for free slots.
+
+Generators: each yields how many slots have to be free, is sent how many are (0: the time is over), and returns how
+many packets were sent. They never offer more packets than there are slots, so that `ring_full` counts chains at most.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from memif.deadline import Deadline
+from memif.errors import MemifValueError
+
+if TYPE_CHECKING:
+    from memif.ring import Burst, TxQueue
+
+Steps = Generator[int, int, int]
+_WINDOW = 256
+
+
+def sending(queue: "TxQueue", packets: Iterable[Any], lengths: Any) -> Steps:
+    """`send` or `send_array`, until all are sent."""
+    if getattr(packets, "ndim", 0) == 2:
+        return _rows(queue, packets, lengths)
+    if lengths is not None:
+        raise MemifValueError.argument("lengths", "given", "None, unless packets is a matrix")
+    return _packets(queue, iter(packets))
+
+
+def forwarding(queue: "TxQueue", burst: "Burst", start: int | None, stop: int | None) -> Steps:
+    """`forward`, until all are sent."""
+    first, end, _ = slice(start, stop).indices(len(burst))
+    return _feed(queue, end - first, lambda low, high: queue.forward(burst, start=first + low, stop=first + high))
+
+
+def _packets(queue: "TxQueue", packets: Iterator[Any]) -> Steps:
+    total = 0
+    while window := list(islice(packets, _WINDOW)):
+        sent = yield from _window(queue, window)
+        total += sent
+        if sent < len(window):
+            break
+    return total
+
+
+def _window(queue: "TxQueue", packets: list[Any]) -> Steps:
+    return _feed(queue, len(packets), lambda low, high: queue.send(packets[low:high]))
+
+
+def _rows(queue: "TxQueue", matrix: Any, lengths: Any) -> Steps:
+    def offer(low: int, high: int) -> int:
+        return queue.send_array(matrix[low:high], None if lengths is None else lengths[low:high])
+
+    return _feed(queue, len(matrix), offer)
+
+
+def _feed(queue: "TxQueue", count: int, offer: Callable[[int, int], int]) -> Steps:
+    sent, wanted = 0, 1
+    while sent < count:
+        room = yield wanted
+        if not room:
+            break
+        done = offer(sent, min(sent + room, count))
+        # None of them although slots are free: the next one is chained and needs more.
+        ring = queue.ring
+        wanted = 1 if done or ring is None else min(room + 1, ring.size)
+        sent += done
+    return sent
+
+
+def run(queue: "TxQueue", steps: Steps, timeout: float | None) -> int:
+    """Go through the steps; wait in this thread. -> packets sent."""
+    deadline, ring = Deadline(timeout), queue.ring
+    room = 0
+    try:
+        wanted = next(steps)
+        while True:
+            room = queue.free()
+            if room < wanted:
+                room = queue.free() if queue.wait_free(wanted, deadline.rest()) else 0
+            if queue.ring is not ring:  # a wait ends with the link it began on
+                raise queue.owner.down()
+            wanted = steps.send(room)
+    except StopIteration as end:
+        return int(end.value)

@@ -1,0 +1,129 @@
+"""`wait`: for the first of many queues, in any mode.
+
+A queue that sleeps asks for interrupts meanwhile and is watched by its event fd; one in mode "polling" is looked at
+again and again. The control channels are looked after all the time.
+"""
+
+import select
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from memif.deadline import Deadline
+from memif.errors import MemifDisconnectedError, MemifValueError
+from memif.interface import Interface
+from memif.ring import RxQueue
+from memif.socket import Socket
+
+#: Peers without a fence between publishing and looking at MASK_INT can lose a wake-up.
+_LONGEST_SLEEP = 0.1
+_ADAPTIVE_SPIN = 50e-6
+
+Waitable = RxQueue | Interface | Socket
+
+
+def wait(objects: Iterable[Waitable], timeout: float | None = None) -> list[Any]:
+    """Wait until one of many receive queues has a packet, in any mode. -> the objects that are ready, in their order.
+
+    objects     receive queues; interfaces (ready when one of their receive queues is); sockets (ready when `poll` had
+                something to handle: the link of an interface has come or gone, a callback was called)
+    timeout     seconds to wait at most (0: not at all, None: for ever); the list is empty when they have passed
+
+    Takes nothing from the queues: receive with ``timeout=0``, as another thread or a callback may have been there
+    first. The control channels of all are served meanwhile. A queue whose link is down is passed over until it has
+    another one; when that is so of all, and there is no socket among the objects, MemifDisconnectedError is raised.
+    Further errors: MemifClosedError, MemifStateError when another thread receives on one of the queues,
+    MemifValueError for what is not to be waited for. No thread may wait for one queue while another does.
+    """
+    deadline = Deadline(timeout)
+    things = _checked(objects)
+    spin_end = time.monotonic() + _ADAPTIVE_SPIN
+    while True:
+        round = _Round(things)
+        try:
+            ready = round.ready()
+            left = deadline.left(_LONGEST_SLEEP)
+            if ready or left <= 0:
+                return ready
+            round.sleep(left, spin_end)
+        finally:
+            round.end()
+
+
+def _checked(objects: Iterable[Waitable]) -> Sequence[Waitable]:
+    things = tuple(objects)
+    for i, thing in enumerate(things):
+        if not isinstance(thing, RxQueue | Interface | Socket):
+            raise MemifValueError.argument(f"objects[{i}]", thing, "receive queues, interfaces and sockets")
+    if not things:
+        raise MemifValueError.argument("objects", "none", "at least one")
+    return things
+
+
+class _Round:
+    """One look at everything, and the sleep after it."""
+
+    def __init__(self, things: Sequence[Waitable]) -> None:
+        self._things = things
+        self._armed: list[RxQueue] = []
+        self._modes: set[str] = set()
+        self._down: MemifDisconnectedError | None = None
+        self._alive = False
+
+    def ready(self) -> list[Waitable]:
+        """What is ready now. Sockets first, as the functions of the user that they call may change the rest."""
+        handled = {id(thing) for thing in self._things if isinstance(thing, Socket) and thing.poll(0)}
+        for sock in {queue.owner.socket for thing in self._things for queue in _queues(thing)}:
+            sock.serve()
+        ready = [thing for thing in self._things if id(thing) in handled or self._has_packets(thing)]
+        if not ready and self._down is not None and not self._alive and not self._sockets():
+            raise self._down
+        return ready
+
+    def _sockets(self) -> list[Socket]:
+        return [thing for thing in self._things if isinstance(thing, Socket)]
+
+    def _has_packets(self, thing: Waitable) -> bool:
+        return any(self._look(queue) for queue in _queues(thing))
+
+    def _look(self, queue: RxQueue) -> bool:
+        mode = queue.mode
+        try:
+            if mode == "polling":
+                found = queue.wait(0)
+            else:
+                self._armed.append(queue)
+                found = queue.arm()
+        except MemifDisconnectedError as error:
+            self._down = error
+            return False
+        self._alive = True
+        self._modes.add(mode)
+        return found
+
+    def sleep(self, left: float, spin_end: float) -> None:
+        """Until something may have happened."""
+        if "polling" in self._modes or ("adaptive" in self._modes and time.monotonic() < spin_end):
+            return
+        rings = [ring for queue in self._armed if (ring := queue.ring) is not None]  # held: their descriptors stay open
+        poll = select.poll()
+        for fd in {ring.event_fd for ring in rings} | {_control_fd(thing) for thing in self._things}:
+            poll.register(fd, select.POLLIN)
+        poll.poll(left * 1e3)
+
+    def end(self) -> None:
+        """Leave the queues as their modes want it."""
+        for queue in self._armed:
+            queue.disarm()
+
+
+def _queues(thing: Waitable) -> Sequence[RxQueue]:
+    if isinstance(thing, RxQueue):
+        return (thing,)
+    return thing.rx if isinstance(thing, Interface) else ()
+
+
+def _control_fd(thing: Waitable) -> int:
+    if isinstance(thing, RxQueue):
+        return thing.control_fd
+    return (thing if isinstance(thing, Socket) else thing.socket).fileno()
