@@ -5,9 +5,10 @@ know "did memif fail?". Each subclass also inherits the built-in exception that 
 expect for such a failure, so code which knows nothing of memif (``except TimeoutError``) does the right
 thing as well.
 
-The numbers and messages are those of libmemif 2.0: programs ported from C compare against them, and users
-find them in the logs of other implementations. The spelling slips in a few of the messages are therefore
-kept.
+The numbers are those of libmemif 2.0: programs ported from C compare against them. An error's text says first
+what happened, then, in parentheses, the C library's phrase for its number, which users find in the logs of other
+implementations. The phrase is spelled right here; `error_text` (and `memif_strerror`) give the C library's own
+messages with their slips.
 """
 
 import enum
@@ -108,6 +109,18 @@ _TEXTS: dict[int, str] = {
 }
 
 _UNDEFINED = "undefined error"
+#: Where our errors do not repeat the C library: slips, and advice that is of no use here.
+_RIGHT: dict[int, str] = {
+    ErrorCode.SYSCALL: "Unspecified system call error",
+    ErrorCode.ACCES: "Permission to resource denied",
+    ErrorCode.FILE_LIMIT: "System limit on total number of open files reached",
+    ErrorCode.NOCONN: "Memif connection handle does not point to existing connection",
+    ErrorCode.NOBUF: "Not enough memif buffers, there is unreceived data in shared memory",
+    ErrorCode.NOBUF_DET: "Not enough space for memif details in supplied buffer, string data might be malformed",
+    ErrorCode.ACCSLAVE: "Slave cannot accept connection request",
+    ErrorCode.MAXRING: "Limit on total number of rings reached",
+    ErrorCode.MAX_RING: "Maximum log2 ring size is 14",
+}
 
 
 def error_text(code: int) -> str:
@@ -115,11 +128,16 @@ def error_text(code: int) -> str:
     return _TEXTS.get(code, _UNDEFINED)
 
 
+def _phrase(code: int) -> str:
+    """The C library's message, spelled right, to stand in a sentence of ours."""
+    return _RIGHT.get(code) or error_text(code).removesuffix(".")
+
+
 class MemifError(Exception):
     """Root of all errors of this package.
 
     `detail` says what happened in this case and may be empty; `code` replaces the class's usual error code.
-    ``str()`` is the table's message followed by the detail. Errors can be pickled.
+    ``str()`` is the detail, with the code's phrase in parentheses behind it. Errors can be pickled.
     """
 
     default_code: ClassVar[ErrorCode] = ErrorCode.SYSCALL
@@ -135,11 +153,7 @@ class MemifError(Exception):
         self.code = self.default_code if code is None else code
 
     def __str__(self) -> str:
-        text = error_text(self.code)
-        if not self.detail:
-            return text
-        # Some of the table's messages end with a full stop and some do not.
-        return f"{text} {self.detail}" if text[-1] in ".)" else f"{text}: {self.detail}"
+        return f"{self.detail} ({_phrase(self.code)})" if self.detail else _phrase(self.code)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # OSError keeps errno and strerror outside of __dict__ and would drop them.
@@ -167,7 +181,7 @@ class MemifQueueError(MemifError, IndexError):
 
 
 class MemifStateError(MemifError, RuntimeError):
-    """The object can not do this now: a burst after its release, a queue in a second thread."""
+    """The object cannot do this now: a burst after its release, a queue in a second thread."""
 
     default_code = ErrorCode.INVAL_ARG
 
@@ -230,7 +244,7 @@ class MemifConnectionError(MemifError, ConnectionError):
 
 
 class MemifDisconnectedError(MemifConnectionError):
-    """The interface is down, so its queues can not be used; they can again after the next connect."""
+    """The interface is down, so its queues cannot be used; they can again after the next connect."""
 
 
 class MemifRefusedError(MemifConnectionError, ConnectionRefusedError):

@@ -53,10 +53,10 @@ def test_natural_builtin(kind: type[MemifError], builtin: type[Exception]) -> No
 @pytest.mark.parametrize("kind", CLASSES)
 def test_message_code_and_pickle(kind: type[MemifError]) -> None:
     plain = kind()
-    assert str(plain) == error_text(kind.default_code)
+    assert str(plain) == str(MemifError(code=kind.default_code))
     full = kind("the detail", code=ErrorCode.QID)
     assert (full.code, full.detail) == (ErrorCode.QID, "the detail")
-    assert str(full) == "Invalid queue id: the detail"
+    assert str(full) == "the detail (Invalid queue id)"
     copy = pickle.loads(pickle.dumps(full))
     assert type(copy) is kind
     assert (copy.code, copy.detail, str(copy)) == (full.code, full.detail, str(full))
@@ -64,12 +64,22 @@ def test_message_code_and_pickle(kind: type[MemifError]) -> None:
 
 def test_argument_error_says_name_value_and_range() -> None:
     error = errors.MemifValueError.argument("ring_size", 3, "a power of two up to 16384")
-    assert str(error) == "Invalid argument. argument ring_size: got 3, allowed: a power of two up to 16384"
+    assert str(error) == "argument ring_size: got 3, allowed: a power of two up to 16384 (Invalid argument)"
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_the_phrase_is_spelled_right_and_comes_last(code: ErrorCode) -> None:
+    text = str(MemifError("what happened", code=code))
+    assert text.startswith("what happened (")
+    assert text.endswith(")")
+    assert str(MemifError(code=code)) == text.removeprefix("what happened (").removesuffix(")")
+    for slip in ("resoure", "numer ", "conenction", "suplied", "reqest", "There are unreceived"):
+        assert slip not in text
 
 
 def test_refusal_keeps_the_peers_text() -> None:
     error = errors.MemifRefusedError(code=ErrorCode.SECRET, reason="incorrect secret")
-    assert (error.reason, str(error)) == ("incorrect secret", "Secret mismatch. incorrect secret")
+    assert (error.reason, str(error)) == ("incorrect secret", "incorrect secret (Secret mismatch)")
     assert pickle.loads(pickle.dumps(error)).reason == "incorrect secret"
 
 
