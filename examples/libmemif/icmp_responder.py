@@ -18,14 +18,23 @@ from memif.console.answer import respond
 from memif.console.connection import Connection
 from memif.console.show import interface
 from memif.libmemif import (
+    LIBMEMIF_VERSION,
     MEMIF_ERR_SUCCESS,
     memif_cleanup,
     memif_conn_args_t,
     memif_conn_handle_t,
+    memif_get_version,
     memif_init,
     memif_poll_event,
     memif_strerror,
 )
+
+BANNER = f"""\
+LIBMEMIF EXAMPLE APP: ICMP_Responder
+{"=" * 30}
+libmemif version: {LIBMEMIF_VERSION}
+memif version: {memif_get_version()}
+\tuse CTRL+C to exit"""
 
 
 class Responder(Connection):
@@ -55,7 +64,15 @@ def main() -> None:
     if not 0 <= options.tx_queue < 2:
         parser.error("TX-QUEUE: there are two, 0 and 1")
     info(f"tx qid: {options.tx_queue}")
+    try:
+        run(options)
+    except KeyboardInterrupt:
+        memif_cleanup()
 
+
+def run(options: argparse.Namespace) -> None:
+    """Answer until Ctrl-C."""
+    say(BANNER)
     check("memif_init", memif_init(None, "ICMP_Responder", None, None))
     args = memif_conn_args_t(
         socket_filename=options.socket,
@@ -67,13 +84,10 @@ def main() -> None:
         num_m2s_rings=2,
     )
     check("memif_create", Responder(options.tx_queue).create(args, respond))
-    try:
-        while True:
-            err = memif_poll_event(-1)
-            if err != MEMIF_ERR_SUCCESS:
-                info(f"memif_poll_event: {memif_strerror(err)}")
-    except KeyboardInterrupt:
-        memif_cleanup()
+    while True:
+        err = memif_poll_event(-1)
+        if err != MEMIF_ERR_SUCCESS:
+            info(f"memif_poll_event: {memif_strerror(err)}")
 
 
 if __name__ == "__main__":

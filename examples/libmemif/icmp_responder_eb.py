@@ -3,19 +3,21 @@
     python examples/libmemif/icmp_responder_eb.py [--socket PATH]
 
 The console of icmp_responder-epoll; slaves keep their buffers in memory that this program allocates and maps, as one
-would for buffers that another device fills. `del` says when the memory is not needed any more.
+would for buffers that another device fills; a master maps its slave's buffers itself. `show` lists the regions.
+`del` says when the memory is not needed any more.
 """
 
 import mmap
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from console import main
 
 from memif.console import Connection, Console
 from memif.console.connection import info
-from memif.libmemif import MEMIF_ERR_SUCCESS, MEMIF_ERR_SYSCALL, memif_register_external_region
+from memif.console.show import regions
+from memif.libmemif import MEMIF_ERR_SUCCESS, MEMIF_ERR_SYSCALL, memif_details_t, memif_register_external_region
 
 #: Bytes from one buffer to the next.
 STRIDE = 2048
@@ -56,8 +58,20 @@ class Memory:
         return offset
 
 
+class ExternalConnection(Connection):
+    """An interface that shows its memory."""
+
+    def region_lines(self, md: memif_details_t) -> Iterable[str]:
+        """All regions: the rings' and the buffers'."""
+        return regions(md)
+
+
 class ExternalConsole(Console):
     """Registers the callbacks before the first interface."""
+
+    def connection(self, index: int) -> Connection:
+        """One that shows its memory."""
+        return ExternalConnection(index)
 
     def open(self, on_control_fd_update: Callable[[int, int], int] | None) -> int:
         """Set the library up."""

@@ -4,6 +4,7 @@ Nothing here blocks or waits; whoever polls the socket calls `Connection.readabl
 connection is for is told to a `Host`: a slave's interface, or the table of interfaces behind a listener.
 """
 
+import logging
 import os
 import socket
 from collections import deque
@@ -90,6 +91,7 @@ class Connection:
         except OSError:
             self._do(self.handshake.eof())
             return
+        self._trace("received", int.from_bytes(data[:2], "little"), len(fds))
         self._do(self.handshake.receive(data, fds, truncated=truncated))
 
     def leaving(self) -> bool:
@@ -166,7 +168,14 @@ class Connection:
             self._unsent.append(action)
 
     def _transmit(self, action: Send) -> None:
-        transport.send_message(self.sock, encode(action.message), action.fd)
+        data = encode(action.message)
+        transport.send_message(self.sock, data, action.fd)
+        self._trace("sent", int.from_bytes(data[:2], "little"), int(action.fd is not None))
+
+    def _trace(self, what: str, number: int, fds: int) -> None:
+        if _log.isEnabledFor(logging.DEBUG):  # the name alone: no secret gets into a log
+            name = MessageType(number).name if number in set(MessageType) else f"message of type {number}"
+            _log.debug("%s: %s %s%s", self.name, what, name, " with a descriptor" * bool(fds), extra=of(self.name))
 
     def _create(self, wanted: CreateMemory) -> None:
         assert isinstance(self.handshake, SlaveHandshake)

@@ -3,7 +3,8 @@
 ==================  ===============================================================================================
 memif.interface     links that come up and end, with the reason (INFO, WARNING when nobody here wanted it); failed
                     attempts to connect (INFO, once for each reason); peers that break the rings' rules (WARNING)
-memif.control       a handshake failed for a reason on this side, as no memory (ERROR)
+memif.control       a handshake failed for a reason on this side, as no memory (ERROR); each control message that is
+                    sent and received, by its name (DEBUG)
 memif.memory        memory of a peer that is not sealed (WARNING); huge pages that can not be had (WARNING)
 memif.socket        clients refused before they had an interface (WARNING, one a second; more at DEBUG); no descriptor
                     left to accept clients with (ERROR)

@@ -222,6 +222,9 @@ def test_external_region_comes_and_goes(socket_path: str) -> None:
         assert int(size) >= 2 * 2048 * 2048
         for program in (master, slave):
             program.expect("connected!")
+        slave.tell("show")
+        first, second = r"\t\tindex: 0\n(?:\t\t\w+: \w+\n){3}", r"\t\tindex: 1\n\t\taddress: 0x[0-9a-f]+\n"
+        slave.expect(rf"^\tregions:\n{first}{second}\t\tsize: {size}\n\t\tfd: [0-9]+\n\t\texternal\n\trx queues:$")
         master.tell("send 0 500 192.168.1.2 2:2:2:2:2:2")
         until(lambda: master.counters()["rx"] == 500)
         slave.tell("del 0")
@@ -372,7 +375,7 @@ def test_app_loops_packets_of_testpmd(role: str, testpmd: Callable[..., Testpmd]
 
 def test_every_program_states_its_command_and_is_tested() -> None:
     files = {path.stem: path for path in EXAMPLES.glob("*.py") if path.stem not in ("common", "console")}
-    assert files.keys() == {name for name, _ in RESPONDERS} | {"loopback", "test_app"}
+    assert files.keys() == {name for name, _ in RESPONDERS} | {"loopback", "test_app", "icmp_responder_mt_3_1"}
     for name, path in files.items():
         docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
         assert f"python examples/libmemif/{name}.py" in docstring, name

@@ -12,6 +12,7 @@ from memif.libmemif import (
     memif_conn_handle_t,
     memif_create,
     memif_delete,
+    memif_details_t,
     memif_get_details,
     memif_refill_queue,
     memif_strerror,
@@ -109,10 +110,11 @@ class Connection:
         return "memif connected!"
 
     def on_disconnect(self, conn: memif_conn_handle_t, _: Any) -> int:
-        """The link has gone."""
-        self.up = False
+        """The link has gone, or the master has refused us. As in 2.0, not told when a link is deleted that was down."""
+        told, self.up = self.up or self.conn is not None, False
         self.new_buffers()
-        info("memif disconnected!")
+        if told:
+            info("memif disconnected!")
         return 0
 
     def on_interrupt(self, conn: memif_conn_handle_t, _: Any, qid: int) -> int:
@@ -123,6 +125,10 @@ class Connection:
 
     def queue_lines(self, qid: int) -> Iterable[str]:
         """What `show` says of receive queue `qid` beyond the usual."""
+        return ()
+
+    def region_lines(self, md: memif_details_t) -> Iterable[str]:
+        """What `show` says of the memory regions; most programs nothing."""
         return ()
 
     def tx_qid(self, qid: int) -> int:

@@ -50,6 +50,7 @@ def details(c: Connection, md: memif_details_t) -> Iterator[str]:
     yield f"role: {'slave' if md.role else 'master'}"
     yield f"mode: {_MODES.get(md.mode, 'unknown')}"
     yield f"socket filename: {md.socket_filename}"
+    yield from c.region_lines(md)
     yield "rx queues:"
     for q in md.rx_queues:
         yield from queue(q)
@@ -70,6 +71,27 @@ def queue(q: memif_queue_details_t) -> Iterator[str]:
     yield f"\tring head: {q.head}"
     yield f"\tring tail: {q.tail}"
     yield f"\tbuffer size: {q.buffer_size}"
+
+
+def regions(md: memif_details_t) -> Iterator[str]:
+    """The lines for the memory regions, which only icmp_responder-eb shows."""
+    yield "regions:"
+    for r in md.regions:
+        yield f"\tindex: {r.index}"
+        yield f"\taddress: {address(r.addr):#x}"
+        yield f"\tsize: {r.size}"
+        yield f"\tfd: {r.fd}"
+        if r.is_external:
+            yield "\texternal"
+
+
+def address(memory: memoryview | None) -> int:
+    """Where memory is mapped in this process."""
+    if memory is None:
+        return 0
+    import ctypes
+
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
 def counters(connections: Iterable[Connection]) -> Iterator[str]:

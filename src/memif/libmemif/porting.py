@@ -25,8 +25,16 @@ RULES = (
     "Nothing crashes: wrong handles, deleted connections, bad queue numbers and foreign buffers give codes. Of two "
     "threads on one queue the second gets `MEMIF_ERR_AGAIN`.",
     "Where C writes `bufs + n`, write `bufs[n:]`. `bufs` is a list of `memif_buffer_t`, made once and used again.",
-    "Callbacks return 0 or None. Another value of on_connect, on_disconnect or on_interrupt becomes the result of "
-    "the function that called it; an exception comes out of that function.",
+    "Callbacks return 0 or None. Another code of on_connect, on_disconnect or on_interrupt becomes the result of "
+    "the function that called it (what is no code gives `MEMIF_ERR_INVAL_ARG` with a text); an exception comes out of "
+    "that function.",
+    "The end of a link goes in C's order: interrupts for what the peer had sent, on_disconnect with the connection, "
+    "its queues, details and descriptors still in place, then all of it goes. Of the descriptors the control "
+    "channel's is "
+    "closed, and announced with `MEMIF_FD_EVENT_DEL`, before on_disconnect when the peer has ended the link; C does "
+    "that after it.",
+    "Callbacks run without a lock, so they may call any function. One that polls is not called again from in there; in "
+    "C it is, without end.",
     "Names that are too long are refused, where C cuts them or writes past the field.",
 )
 
@@ -52,13 +60,16 @@ FUNCTIONS = (
         "memif_create (&conn, &args, on_connect, on_disconnect, on_interrupt, ctx)",
         ("err, conn = memif_create(args, on_connect, on_disconnect, on_interrupt, ctx)",),
         "A slave tries at once in 2.0's form too. A master accepts as many rings as the slave offers. One process "
-        "may use any number of sockets, and both roles on one.",
+        "may use any number of sockets, and both roles on one. A second interface of an id and role on a socket gives "
+        "`MEMIF_ERR_INVAL_ARG`; C makes one that never connects. What cannot work, a path or a right, fails here and "
+        "not later. `buffer_size` is at least 64.",
     ),
     Row(
         "memif_delete (&conn)",
         ("err = memif_delete(conn)",),
         "The handle cannot be set to NULL: it becomes false, and all functions return `MEMIF_ERR_NOCONN` for it. "
-        "The peer is told.",
+        "The peer is told. on_disconnect is called also when the link is down, as in 4.0. The listener closes with the "
+        "last master on it; 4.0's stays until its socket is deleted.",
     ),
     Row(
         "memif_control_fd_handler (fd, events) [2.0]; (ptr, events) [4.0]",
@@ -68,7 +79,10 @@ FUNCTIONS = (
     Row(
         "memif_poll_event (timeout) [2.0]; (sock, timeout) [4.0]",
         ("err = memif_poll_event(timeout)", "err = memif_poll_event(sock, timeout)"),
-        "Milliseconds in both. Handles all that is pending, not one event.",
+        "Milliseconds in both. Handles all that is pending, not one event. As in C a signal ends it, with "
+        "`MEMIF_ERR_SYSCALL` and `err.errno == EINTR`, after Python's handler has run (in the main thread; what it "
+        "raises comes out), and signals that are blocked are let in meanwhile. A Python program needs no handler for "
+        "Ctrl-C: KeyboardInterrupt comes out.",
     ),
     Row(
         "memif_cancel_poll_event () [2.0]; (sock) [4.0]",
@@ -79,7 +93,7 @@ FUNCTIONS = (
     Row(
         "memif_set_rx_mode (conn, mode, qid)",
         ("err = memif_set_rx_mode(conn, mode, qid)",),
-        "The mode outlives a reconnect.",
+        "The mode outlives a reconnect. Back at interrupts, packets that wait are told of.",
     ),
     Row(
         "memif_get_details (conn, &md, buf, buflen)",
@@ -89,8 +103,10 @@ FUNCTIONS = (
     Row(
         "memif_rx_burst (conn, qid, bufs, count, &rx)",
         ("err, rx = memif_rx_burst(conn, qid, bufs, count)",),
-        "Bad descriptors are dropped. A chain cut at `count` goes on in the next call. The event descriptor is read "
-        "when the ring is empty.",
+        "Bad descriptors are dropped. A chain cut at `count` goes on in the next call. The event descriptor is "
+        "readable afterwards if something is left, and else not. `flags` has `MEMIF_BUFFER_FLAG_RX` as in 2.0; 4.0 "
+        "does not set "
+        "it.",
     ),
     Row(
         "memif_refill_queue (conn, qid, count, headroom)",
@@ -105,7 +121,9 @@ FUNCTIONS = (
             "err, n = memif_buffer_alloc(conn, qid, bufs, count)",
         ),
         "Without size, or 0: whole buffers. A chain that does not fit is not begun; bufs has to be long enough for "
-        "chains. May be called again before `memif_tx_burst`.",
+        "chains. May be called again before `memif_tx_burst`. An allocation that was forgotten, its `memif_buffer_t` "
+        "given to another call or gone, is free again, with all after it; 4.0 sends what stands there, and 2.0 loses "
+        "count.",
     ),
     Row(
         "memif_tx_burst (conn, qid, bufs, count, &tx)",
@@ -128,7 +146,9 @@ FUNCTIONS = (
     Row(
         "memif_set_connection_request_timer (timer) [2.1]; (sock, timer) [4.0]",
         ("err = memif_set_connection_request_timer(timer)", "err = memif_set_connection_request_timer(sock, timer)"),
-        "`timer` may be a number of seconds. After a failure the first attempts come sooner than the period.",
+        "`timer` may be a number of seconds; nanoseconds from 10^9 on are refused. After a failure the first attempts "
+        "come sooner than the period. The timer's descriptor is announced when the socket is made, also while the "
+        "timer is off, and is there for handshakes that take too long, too.",
     ),
     Row(
         "memif_create_socket (&sock, &args, ctx) [4.0]; (&sock, filename, ctx) [3.1]",
@@ -147,13 +167,15 @@ FUNCTIONS = (
     Row(
         "memif_set_listener_fd (sock, fd) [4.0]",
         ("err = memif_set_listener_fd(sock, fd)",),
-        "The descriptor is checked: a listening AF_UNIX socket of type SOCK_SEQPACKET.",
+        "The descriptor is checked: a listening AF_UNIX socket of type SOCK_SEQPACKET. It stays open until its "
+        "socket is deleted.",
     ),
     Row(
         "memif_register_external_region (ar, gr, dr, go) [2.0 to 3.1]; (sock, ar, gr, dr, go) [4.0]",
         ("memif_register_external_region(ar, gr, dr, go)", "memif_register_external_region(sock, ar, gr, dr, go)"),
         "`ar(size, ctx)` returns `(err, addr, fd)`; addr is a writable buffer (`mmap`), or None to have it mapped. "
-        "`go(ctx)` is asked once a slot, when connecting. `dr` comes when the last view is gone.",
+        "`go(ctx)` is asked once a slot, when connecting. `dr` comes when the last view is gone. A master's `gr` is "
+        "asked for all regions of the slave but region 0; its fd is a copy.",
     ),
     Row(
         "memif_per_thread_init (&pt, ctx, cb, app_name, alloc, realloc, free) [3.1]",
