@@ -211,12 +211,7 @@ class Interface:
     def _region_details(self) -> tuple[RegionDetails, ...]:
         connection = self._connection
         mapped = None if connection is None else connection.mapped  # another thread may take both away
-        if mapped is None or not self._up:
-            return ()
-        return tuple(
-            RegionDetails(i, len(region), fd, mapped.external)
-            for i, (region, fd) in enumerate(zip(mapped.regions, mapped.fds, strict=False))
-        )
+        return () if mapped is None or not self._up else region_details(mapped)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "up" if self._up else "down"
@@ -512,6 +507,14 @@ class Interface:
     def _check_parent(self) -> None:
         if self.socket.pid != os.getpid():
             raise MemifStateError(f"{self.name} belongs to the parent process: open another one after fork()")
+
+
+def region_details(mapped: Mapped) -> tuple[RegionDetails, ...]:
+    """What there is to say of a connection's memory."""
+    return tuple(
+        RegionDetails(i, len(region), fd, mapped.external)
+        for i, (region, fd) in enumerate(zip(mapped.regions, mapped.fds, strict=False))
+    )
 
 
 def _queues_details(queues: Sequence[RxQueue | TxQueue]) -> tuple[QueueDetails, ...]:

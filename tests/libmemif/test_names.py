@@ -2,6 +2,7 @@
 
 import inspect
 import struct
+from typing import Any
 
 import pytest
 
@@ -163,3 +164,24 @@ def test_fields_of_a_buffer_wrap_as_in_c() -> None:
     buf.len = -1
     buf.flags = -1
     assert (buf.len, buf.flags) == struct.unpack("<IH", b"\xff" * 6)
+
+
+@pytest.mark.parametrize("value", [2**32, 2**40 + 5, 2**63, 2**70, -(2**31) - 1, -(2**70)])
+def test_fields_refuse_what_has_more_bits(value: int) -> None:
+    buf = c.memif_buffer_t()
+    with pytest.raises(ValueError, match="argument len"):
+        buf.len = value
+    with pytest.raises(ValueError, match="argument flags"):
+        buf.flags = value
+    assert (buf.len, buf.flags) == (0, 0)
+
+
+@pytest.mark.parametrize("value", ["x", None, 1.5])
+def test_fields_refuse_what_is_no_number(value: Any) -> None:
+    buf = c.memif_buffer_t()
+    with pytest.raises(TypeError):
+        buf.len = value
+    with pytest.raises(TypeError):
+        buf.flags = value
+    with pytest.raises(TypeError):
+        buf.prepend(value)

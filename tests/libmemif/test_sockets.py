@@ -179,13 +179,38 @@ def test_a_listener_of_somebody_else(socket_path: str, sockets: list[Any]) -> No
     fd = listener.detach()
     assert c.memif_set_listener_fd(sock, fd) == OK
     assert c.memif_get_listener_fd(sock) == fd
-    other = create_socket(sockets, socket_path)
+    other = create_socket(sockets, socket_path, connection_request_timer=0.05)
     master, slave = End(None, socket=sock, is_master=1), End(None, socket=other)
     poll_both(lambda: master.up and slave.up, sock, other)
-    c.memif_delete(master.conn)
+    assert c.memif_set_listener_fd(sock, fd) == OK  # once more: nothing changes
+    masters = [master]
+    for _ in range(2):  # it stays when its last master goes, for the next one
+        c.memif_delete(masters[-1].conn)
+        assert c.memif_get_listener_fd(sock) == fd
+        poll_both(lambda: not slave.up, sock, other)
+        masters.append(End(None, socket=sock, is_master=1))
+        poll_both(lambda: masters[-1].up and slave.up, sock, other)
+    c.memif_delete(masters[-1].conn)
+    c.memif_delete(slave.conn)
+    assert c.memif_delete_socket(sock) == OK
     assert os.path.exists(socket_path)  # not ours to remove
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(fd)
+
+
+def test_a_listener_whose_announcement_fails_stays_its_owner_s(socket_path: str, sockets: list[Any]) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(socket_path)
+        listener.listen()
+        args = c.memif_socket_args_t(
+            path=socket_path, on_control_fd_update=lambda fde, ctx: int(fde.fd == listener.fileno())
+        )
+        err, sock = c.memif_create_socket(args)
+        sockets.append(sock)
+        assert err == OK
+        assert c.memif_set_listener_fd(sock, listener.fileno()) == c.MEMIF_ERR_CB_FDUPDATE
+        assert c.memif_get_listener_fd(sock) == -1
+        assert listener.getsockname() == socket_path
 
 
 @pytest.mark.parametrize("fd", [-1, 10**6, None, "x", 2**70])

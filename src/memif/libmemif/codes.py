@@ -89,7 +89,7 @@ def memif_strerror(err_code: int) -> str:
     """
     try:
         code = int(err_code)
-    except (TypeError, ValueError):
+    except Exception:  # infinity, an object with a mind of its own
         return error_text(-1)
     detail = getattr(err_code, "detail", "")
     return f"{error_text(code)} {detail}" if detail and code == MEMIF_ERR_SYSCALL else error_text(code)

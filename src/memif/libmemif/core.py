@@ -21,13 +21,21 @@ from memif.libmemif.handles import (
     FdContext,
     Main,
     check_call,
+    code_of,
     memif_conn_handle_t,
     memif_socket_handle_t,
     result_of,
     text,
 )
 from memif.libmemif.shell import ControlSocket, ManualInterface
-from memif.libmemif.types import MEMIF_MAX_LOG2_RING_SIZE, memif_conn_args_t
+from memif.libmemif.types import (
+    MEMIF_DEFAULT_BUFFER_SIZE,
+    MEMIF_DEFAULT_LOG2_RING_SIZE,
+    MEMIF_DEFAULT_RX_QUEUES,
+    MEMIF_DEFAULT_TX_QUEUES,
+    MEMIF_MAX_LOG2_RING_SIZE,
+    memif_conn_args_t,
+)
 from memif.ring import RxQueue
 
 _P = ParamSpec("_P")
@@ -123,7 +131,7 @@ def start_main(main: Main, on_control_fd_update: object, form: str, path: object
 
 @coded
 def memif_cleanup() -> int:
-    """Undo `memif_init`: delete all of its connections (on_disconnect is called for those that are up). -> code 0.
+    """Undo `memif_init`: delete all of its connections, as `memif_delete` does. -> code 0.
 
     Does nothing without `memif_init` before. 4.0 has `memif_delete_socket` instead.
     """
@@ -146,12 +154,14 @@ def memif_create(
 ) -> tuple[int, memif_conn_handle_t | None]:
     """Create an interface. -> (code, connection handle; None unless the code is 0).
 
-    args            see `memif_conn_args_t`: with `socket` as in 4.0 and 3.1, or with `socket_filename` as in 2.0
+    args            see `memif_conn_args_t`: with `socket` as in 4.0 and 3.1, or with `socket_filename` as in 2.0. As in
+                    C, sizes and numbers that are 0 are replaced by the defaults
     on_connect      ``f(conn, private_ctx)``, called when the link is up: a slave refills its receive queues there
-    on_disconnect   the same, when the link has gone, also because of `memif_delete`
-    on_interrupt    ``f(conn, private_ctx, qid)``, called while packets wait on a receive queue. None: no notice,
-    and the
-                    event descriptors are the user's own to poll, see `memif_get_queue_efd`
+    on_disconnect   the same, when the link has gone, an attempt to connect was refused, and by `memif_delete`. All of
+                    the connection is still there: its queues, details, descriptors; it goes afterwards
+    on_interrupt    ``f(conn, private_ctx, qid)``, called while packets wait on a receive queue, also those that the
+                    peer had sent before it left. None: no notice, and the event descriptors are the user's own to
+                    poll, see `memif_get_queue_efd`
     conn            where C passes the place of the handle: an existing connection gives MEMIF_ERR_CONN
 
     A slave tries to connect at once and then every two seconds (see `memif_set_connection_request_timer`); that nobody
@@ -193,42 +203,59 @@ def _options(args: memif_conn_args_t) -> dict[str, Any]:
         raise MemifValueError.argument("log2_ring_size", args.log2_ring_size, "0 to 14", code=MEMIF_ERR_MAX_RING)
     if args.log2_ring_size < 0 or not isinstance(args.mode, int) or args.mode not in _MODES:
         raise MemifValueError.argument("log2_ring_size, mode", (args.log2_ring_size, args.mode), "from 0 on; 0 to 2")
+    args.log2_ring_size = args.log2_ring_size or MEMIF_DEFAULT_LOG2_RING_SIZE
+    args.buffer_size = args.buffer_size or MEMIF_DEFAULT_BUFFER_SIZE
+    args.num_s2m_rings = args.num_s2m_rings or MEMIF_DEFAULT_TX_QUEUES
+    args.num_m2s_rings = args.num_m2s_rings or MEMIF_DEFAULT_RX_QUEUES
     return {
         "id": args.interface_id,
         "role": "master" if args.is_master else "slave",
         "mode": _MODES[args.mode],
         "name": text("interface_name", args.interface_name) or None,
         "secret": text("secret", args.secret).encode(errors="surrogateescape"),
-        "ring_size": 1 << (args.log2_ring_size or 10),
-        "buffer_size": args.buffer_size or 2048,
+        "ring_size": 1 << args.log2_ring_size,
+        "buffer_size": args.buffer_size,
         # As in C a master takes as many rings as the slave offers.
-        "tx_queues": None if args.is_master else args.num_s2m_rings or 1,
-        "rx_queues": None if args.is_master else args.num_m2s_rings or 1,
+        "tx_queues": None if args.is_master else args.num_s2m_rings,
+        "rx_queues": None if args.is_master else args.num_m2s_rings,
     }
 
 
 def _callbacks(handle: memif_conn_handle_t, on_connect: Any, on_disconnect: Any, on_interrupt: Any) -> dict[str, Any]:
-    def calling(callback: Any) -> Callable[..., None]:
-        def call(_: object, *qid: int) -> None:
-            code = callback(handle, handle.private_ctx, *qid)
-            if code:
-                handle.main.remember(int(code))
-
-        return call
-
     named = {"on_connect": on_connect, "on_disconnect": on_disconnect, "on_interrupt": on_interrupt}
-    return {name: calling(call) for name, call in named.items() if check_call(name, call) is not None}
+    return {name: _calling(handle, name, call) for name, call in named.items() if check_call(name, call) is not None}
+
+
+def _calling(handle: memif_conn_handle_t, name: str, callback: Callable[..., int | None]) -> Callable[..., None]:
+    """A callback of C's kind as one of the core's. One that polls is not called again from in there."""
+    inside: set[tuple[int, ...]] = set()
+
+    def call(_: object, *qid: int) -> None:
+        here = (threading.get_ident(), *qid)
+        if here in inside:
+            return
+        inside.add(here)
+        try:
+            code = code_of(name, callback(handle, handle.private_ctx, *qid))
+        finally:
+            inside.discard(here)
+        if code:
+            handle.main.remember(code)
+
+    return call
 
 
 def _open(handle: memif_conn_handle_t, owner: memif_socket_handle_t, options: dict[str, Any]) -> None:
     assert owner.socket is not None
     socket, main = owner.socket, owner.main
+    on_disconnect = options.pop("on_disconnect", None)
     try:
         # Created idle, so that the handle is there before the first event; then told to connect.
         with socket.locked():
             interface = socket.interface(**options, reconnect=None)
             assert isinstance(interface, ManualInterface)
             interface.handle, handle.interface = handle, interface
+            interface.on_disconnect = on_disconnect
             if interface.role == "slave":
                 _first_attempt(interface, main.period)
     except BaseException:
@@ -248,6 +275,8 @@ def _first_attempt(interface: ManualInterface, period: float | None) -> None:
 def _drop(handle: memif_conn_handle_t, socket: ControlSocket, main: Main) -> None:
     interface, handle.interface = handle.interface, None
     if interface is not None:
+        if main.at_home:
+            interface.leave()
         interface.close()
     if main is _global:
         main.drop_unused(socket, "")
@@ -255,16 +284,23 @@ def _drop(handle: memif_conn_handle_t, socket: ControlSocket, main: Main) -> Non
 
 @coded
 def memif_delete(conn: memif_conn_handle_t) -> int:
-    """Disconnect and delete an interface: the peer is told, on_disconnect is called if the link was up. -> code.
+    """Disconnect and delete an interface: on_disconnect is called, also if the link is down, then the peer is told.
+    -> code.
 
-    The handle is of no use afterwards: all functions return MEMIF_ERR_NOCONN for it, and so does a second delete.
+    In on_disconnect all of the connection is still there. The handle is of no use afterwards: all functions return
+    MEMIF_ERR_NOCONN for it, and so does a second delete.
     Memory stays mapped while a buffer or view of it is alive. Any thread; what other threads do on the connection
     ends with a code.
     """
     live = conn.live if isinstance(conn, memif_conn_handle_t) else None  # once: another thread can delete it
-    if live is None:
+    at_home = conn.main.at_home if live else False  # else in a forked child, where the lock may be held for ever
+    if live is None or (at_home and not live.leave()):
         return MEMIF_ERR_NOCONN
-    _drop(conn, live.socket, conn.main)
+    try:
+        if at_home:
+            live.farewell()
+    finally:
+        _drop(conn, live.socket, conn.main)
     return conn.main.collect() or MEMIF_ERR_SUCCESS
 
 
@@ -291,6 +327,9 @@ def memif_poll_event(sock: memif_socket_handle_t | int = -1, timeout: int | None
 
     timeout is in milliseconds: 0 looks without waiting, -1 (default) waits for ever. The time being over is a success.
     Callbacks run in here. Several threads may poll.
+
+    A signal ends the wait: after its handler has returned, the result is MEMIF_ERR_SYSCALL with errno EINTR. Signals
+    that the thread has blocked are let in while it waits.
 
     Results: MEMIF_ERR_POLL_CANCEL after `memif_cancel_poll_event`; MEMIF_ERR_BAD_FD when the library does not poll (a
     callback for descriptors was given, or no `memif_init`); MEMIF_ERR_INVAL_ARG; what a callback returned.

@@ -20,7 +20,9 @@ from memif.libmemif.codes import (
 )
 from memif.libmemif.core import no_ring
 from memif.libmemif.handles import memif_conn_handle_t
-from memif.ring._raw import RawRx, RawTx, memif_buffer_t
+from memif.ring._raw import memif_buffer_t
+from memif.ring._rawrx import RawRx
+from memif.ring._rawtx import RawTx
 
 #: What the functions here can return; the tests go through them.
 RESULTS = (

@@ -6,7 +6,6 @@ from memif.interface import Details, QueueDetails
 from memif.libmemif.codes import MEMIF_ERR_INVAL_ARG, MEMIF_ERR_NOBUF_DET, MEMIF_ERR_NOCONN, MEMIF_ERR_SUCCESS
 from memif.libmemif.handles import memif_conn_handle_t
 from memif.libmemif.shell import ManualInterface
-from memif.libmemif.supply import ExternalAllocator
 from memif.libmemif.types import (
     memif_details_t,
     memif_interface_mode_t,
@@ -64,23 +63,21 @@ def _buffer(rest: list[Any]) -> tuple[memoryview | None, int | None]:
 
 def _fill(md: memif_details_t, interface: ManualInterface) -> None:
     details = interface.details()
-    _fill_names(md, details)
-    external = isinstance(interface.config.allocator, ExternalAllocator)
-    connection = interface._connection
-    mapped = None if connection is None else connection.mapped
+    _fill_names(md, details, ending=interface.ending)
+    mapped = interface.mapped
     views = () if mapped is None else mapped.regions
     md.regions = [
-        memif_region_details_t(r.index, memoryview(view), r.size, r.fd, int(external and r.index > 0))
+        memif_region_details_t(r.index, memoryview(view), r.size, r.fd, int(r.index in interface.external_regions))
         for r, view in zip(details.regions, views, strict=False)
     ]
     md.regions_num = len(md.regions)
-    md.rx_queues = [_queue(q) for q in details.rx_queues]
-    md.tx_queues = [_queue(q) for q in details.tx_queues]
+    md.rx_queues = [_queue(q, interface.rx_sizes) for q in details.rx_queues]
+    md.tx_queues = [_queue(q, interface.tx_sizes) for q in details.tx_queues]
     md.rx_queues_num, md.tx_queues_num = len(md.rx_queues), len(md.tx_queues)
     md.link_up_down = int(details.link_up)
 
 
-def _fill_names(md: memif_details_t, details: Details) -> None:
+def _fill_names(md: memif_details_t, details: Details, *, ending: bool) -> None:
     md.if_name, md.inst_name = details.name, details.app_name
     peer = details.peer
     md.remote_if_name, md.remote_inst_name = (peer.name, peer.app_name) if peer else ("", "")
@@ -89,11 +86,13 @@ def _fill_names(md: memif_details_t, details: Details) -> None:
     md.role = int(details.role == "slave")
     md.mode = _MODES[details.mode]
     md.socket_filename = md.socket_path = details.socket
-    md.error = "" if details.link_up else details.disconnect_reason or ""
+    md.error = "" if details.link_up and not ending else details.disconnect_reason or ""
 
 
-def _queue(q: QueueDetails) -> memif_queue_details_t:
-    return memif_queue_details_t(q.region, q.qid, q.ring_size, q.flags, q.head, q.tail, q.buffer_size)
+def _queue(q: QueueDetails, sizes: dict[int, int]) -> memif_queue_details_t:
+    # A master's descriptors show packets; what the buffers hold stood there when the link came up.
+    size = sizes.get(q.qid) or q.buffer_size
+    return memif_queue_details_t(q.region, q.qid, q.ring_size, q.flags, q.head, q.tail, size)
 
 
 def _place_strings(md: memif_details_t, buf: memoryview | None, room: int | None) -> int:

@@ -6,14 +6,16 @@ A `Main` is what `memif_init` sets up (one for the process), `memif_per_thread_i
 
 import contextlib
 import logging
+import operator
 import os
+import reprlib
 import select
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from memif.errors import ErrorCode, MemifError, MemifValueError, from_os_error
-from memif.libmemif.codes import memif_result_t
+from memif.libmemif.codes import MEMIF_ERR_INVAL_ARG, MEMIF_ERR_SUCCESS, memif_result_t
 from memif.libmemif.shell import ControlSocket, ManualInterface
 from memif.libmemif.supply import ExternalRegion
 from memif.libmemif.types import (
@@ -23,7 +25,9 @@ from memif.libmemif.types import (
     memif_fd_event_t,
     memif_fd_event_type_t,
 )
-from memif.ring._raw import RawRx, RawTx
+from memif.ring._epoll import wait
+from memif.ring._rawrx import RawRx
+from memif.ring._rawtx import RawTx
 
 _log = logging.getLogger("memif.libmemif")
 #: Milliseconds; what the kernel can take.
@@ -185,7 +189,7 @@ class Main:
         if not isinstance(timeout, int) or timeout < -1:
             return ErrorCode.INVAL_ARG
         self.collect()
-        ready = self._wait(epoll, None if timeout < 0 else min(timeout, _LONGEST) / 1000)
+        ready = self._wait(epoll, min(timeout, _LONGEST))
         if ready is None:
             return ErrorCode.POLL_CANCEL
         for owner in list(self.sockets.values()):
@@ -193,14 +197,14 @@ class Main:
                 owner.poll(0)
         return self.collect()
 
-    def _wait(self, epoll: select.epoll, seconds: float | None) -> dict[int, int] | None:
-        """What is ready; None when the wait was cancelled, or the data base closed."""
+    def _wait(self, epoll: select.epoll, milliseconds: int) -> list[int] | None:
+        """What is ready; None when the wait was cancelled, or the data base closed. InterruptedError after a signal."""
         with self._lock:
             if epoll.closed:
                 return None
             self._pollers += 1
         try:
-            ready = dict(epoll.poll(seconds))
+            ready = wait(epoll.fileno(), milliseconds)
             if self._cancel not in ready and not self.closed:
                 return ready
             if not self.closed:  # else it is for all threads in here
@@ -229,7 +233,15 @@ class Main:
         return ErrorCode.SUCCESS
 
     def close(self) -> None:
-        """Delete all connections and close everything."""
+        """Delete all connections and close everything. Their on_disconnect is called first, while all is there."""
+        with contextlib.ExitStack() as calls:
+            calls.callback(self._close)
+            for owner in self.sockets.values() if self.at_home else ():
+                for interface in owner.interfaces:
+                    if isinstance(interface, ManualInterface) and interface.leave():
+                        calls.callback(interface.farewell)
+
+    def _close(self) -> None:
         self.closed = True
         for owner in list(self.sockets.values()):
             owner.close()
@@ -327,6 +339,19 @@ def check_call(name: str, value: Any) -> Any:
     if value is not None and not callable(value):
         raise MemifValueError.argument(name, value, "None or something to call")
     return value
+
+
+def code_of(name: str, value: object) -> int:
+    """What a callback returned, as a code."""
+    if value is None:
+        return MEMIF_ERR_SUCCESS
+    try:
+        code = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        code = _LONGEST + 1
+    if -_LONGEST - 1 <= code <= _LONGEST:
+        return value if isinstance(value, memif_result_t) else code
+    return memif_result_t(MEMIF_ERR_INVAL_ARG, 0, f"{name} returned {reprlib.repr(value)}, allowed: None or a code")
 
 
 def result_of(error: Exception) -> int:

@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Any, cast
 from memif.config import InterfaceConfig
 from memif.connection import Connection
 from memif.errors import ErrorCode, MemifError
-from memif.interface import Interface
-from memif.libmemif.supply import CallbackAllocator, ExternalAllocator, ExternalRegion
+from memif.interface import Interface, RegionDetails, region_details
+from memif.libmemif.supply import CallbackAllocator, ExternalAllocator, ExternalRegion, PeersRegions
 from memif.libmemif.types import (
     MEMIF_FD_EVENT_MOD,
     MEMIF_FD_EVENT_READ,
     MEMIF_FD_EVENT_WRITE,
 )
-from memif.memory.mapped import Mapped
-from memif.protocol import Close, CreateMemory, RegionOffer, RingOffer, Role
+from memif.memory.mapped import Mapped, adopt
+from memif.protocol import Close, CreateMemory, MapMemory, RegionOffer, RingOffer, Role
 from memif.ring import RxQueue
-from memif.ring._raw import ManualRxQueue, RawRx, RawTx
+from memif.ring._rawrx import ManualRxQueue, RawRx
+from memif.ring._rawtx import RawTx
 from memif.socket import Socket
 
 if TYPE_CHECKING:
@@ -56,40 +57,147 @@ class ManualInterface(Interface):
 
     socket: "ControlSocket"
     handle: "memif_conn_handle_t | None" = None
+    #: Called with the interface when a connection ends, while all of it is still there, and by `farewell`.
+    on_disconnect: Callable[["ManualInterface"], None] | None = None
     #: The raw rings by queue id; empty while the link is down.
     raw_rx: dict[int, RawRx]
     raw_tx: dict[int, RawTx]
+    #: Bytes of a buffer in these rings, as the slave had set them up.
+    rx_sizes: dict[int, int]
+    tx_sizes: dict[int, int]
+    #: Regions that callbacks of the user have brought.
+    external_regions: set[int]
 
     def __init__(self, socket: Socket, config: InterfaceConfig, *, owns_socket: bool = False) -> None:
         """For `Socket.interface` only."""
-        self.raw_rx, self.raw_tx = {}, {}
+        self.raw_rx, self.raw_tx, self.rx_sizes, self.tx_sizes = {}, {}, {}, {}
+        self.external_regions = set()
+        self._mapped: Mapped | None = None
+        self._parted = False  # on_disconnect was called for this connection
+        self._leaving = False  # memif_delete is at it
         super().__init__(socket, config, owns_socket=owns_socket)
 
     def make_memory(self, wanted: CreateMemory) -> tuple[Mapped, list[RegionOffer], list[RingOffer]]:
         """Slave: from the user's callbacks, if there are any."""
         main = self.socket.main
         context = None if self.handle is None else self.handle.private_ctx
+        self.external_regions = set()
         if self.socket.external is not None:
             external = ExternalAllocator(self.socket.external, context)
             self.config = replace(self.config, allocator=external, layout="split")
+            self.external_regions = {1}
         elif main.alloc is not None:
             self.config = replace(self.config, allocator=CallbackAllocator(main.alloc, main.free))
         return super().make_memory(wanted)
 
+    def take_memory(self, connection: Connection, wanted: MapMemory) -> Mapped:
+        """Master: the slave's memory, mapped by the user's callback if there is one."""
+        external, handle = self.socket.external, self.handle
+        config = self.config
+        peers = None if external is None else PeersRegions(external, handle.private_ctx if handle else None)
+        self.external_regions = set() if peers is None else peers.brought
+        return adopt(
+            wanted,
+            seal=config.seal,
+            limit=config.max_region_bytes,
+            cache_line=config.cache_line,
+            name=self.name,
+            bring=None if peers is None else peers.bring,
+        )
+
+    # -- the end of a connection. As in C, on_disconnect finds all of it in place: queues, details, descriptors.
+
     def up_with(self, connection: Connection) -> None:
-        """The link is up."""
+        """The link is up. The regions' descriptors are ours from here on, until on_disconnect has been called."""
+        self._parted = False
+        mapped = connection.mapped
+        assert mapped is not None
+        self._mapped, connection.mapped = mapped, replace(mapped, fds=[])
         super().up_with(connection)
         self.raw_rx = {queue.index: RawRx(queue.ring) for queue in self.rx if queue.ring is not None}
         self.raw_tx = {queue.index: RawTx(queue.ring) for queue in self.tx if queue.ring is not None}
+        self.rx_sizes = {qid: raw.ring.buffer_size for qid, raw in self.raw_rx.items()}
+        self.tx_sizes = {qid: raw.ring.buffer_size for qid, raw in self.raw_tx.items()}
 
     def closed_with(self, connection: Connection, end: Close) -> None:
-        """The connection has ended."""
-        if connection is self._connection:
-            self.raw_rx, self.raw_tx = {}, {}
-            for queue in self.rx:
-                if queue.ring is not None:
-                    self.socket.unwatch(queue.ring.event_fd)
+        """The connection has ended, or an attempt has failed: the user's callbacks first, then all goes."""
+        if connection is not self._connection:
+            return
+        if self._up and not self._leaving:
+            self._reason = end.reason or end.text
+            self.socket.later(lambda: self._last_calls(connection, end))
+            return
+        self._let_go(connection, end)
+        if not self._leaving:
+            self.socket.later(self._tell_end)
+
+    def _last_calls(self, connection: Connection, end: Close) -> None:
+        """What the peer had sent before it left is received first, then on_disconnect is called."""
+        try:
+            if end.remote:
+                self._last_interrupts()
+        finally:
+            try:
+                self.farewell()
+            finally:
+                with self.socket.locked():
+                    self._let_go(connection, end)
+
+    def _last_interrupts(self) -> None:
+        call = self.config.on_interrupt
+        for qid, raw in list(self.raw_rx.items()) if call is not None else ():
+            left = raw.waiting if self.rx[qid].mode == "interrupt" else 0
+            while left:
+                assert call is not None
+                call(self, qid)
+                before, left = left, raw.waiting
+                if left >= before:  # the user does not want them
+                    break
+
+    def farewell(self) -> None:
+        """Call on_disconnect, unless that was done for this connection already."""
+        with self.socket.locked():
+            parted, self._parted = self._parted, True
+        if not parted:
+            self._tell_end()
+
+    def _tell_end(self) -> None:
+        if self.on_disconnect is not None:
+            self.on_disconnect(self)
+
+    def leave(self) -> bool:
+        """The user deletes the interface. -> False when that is under way already."""
+        with self.socket.locked():
+            left, self._leaving = self._leaving, True
+        return not left
+
+    def _let_go(self, connection: Connection, end: Close) -> None:
+        self.raw_rx, self.raw_tx = {}, {}
+        for queue in self.rx:
+            if queue.ring is not None:
+                self.socket.unwatch(queue.ring.event_fd)
+        self.close_memory()
         super().closed_with(connection, end)
+
+    def close_memory(self) -> None:
+        """Let go of the regions' descriptors."""
+        mapped, self._mapped = self._mapped, None
+        if mapped is not None:
+            mapped.close()
+
+    @property
+    def ending(self) -> bool:
+        """Whether the connection has ended and on_disconnect is being called, or about to be."""
+        return self._up and self._connection is not None and self._connection.fd < 0
+
+    @property
+    def mapped(self) -> Mapped | None:
+        """The memory of the connection; None while the link is down."""
+        return self._mapped
+
+    def _region_details(self) -> tuple[RegionDetails, ...]:
+        mapped = self._mapped
+        return () if mapped is None else region_details(mapped)
 
     @property
     def connecting(self) -> bool:
@@ -116,6 +224,7 @@ class ControlSocket(Socket):
         """Raises `MemifError` for a bad name, or when the callback for descriptors fails."""
         self.main = main
         self.external: ExternalRegion | None = main.external
+        self._adopted: socket.socket | None = None
         self._writing: set[int] = set()
         super().__init__(path, app_name=main.app_name, mode=None)
         try:
@@ -152,16 +261,27 @@ class ControlSocket(Socket):
             return interface
 
     def adopt_listener(self, fd: int) -> None:
-        """Listen on a descriptor that somebody else has bound. Taken over: closed with the socket."""
+        """Listen on a descriptor that somebody else has bound. Taken over, unless that fails: closed with the socket,
+        and not before."""
         from memif.listener import Listener
 
-        listener = Listener(fileno=fd)
-        listener.setblocking(False)
         with self.locked():
-            self._close_listener()
-            self._listener = listener
-            self._epoll.register(fd, MEMIF_FD_EVENT_READ)
+            if fd == self.listener_fd:
+                self._adopted = self._listener
+                return
             self._announce(fd, MEMIF_FD_EVENT_READ)
+            self._adopted = None
+            self._close_listener()
+            self._listener = self._adopted = Listener(fileno=fd)
+            self._listener.setblocking(False)
+            self._epoll.register(fd, MEMIF_FD_EVENT_READ)
+
+    def remove(self, interface: Interface) -> None:
+        """The interface is closed. A listener that somebody handed in waits for the next master."""
+        if self._adopted is None or self._adopted is not self._listener:
+            super().remove(interface)
+        else:
+            self._interfaces.pop((interface.config.role, interface.id), None)
 
     @property
     def listener_fd(self) -> int:
@@ -206,6 +326,12 @@ class ControlSocket(Socket):
         if fd in self._watched:
             self._retire(fd)
         super().unwatch(fd)
+
+    def _abandon(self) -> None:
+        for interface in self.interfaces:
+            if isinstance(interface, ManualInterface):
+                interface.close_memory()
+        super()._abandon()
 
     def _release_descriptors(self) -> None:
         if self._closed and not self._pollers and not self._epoll.closed:

@@ -24,7 +24,7 @@ from memif.libmemif.handles import (
 )
 from memif.libmemif.shell import ManualInterface
 from memif.libmemif.supply import ExternalRegion
-from memif.libmemif.types import itimerspec, memif_socket_args_t
+from memif.libmemif.types import itimerspec, memif_socket_args_t, timespec
 
 _PATH_BYTES = 107
 
@@ -115,7 +115,8 @@ def memif_set_listener_fd(sock: memif_socket_handle_t, fd: int) -> int:
     """Let a socket listen on `fd`: bound and listening already (SOCK_SEQPACKET), for instance by a parent process.
     -> code.
 
-    The descriptor is taken over: closed with the socket or with its last master. Its file, if any, is not removed then.
+    The descriptor is taken over: closed with the socket, and not before, however many masters come and go. Its file, if
+    any, is not removed then.
     Results: MEMIF_ERR_INVAL_ARG for a bad handle, MEMIF_ERR_BAD_FD for what is no listening socket.
     """
     if not isinstance(sock, memif_socket_handle_t) or not sock or sock.socket is None:
@@ -190,20 +191,26 @@ def _times(timer: object) -> tuple[float | None, float | None]:
     """First expiry and period in seconds; None and None for off."""
     try:
         if isinstance(timer, itimerspec):
-            first = timer.it_value.tv_sec + timer.it_value.tv_nsec / 1e9
-            period = timer.it_interval.tv_sec + timer.it_interval.tv_nsec / 1e9
+            first, period = _seconds(timer.it_value), _seconds(timer.it_interval)
         else:
             first = period = float(timer)  # type: ignore[arg-type]
     except (TypeError, ValueError, AttributeError, OverflowError):
         first = period = -1.0
     if not (0 <= first < 1e9 and 0 <= period < 1e9):
-        raise MemifValueError.argument("timer", timer, "an itimerspec, or seconds from 0 on")
+        allowed = "an itimerspec of 0 to 999999999 s and ns, or seconds from 0 on"
+        raise MemifValueError.argument("timer", timer, allowed)
     return (first, period or first) if first else (None, None)
 
 
+def _seconds(time: timespec) -> float:
+    """As the kernel takes it: below 0, which no timer may be, for nanoseconds that are a second or more."""
+    return time.tv_sec + time.tv_nsec / 1e9 if 0 <= time.tv_nsec < 1_000_000_000 else -1.0
+
+
 def memif_register_external_region(*args: Any) -> None:
-    """Let the user bring the memory for a slave's buffers. 4.0: ``(sock, add, get_addr, del, get_offset)``; 2.0 to 3.1
-    without sock, for all sockets of `memif_init`.
+    """Let the user bring the memory for a slave's buffers, or map it for a master.
+
+    4.0: ``(sock, add, get_addr, del, get_offset)``; 2.0 to 3.1 without sock, for all sockets of `memif_init`.
 
     Holds from the next connection on. The rings stay in region 0, which is the library's; region 1 has the buffers:
 
@@ -215,6 +222,9 @@ def memif_register_external_region(*args: Any) -> None:
     get_offset(private_ctx) -> offset           optional: where in the region the next buffer starts, asked for
                                                 every slot of every ring when connecting (C asks again at each alloc
                                                 and refill)
+
+    A master's `get_addr` is asked for the regions of its slave, all but region 0, and `del` when they are not in use
+    any more.
 
     private_ctx is that of `memif_create`. None for `add` ends it. Returns nothing, as in C; arguments that cannot
     be called, and handles that are none, leave everything as it is. A callback's error ends the attempt to connect.

@@ -8,13 +8,15 @@ import logging
 import mmap
 import os
 import traceback
+import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from memif.errors import MemifError, MemifMemoryError, MemifOSError, MemifValueError, from_os_error
 from memif.memory.allocator import MemfdAllocator
 from memif.memory.region import keep_off_standard_fds
+from memif.ring import Region
 
 _log = logging.getLogger("memif.libmemif")
 #: Buffers in regions that callbacks place can start anywhere a 32 bit offset reaches.
@@ -188,6 +190,55 @@ class ExternalAllocator:
     def _remove(self, addr: Any) -> None:
         if self._region.remove is not None:
             self._region.remove(addr, self._size, self._fd, self._ctx)
+
+
+@dataclass(slots=True)
+class PeersRegions:
+    """Master: how the regions of a slave are mapped, by the callback where C asks it: for all but region 0."""
+
+    external: ExternalRegion
+    private_ctx: Any
+    #: The regions that the callback has mapped.
+    brought: set[int] = field(default_factory=set)
+
+    def bring(self, index: int, fd: int, size: int) -> Region | None:
+        """For `memif.memory.mapped.adopt`."""
+        get_addr = self.external.get_addr
+        if index == 0 or get_addr is None:
+            return None
+        own = own_copy(fd)
+        try:
+            addr = ask("get_external_region_addr", get_addr, size, own, self.private_ctx)
+            if addr is None:
+                os.close(own)
+                return None
+            view = _as_bytes(addr, size)
+            region = Region.wrap(view)
+        except BaseException:
+            os.close(own)
+            raise
+        # As in `memif.memory.mapped`: the view goes after the region.
+        weakref.finalize(view, _peers_region_gone, self.external, addr, size, own, self.private_ctx)
+        self.brought.add(index)
+        return region
+
+
+def _as_bytes(addr: Any, size: int) -> memoryview:
+    try:
+        view = memoryview(addr).cast("B")
+    except (TypeError, BufferError) as error:
+        raise MemifValueError.argument("addr", addr, "a writable buffer, or None to have it mapped") from error
+    if view.readonly or view.nbytes < size:
+        raise MemifValueError.argument("addr", addr, f"a writable buffer of at least {size} bytes")
+    return view
+
+
+def _peers_region_gone(external: ExternalRegion, addr: Any, size: int, fd: int, private_ctx: Any) -> None:
+    try:
+        if external.remove is not None:
+            external.remove(addr, size, fd, private_ctx)
+    finally:
+        os.close(fd)
 
 
 def _descriptor(memory: Any) -> int:

@@ -3,8 +3,9 @@
 import fcntl
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 from memif.errors import ErrorCode, MemifError, MemifOSError, MemifProtocolError, MemifValueError, from_os_error
@@ -158,8 +159,18 @@ def _own_ring(mapped: Mapped, plan: MemoryLayout, number: int, headroom: int) ->
     return RingOffer(place.s2m, place.index, place.region, place.offset, place.log2_ring_size, event_fd)
 
 
-def adopt(wanted: MapMemory, *, seal: SealPolicy, limit: int, cache_line: int | None, name: str) -> Mapped:
+def adopt(
+    wanted: MapMemory,
+    *,
+    seal: SealPolicy,
+    limit: int,
+    cache_line: int | None,
+    name: str,
+    bring: Callable[[int, int, int], Region | None] | None = None,
+) -> Mapped:
     """Master: check and map what a slave offers. Takes all descriptors of `wanted`, also when it raises.
+
+    bring(index, fd, size) may map a region after the checks; it is mapped here where that gives None.
 
     Raises `MemifProtocolError` with a text for DISCONNECT when the memory can not be trusted or is no memory, and
     another `MemifError` when this system can not map it.
@@ -167,7 +178,10 @@ def adopt(wanted: MapMemory, *, seal: SealPolicy, limit: int, cache_line: int | 
     left = [ring.fd for ring in wanted.rings]
     mapped = Mapped((), fds=[region.fd for region in wanted.regions])
     try:
-        mapped.regions = tuple(_map_peers(region, seal, limit, name) for region in wanted.regions)
+        mapped.regions = tuple(
+            _map_peers(region, seal, limit, name, None if bring is None else partial(bring, index))
+            for index, region in enumerate(wanted.regions)
+        )
         line = _find_cache_line(wanted, mapped.regions, cache_line)
         check_offer([region.size for region in wanted.regions], wanted.rings, line)
         for ring in wanted.rings:
@@ -198,7 +212,9 @@ def adopt(wanted: MapMemory, *, seal: SealPolicy, limit: int, cache_line: int | 
     return mapped
 
 
-def _map_peers(region: RegionOffer, seal: SealPolicy, limit: int, name: str) -> Region:
+def _map_peers(
+    region: RegionOffer, seal: SealPolicy, limit: int, name: str, bring: Callable[[int, int], Region | None] | None
+) -> Region:
     if not check_peer_fd(region.fd, region.size, seal=seal, limit=limit):
         _log.warning(
             "%s: the peer's memory is not sealed; if it shrinks it, this process dies of SIGBUS "
@@ -206,7 +222,8 @@ def _map_peers(region: RegionOffer, seal: SealPolicy, limit: int, name: str) -> 
             name,
             extra=of(name),
         )
-    return Region(region.fd, mapping_size(region.fd, region.size))
+    brought = None if bring is None else bring(region.fd, region.size)
+    return brought or Region(region.fd, mapping_size(region.fd, region.size))
 
 
 def _find_cache_line(wanted: MapMemory, regions: Sequence[Region], told: int | None) -> int:

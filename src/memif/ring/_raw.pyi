@@ -2,10 +2,10 @@ from typing import Self, final
 
 from typing_extensions import Buffer, disjoint_base
 
-from memif.errors import ErrorCode
-from memif.ring._queue import Queue
 from memif.ring._rx import RxRing
 from memif.ring._tx import TxRing
+
+__pyx_capi__: dict[str, object]
 
 @final
 class memif_buffer_t(Buffer):
@@ -27,25 +27,7 @@ class memif_buffer_t(Buffer):
 
 @disjoint_base
 class Raw:
+    def __new__(cls, ring: RxRing | TxRing) -> Self: ...
     @property
     def ring(self) -> RxRing | TxRing: ...
     def hold(self, held: bool) -> None: ...
-
-@final
-class ManualRxQueue(Queue):
-    mode: str
-
-@final
-class RawRx(Raw):
-    def __new__(cls, ring: RxRing) -> Self: ...
-    def burst(self, bufs: list[memif_buffer_t], count: int) -> tuple[ErrorCode | None, int]: ...
-    def refill(self, count: int, headroom: int) -> ErrorCode: ...
-
-@final
-class RawTx(Raw):
-    def __new__(cls, ring: TxRing) -> Self: ...
-    def alloc(self, bufs: list[memif_buffer_t], count: int, size: int) -> tuple[ErrorCode | None, int]: ...
-    def burst(self, bufs: list[memif_buffer_t], count: int) -> tuple[ErrorCode | None, int]: ...
-    def enqueue(self, bufs: list[memif_buffer_t], count: int) -> tuple[ErrorCode | None, int]: ...
-    def rewind(self, buf: memif_buffer_t) -> ErrorCode: ...
-    def exchange(self, first: memif_buffer_t, second: memif_buffer_t) -> ErrorCode: ...

@@ -1,0 +1,49 @@
+# cython: language_level=3, auto_pickle=False, autotestdict=False
+"""Waiting as the C library waits: a signal ends it.
+
+`select.epoll.poll` goes on after a signal whose handler returned (PEP 475). A C program's loop around
+`memif_poll_event` relies on the opposite, and on signals that it has blocked being let in only while it waits.
+"""
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EINTR, errno
+from libc.stdint cimport uint32_t
+
+cdef extern from "signal.h" nogil:
+    ctypedef struct sigset_t:
+        pass
+    int sigemptyset(sigset_t *set)
+
+cdef extern from "sys/epoll.h" nogil:
+    ctypedef union epoll_data_t:
+        int fd
+    cdef struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int epoll_pwait(int epfd, epoll_event *events, int most, int timeout, const sigset_t *mask)
+
+cdef enum:
+    MOST = 64
+
+
+def wait(int epfd, int timeout) -> list[int]:
+    """Wait up to `timeout` ms (-1: for ever) for events on the epoll descriptor `epfd`, with no signal blocked.
+
+    -> the descriptors that are ready, 64 at most. Raises InterruptedError after a signal's handler has returned,
+    what the handler raised if it did not, and other kinds of OSError.
+    """
+    cdef epoll_event events[MOST]
+    cdef sigset_t mask
+    cdef int n, i, reason
+    sigemptyset(&mask)
+    PyErr_CheckSignals()
+    with nogil:
+        n = epoll_pwait(epfd, events, MOST, timeout, &mask)
+        reason = errno
+    if n < 0 and reason == EINTR:
+        PyErr_CheckSignals()
+    if n < 0:
+        raise OSError(reason, "epoll_pwait: interrupted by a signal" if reason == EINTR else "epoll_pwait")
+    ready = []
+    for i in range(n):
+        ready.append(events[i].data.fd)
+    return ready

@@ -1,0 +1,257 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: auto_pickle=False, autotestdict=False
+"""RawRx: what `memif_rx_burst` and `memif_refill_queue` do with a receive ring. See `memif.ring._raw`."""
+cimport cython
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from posix.unistd cimport write
+
+from memif.errors import ErrorCode
+
+from memif.ring._atomics cimport memif_load16, memif_unlock
+from memif.ring._columns cimport Columns, unchain
+from memif.ring._queue cimport Queue
+from memif.ring._raw cimport ELSEWHERE, RX, UNFIT, Fill, Raw, enough, memif_buffer_t, why_shut
+from memif.ring._ring cimport MASK_INT, NEXT, OK, Ring
+from memif.ring._rx cimport RxRing
+from memif.ring._store cimport Store
+
+cdef extern from "poll.h" nogil:
+    cdef struct pollfd:
+        int fd
+        short events
+        short revents
+    int poll(pollfd *fds, unsigned long count, int timeout)
+    enum:
+        POLLIN
+
+cdef enum:
+    ALL = 0xFFFF                    # refill: as many as possible
+
+cdef object SUCCESS = ErrorCode.SUCCESS
+cdef object INVAL_ARG = ErrorCode.INVAL_ARG
+cdef object NOBUF = ErrorCode.NOBUF
+
+
+cdef void remind(Ring ring) noexcept:
+    """Make the event fd readable, as the peer's signal does: packets wait, and who sleeps on it has to learn of them.
+
+    Not with the interpreter lock held, for the reason that `Ring.signal` gives."""
+    cdef pollfd one
+    cdef uint64_t count = 1
+    one.fd = ring.event_fd
+    one.events = POLLIN
+    one.revents = 0
+    if ring.event_fd >= 0 and poll(&one, 1, 0) == 0:
+        with nogil:
+            write(ring.event_fd, &count, sizeof(count))
+
+
+@cython.final
+cdef class ManualRxQueue(Queue):
+    """A receive queue that hands no buffers to the peer by itself and cannot receive: a RawRx does both."""
+
+    def __init__(self, owner, unsigned int index, int control_fd):
+        super().__init__(owner, index, control_fd)
+        self.direction = "rx"
+
+    def attach(self, Ring ring not None) -> None:
+        super().attach(<RxRing?>ring)
+        ring.set_mask(self.polling)
+
+    def detach(self, bint keep=False) -> None:
+        """The link is down. What nobody received until now is lost, and counted."""
+        cdef Ring ring = self.any_ring
+        if ring is not None and (<RxRing>ring).ready() and ring.trouble == OK:
+            self.counters.n.dropped_left += <uint16_t>(ring.seen - ring.cursor)
+        super().detach()
+
+    @property
+    def mode(self) -> str:
+        """"interrupt" or "polling": whether the peer is asked to signal. Back at "interrupt", the event fd is readable
+        if packets wait already."""
+        return "polling" if self.polling else "interrupt"
+
+    @mode.setter
+    def mode(self, value) -> None:
+        cdef Ring ring = self.any_ring
+        self.polling = value == "polling"
+        if ring is not None:
+            ring.set_mask(self.polling)
+            if not self.polling and (<RxRing>ring).ready():
+                remind(ring)
+
+
+@cython.final
+@cython.no_gc
+cdef class RawRx(Raw):
+    """A receive ring for `memif_rx_burst` and `memif_refill_queue`. The ring must not be used through an RxQueue."""
+
+    def __cinit__(self, Ring ring not None):
+        cdef uint32_t size = ring.size
+        self.rx = <RxRing?>ring
+        self.store = Store(size + 1)
+        self.gone = <uint8_t *>calloc(size, 1)
+        if self.gone == NULL:
+            raise MemoryError()
+        self.taken = ring.cursor
+        self.settled = self.taken - <uint16_t>(ring.cursor - ring.settled)
+        self.headroom = self.rx.headroom
+
+    def __dealloc__(self):
+        free(self.gone)
+
+    @property
+    def waiting(self) -> int:
+        """Descriptors that the peer has sent and nobody has received."""
+        cdef uint32_t left = self.store.c.descriptors - self.pending
+        if self.rx.ready() and self.rx.trouble == OK:
+            left += <uint16_t>(self.rx.seen - self.rx.cursor)
+        return left
+
+    def burst(self, bufs, Py_ssize_t count):
+        """Receive into the first `count` of `bufs`. -> (code, buffers filled); (None, 0): the peer broke the ring."""
+        cdef uint32_t n = 0
+        cdef Columns *c = &self.store.c
+        cdef RxRing ring = self.rx
+        cdef list kept
+        cdef Fill verdict = enough(self, bufs, count, None)
+        if verdict == ELSEWHERE:
+            kept = []
+            verdict = enough(self, bufs, count, kept)
+        if verdict == UNFIT:
+            return INVAL_ARG, 0
+        cdef int why = self.shut()
+        if why:
+            return why_shut(why), 0
+        try:
+            # While polling nobody writes to the event fd.
+            self.drained = memif_load16(ring.mask) & MASK_INT
+            if self.pending == c.descriptors and count and not self.fetch(<uint32_t>count):
+                return None, 0
+            while n < <uint32_t>count and self.pending < c.descriptors:
+                self.hand_out(<memif_buffer_t>(<list>bufs)[n], self.pending)
+                self.pending += 1
+                n += 1
+            return NOBUF if self.more() else SUCCESS, n
+        finally:
+            memif_unlock(&ring.lock)
+
+    cdef bint more(self) noexcept:
+        """Whether something is left to be received. The event fd is readable then, and otherwise not, so that nobody
+        is told of packets who finds none."""
+        cdef bint left = self.pending < self.store.c.descriptors or self.rx.ready()
+        if memif_load16(self.rx.mask) & MASK_INT:
+            return left
+        if not left and not self.drained:
+            self.rx.drain()
+            self.drained = True
+            left = self.rx.ready()          # it may have come between the two
+        if left and self.drained:
+            remind(self.rx)
+        return left
+
+    cdef int fetch(self, uint32_t count) except -1:
+        """Fill the store with up to `count` descriptors, or with one chain that is longer. -> 0: the ring is broken."""
+        cdef RxRing ring = self.rx
+        cdef Columns *c = &self.store.c
+        cdef uint32_t used, before
+        unchain(c)
+        self.pending = 0
+        self.base = self.taken
+        while True:
+            before = c.descriptors
+            c.capacity = min(count, ring.size)
+            used = ring.take(c, c.capacity)
+            if used == 0 and before == 0 and not ring.stalled and ring.seen != ring.cursor and not ring.trouble:
+                c.capacity = ring.size          # a chain of more pieces than were asked for
+                used = ring.take(c, 1)
+            c.capacity = ring.size + 1
+            if ring.trouble != OK:
+                return 0
+            self.taken += used
+            if used != c.descriptors - before:
+                self.note_dropped(self.taken - used, before)
+            if c.descriptors >= count or (self.drained and (c.descriptors or not used)):
+                return 1
+            if not self.drained:
+                # The ring is empty: take the interrupts that led here, then look again, because a packet may have
+                # come between the two.
+                ring.drain()
+                self.drained = True
+
+    cdef void note_dropped(self, int64_t start, uint32_t before) noexcept:
+        """Slots of bad descriptors, which take passed over: nobody will be shown them, so nobody will refill them."""
+        cdef int64_t i
+        cdef uint32_t d
+        cdef Columns *c = &self.store.c
+        for i in range(start, self.taken):
+            self.gone[i & self.rx.wrap] = 1
+        for d in range(before, c.descriptors):
+            self.gone[c.slot[d]] = 0
+        self.dropped += <uint32_t>(self.taken - start) - (c.descriptors - before)
+        self.give(0, self.shown())
+
+    cdef void hand_out(self, memif_buffer_t b, uint32_t d) noexcept:
+        cdef Columns *c = &self.store.c
+        cdef RxRing ring = self.rx
+        cdef uint32_t slot = c.slot[d]
+        if b.raw is not self:
+            if b.raw is not None:
+                b.raw.let_go(b.seq, b.stamp)
+            b.raw = self
+        b.seq = self.base + ((slot - <uint32_t>self.base) & ring.wrap)
+        b.stamp = self.stamps[slot]
+        b.received = True
+        b.desc_index = <uint16_t>b.seq
+        b.region = c.region[d]
+        b.offset = c.offset[d]
+        b.size = c.piece[d]
+        b.bits = RX | (c.flags[d] & NEXT)
+        if ring.slave:
+            b.low = ring.slots[slot].start
+            b.room = b.low + ring.slots[slot].room - b.offset
+        else:
+            b.low = b.offset
+            b.room = b.size
+
+    cdef int64_t shown(self) noexcept:
+        """The first slot that the user has not been shown yet."""
+        cdef Columns *c = &self.store.c
+        if self.pending == c.descriptors:
+            return self.taken
+        return self.base + ((c.slot[self.pending] - <uint32_t>self.base) & self.rx.wrap)
+
+    def refill(self, Py_ssize_t count, Py_ssize_t headroom):
+        """Give the oldest `count` received buffers back (0xFFFF or -1: all). -> code."""
+        cdef RxRing ring = self.rx
+        if not -1 <= count <= 0xFFFF or not 0 <= headroom <= 0xFFFF:
+            return INVAL_ARG
+        if ring.slave and headroom >= ring.slots[0].room:
+            return INVAL_ARG
+        cdef int why = self.shut()
+        if why:
+            return why_shut(why)
+        self.headroom = <uint32_t>headroom
+        self.give(0x10000 if count < 0 or count == ALL else count, self.shown())
+        memif_unlock(&ring.lock)
+        return SUCCESS
+
+    cdef void give(self, int64_t count, int64_t end) noexcept:
+        """Give `count` slots back but none from `end` on; slots of dropped packets go with them and do not count."""
+        cdef int64_t n = 0, most = end - self.settled
+        if self.dropped == 0:
+            n = min(count, most)
+        else:
+            while n < most:
+                if self.gone[(self.settled + n) & self.rx.wrap]:
+                    self.gone[(self.settled + n) & self.rx.wrap] = 0
+                    self.dropped -= 1
+                elif count > 0:
+                    count -= 1
+                else:
+                    break
+                n += 1
+        if n > 0:
+            self.settled += n
+            self.rx.give_back(<uint32_t>n, self.headroom)
