@@ -20,7 +20,7 @@ STUBS    = $(subst /,.,$(patsubst src/%.pyi,%,$(wildcard src/memif/ring/*.pyi)))
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test check bench docs wheel sanitize clean
+.PHONY: help setup demo test check bench docs wheel coverage sanitize fuzz versions clean
 
 help:
 	@echo "make demo      two processes exchange packets over shared memory, in half a minute"
@@ -31,6 +31,9 @@ help:
 	@echo "make docs      the documentation, into docs/_build/html, and the manual page; warnings are errors"
 	@echo "make wheel     sdist and wheel, into dist/, checked"
 	@echo "make sanitize  tests of the compiled part with the address and undefined-behaviour sanitizers"
+	@echo "make coverage  the lines that the tests reach, against a floor"
+	@echo "make fuzz      two minutes of fuzzing, guided by coverage; FUZZ_SECONDS=... for each of four targets"
+	@echo "make versions  builds and tests with the other interpreters of this machine, from 3.11 on"
 	@echo "make setup     only $(VENV), with all that test and check need"
 	@echo "make clean     remove all that make made"
 	@echo "PYTHON=...     the interpreter to use, 3.11 or later (now: $(PYTHON))"
@@ -77,6 +80,16 @@ wheel: $(S)/package
 	$(S)/clean-venv/bin/python -m pip --disable-pip-version-check --quiet install --no-index dist/memif-*.whl
 	cd / && $(abspath $(S))/clean-venv/bin/python -c "import memif; print('memif', memif.__version__, 'imports')"
 
+# Lines of the Python part that the tests reach, in their child processes too; the least share is in pyproject.toml.
+# DPDK's, the soak and the model add nothing here; timed tests would tell of the tracing.
+UNTRACED = --ignore=tests/model --ignore=tests/test_instructions.py --ignore=tests/fuzz \
+  --deselect=tests/test_exports.py::test_import_time
+coverage: $(S)/group-coverage
+	rm -rf $(S)/coverage && mkdir -p $(S)/coverage
+	MEMIF_TIME_FACTOR=4 $(PY) -m coverage run -m pytest -n $(JOBS) --dist loadfile -m "not dpdk" $(UNTRACED) $(PYTEST)
+	$(PY) -m coverage combine --quiet
+	$(PY) -m coverage report
+
 # The interpreter itself is not instrumented, so the sanitizer's library has to be loaded ahead of it, and what the
 # interpreter never frees is not a leak of ours. Reports go to the real standard error, past pytest's capture.
 SANITIZED = $(S)/sanitize
@@ -85,6 +98,23 @@ sanitize: $(S)/sanitized $(S)/group-test
 	PYTHONPATH=$(SANITIZED) LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:handle_segv=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
 	$(PY) -m pytest -m "not dpdk and not nosanitizer" -p no:cacheprovider --capture=sys $(PYTEST) $(SANITIZED_TESTS)
+
+# Guided by coverage of the Python modules, and of the compiled ones where clang is.
+INSTRUMENTED = $(S)/instrumented
+FUZZ_SECONDS ?= 30
+fuzz: $(S)/fuzzable
+	for target in wire handshake pcapng; do \
+	  $(PY) tests/fuzz/run.py $$target --seconds $(FUZZ_SECONDS) --out $(S)/fuzz/$$target || exit 1; \
+	done
+	if [ -d $(INSTRUMENTED)/memif ]; then \
+	  export PYTHONPATH=$(INSTRUMENTED) ASAN_OPTIONS=detect_leaks=0:handle_segv=0 \
+	    LD_PRELOAD=$$($(PY) -c "import atheris; print(atheris.path())")/asan_with_fuzzer.so; \
+	fi; $(PY) tests/fuzz/run.py rings --seconds $(FUZZ_SECONDS) --out $(S)/fuzz/rings
+
+# The other interpreters of this machine: the package builds with each, and the parts that touch the interpreter
+# pass with the wheel that all of them get.
+versions: $(S)/wheel
+	bash .ci/versions $(abspath $(S)) $(JOBS) $(PY)
 
 clean:
 	rm -rf $(VENV) $(S) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -134,6 +164,12 @@ $(S)/extra-test $(S)/extra-check $(S)/extra-docs $(S)/extra-bench: $(S)/extra-%:
 # Debian's is older than dependency groups.
 $(S)/pip: | $(S)/venv
 	$(PIP) install "pip>=25.1"
+	@touch $@
+
+$(S)/fuzzable: $(S)/wheel $(S)/group-fuzz
+	rm -rf $(INSTRUMENTED)
+	if command -v clang >/dev/null; then CC=clang $(PIP) install --no-deps --target $(INSTRUMENTED) \
+	  -C cmake.define.MEMIF_COVERAGE=ON -C build-dir=build/instrumented .; else mkdir -p $(INSTRUMENTED); fi
 	@touch $@
 
 $(S)/sanitized: $(S)/wheel
