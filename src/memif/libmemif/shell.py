@@ -129,7 +129,7 @@ class ManualInterface(Interface):
             return
         self._let_go(connection, end)
         if not self._leaving:
-            self.socket.later(self._tell_end)
+            self.socket.later(self._call_on_disconnect)
 
     def _last_calls(self, connection: Connection, end: Close) -> None:
         """What the peer had sent before it left is received first, then on_disconnect is called."""
@@ -159,9 +159,9 @@ class ManualInterface(Interface):
         with self.socket.locked():
             parted, self._parted = self._parted, True
         if not parted:
-            self._tell_end()
+            self._call_on_disconnect()
 
-    def _tell_end(self) -> None:
+    def _call_on_disconnect(self) -> None:
         if self.on_disconnect is not None:
             self.on_disconnect(self)
 

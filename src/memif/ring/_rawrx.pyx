@@ -2,9 +2,8 @@
 # cython: auto_pickle=False, autotestdict=False
 """RawRx: what `memif_rx_burst` and `memif_refill_queue` do with a receive ring. See `memif.ring._raw`."""
 cimport cython
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
-from posix.unistd cimport write
 
 from memif.errors import ErrorCode
 
@@ -16,35 +15,12 @@ from memif.ring._ring cimport MASK_INT, NEXT, OK, Ring
 from memif.ring._rx cimport RxRing
 from memif.ring._store cimport Store
 
-cdef extern from "poll.h" nogil:
-    cdef struct pollfd:
-        int fd
-        short events
-        short revents
-    int poll(pollfd *fds, unsigned long count, int timeout)
-    enum:
-        POLLIN
-
 cdef enum:
     ALL = 0xFFFF                    # refill: as many as possible
 
 cdef object SUCCESS = ErrorCode.SUCCESS
 cdef object INVAL_ARG = ErrorCode.INVAL_ARG
 cdef object NOBUF = ErrorCode.NOBUF
-
-
-cdef void remind(Ring ring) noexcept:
-    """Make the event fd readable, as the peer's signal does: packets wait, and who sleeps on it has to learn of them.
-
-    Not with the interpreter lock held, for the reason that `Ring.signal` gives."""
-    cdef pollfd one
-    cdef uint64_t count = 1
-    one.fd = ring.event_fd
-    one.events = POLLIN
-    one.revents = 0
-    if ring.event_fd >= 0 and poll(&one, 1, 0) == 0:
-        with nogil:
-            write(ring.event_fd, &count, sizeof(count))
 
 
 @cython.final
@@ -59,8 +35,8 @@ cdef class ManualRxQueue(Queue):
         super().attach(<RxRing?>ring)
         ring.set_mask(self.polling)
 
-    def detach(self, bint keep=False) -> None:
-        """The link is down. What nobody received until now is lost, and counted."""
+    def detach(self, bint keep=False, bint telling=False) -> None:
+        """The link is down, and on_disconnect was called. What nobody received until now is lost, and counted."""
         cdef Ring ring = self.any_ring
         if ring is not None and (<RxRing>ring).ready() and ring.trouble == OK:
             self.counters.n.dropped_left += <uint16_t>(ring.seen - ring.cursor)
@@ -79,7 +55,8 @@ cdef class ManualRxQueue(Queue):
         if ring is not None:
             ring.set_mask(self.polling)
             if not self.polling and (<RxRing>ring).ready():
-                remind(ring)
+                with nogil:
+                    ring.wake_self()
 
 
 @cython.final
@@ -148,7 +125,8 @@ cdef class RawRx(Raw):
             self.drained = True
             left = self.rx.ready()          # it may have come between the two
         if left and self.drained:
-            remind(self.rx)
+            with nogil:
+                self.rx.wake_self()
         return left
 
     cdef int fetch(self, uint32_t count) except -1:
