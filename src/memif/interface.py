@@ -21,12 +21,14 @@ from memif.errors import (
     MemifError,
     MemifStateError,
     MemifTimeoutError,
+    MemifValueError,
 )
 from memif.logs import get_logger
 from memif.memory import mapped as memory
 from memif.memory.mapped import Mapped
 from memif.protocol import Cause, Close, CreateMemory, MapMemory, RegionOffer, RingOffer, Role
 from memif.ring import RxQueue, RxRing, TxQueue, TxRing
+from memif.single import Single
 
 if TYPE_CHECKING:
     from memif.socket import Socket
@@ -106,7 +108,7 @@ class Details:
     regions: tuple[RegionDetails, ...]
 
 
-class Interface:
+class Interface(Single):
     """One memif interface. Made by `memif.connect`, `memif.listen` and `Socket.interface`.
 
     The link comes and goes: `up` says whether it is there, `rx` and `tx` hold its queues. A slave connects by itself,
@@ -285,6 +287,8 @@ class Interface:
 
     def disconnect(self, reason: str = "") -> None:
         """Take the link down and tell the peer `reason` (at most 95 bytes). A slave connects again after its period."""
+        if not isinstance(reason, str):
+            raise MemifValueError.argument("reason", reason, "a text")
         with self.socket.locked():
             self._check_parent()
             if self._connection is not None:

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from memif.errors import MemifClosedError, MemifOSError, MemifValueError
+from memif.single import Single
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # typing only: nothing to install
@@ -50,7 +51,7 @@ def _error(error: OSError, what: str) -> PacketError:
     return PacketError(f"{what}: {_GONE.get(error.errno or 0) or error.strerror or error}", errno=error.errno)
 
 
-class PacketSocket:
+class PacketSocket(Single):
     """All frames of the network interface `name`. Context manager; all calls are non-blocking, wait on `fileno`.
 
     `promiscuous`: also frames for other MAC addresses. Raises `PacketPermissionError` without CAP_NET_RAW,

@@ -39,12 +39,13 @@ from memif.address import SocketName
 from memif.endpoints import connect
 from memif.errors import MemifBufferError, MemifClosedError, MemifDisconnectedError, MemifValueError
 from memif.interface import Interface
+from memif.single import Single
 
 _LONGEST_SLEEP = 0.1  # seconds: some peers lose a wake-up now and then
 _POLLING_SLEEP = 1e-3  # seconds: peers of a queue that does not ask for interrupts send none
 
 
-class MemifSocket(SuperSocket):
+class MemifSocket(Single, SuperSocket):
     """A memif for Scapy.
 
     interface   an open `memif.Interface`, which stays open when this closes; or the path of a control socket: then

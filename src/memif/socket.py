@@ -36,6 +36,7 @@ from memif.protocol import (
 )
 from memif.protocol.refusals import ALREADY_CONNECTED, IS_SLAVE, UNKNOWN_ID
 from memif.protocol.wire import Init
+from memif.single import Single
 from memif.timer import Timer
 
 _log = get_logger("memif.socket")
@@ -43,7 +44,7 @@ _NOT_AUTHORIZED = Refusal("not authorized", ErrorCode.ACCES)
 DEFAULT_APP_NAME = "memif for Python"
 
 
-class Socket:
+class Socket(Single):
     """A control socket: listens for clients while it has master interfaces, connects for each of its slaves.
 
     path            "/run/vpp/memif.sock" (default), "@abstract", "abstract:name", a path object

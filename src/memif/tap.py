@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from memif.errors import MemifClosedError, MemifOSError, MemifQueueError, MemifValueError
+from memif.single import Single
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # typing only: nothing to install
@@ -49,7 +50,7 @@ def _error(error: OSError, what: str, hint: str = "") -> TapError:
     return kind(f"{what}: {text}", errno=error.errno)
 
 
-class Tap:
+class Tap(Single):
     """A TAP device (`mode` "tap": Ethernet frames) or TUN device ("tun": IP packets), gone again at `close`.
 
     `name`: up to 15 bytes; None lets the kernel choose, see the attribute. `netns`: the network namespace in

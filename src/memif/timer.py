@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from memif.errors import from_os_error
+from memif.single import Single
 
 
 class _Timespec(ctypes.Structure):
@@ -30,7 +31,7 @@ def _load() -> Any:
     return _libc
 
 
-class Timer:
+class Timer(Single):
     """A timerfd on the clock of `time.monotonic`. Not thread safe."""
 
     def __init__(self) -> None:

@@ -13,6 +13,7 @@ from memif.aio.queues import RxQueue, TxQueue
 from memif.aio.waiting import Deadline
 from memif.config import seconds
 from memif.errors import MemifClosedError, MemifDisconnectedError, MemifTimeoutError, MemifValueError
+from memif.single import Single
 
 if TYPE_CHECKING:
     from memif.aio.socket import Socket
@@ -29,7 +30,7 @@ class _Done:
         yield
 
 
-class Interface:
+class Interface(Single):
     """One memif interface. Made by `memif.aio.connect`, `memif.aio.listen` and `memif.aio.Socket.interface`.
 
     As `memif.Interface`, with `wait_up` and the queues' `recv`, `send_all` and so on to be awaited. The control

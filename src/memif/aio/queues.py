@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from memif import feeding, ring as sync
 from memif.aio.waiting import FIRST_PAUSE, LONGEST_PAUSE, Deadline, Signal, Turns, pause
 from memif.errors import MemifClosedError, MemifDisconnectedError, MemifStateError, MemifValueError
+from memif.single import Single
 
 if TYPE_CHECKING:
     from memif.ring import Burst
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _ADAPTIVE_SPIN = 50e-6
 
 
-class _Queue:
+class _Queue(Single):
     """What both directions share."""
 
     __slots__ = ("_busy", "_loop", "_turns")
@@ -169,7 +170,7 @@ class RxQueue(_Queue):
         return _Bursts(self)
 
 
-class _Bursts:
+class _Bursts(Single):
     """Iterates over a queue. A class, as an async generator left by ``break`` would keep its burst until the
     loop ends."""
 
@@ -261,7 +262,7 @@ class TxQueue(_Queue):
         """Do `work` as the only task on this queue."""
         try:
             self._check_alone()
-        except MemifStateError:
+        except BaseException:
             work.close()
             raise
         self._busy = True

@@ -11,13 +11,14 @@ from memif.address import Address, SocketName
 from memif.aio.interface import Interface, _Done
 from memif.aio.waiting import Signal
 from memif.config import seconds
+from memif.single import Single
 
 #: How often packets of a peer that has gone may hold up the end of its link, and seconds between two looks
 #: whether they still do. Counted, not timed: on a machine without time for us everybody gets as many turns.
 _HOLDS, _HOLD_STEP = 100, 1e-3
 
 
-class Socket:
+class Socket(Single):
     """A control socket with any number of interfaces, looked after by the running event loop.
 
     Arguments as for `memif.Socket`. Must be made inside a coroutine or callback of the loop. Async context
@@ -117,7 +118,7 @@ class Socket:
             self.loop.add_reader(self._fd, self._readable)
 
 
-class Opening:
+class Opening(Single):
     """What `connect` and `listen` return: await it for the interface, or use it in ``async with``."""
 
     def __init__(self, opener: Callable[[], Coroutine[Any, Any, Interface]]) -> None:

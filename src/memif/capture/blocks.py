@@ -55,7 +55,13 @@ def option(code: int, value: bytes) -> bytes:
 
 def text_options(pairs: Iterable[tuple[int, str]]) -> bytes:
     """Return options for the non-empty texts of `pairs` of (code, text)."""
-    return b"".join(option(code, text.encode("utf-8", "replace")) for code, text in pairs if text)
+    return b"".join(option(code, _utf8(text)) for code, text in pairs if text)
+
+
+def _utf8(text: str) -> bytes:
+    if not isinstance(text, str):
+        raise TypeError(f"names, descriptions and comments are texts, got {text!r}")
+    return text.encode("utf-8", "replace")
 
 
 def block(kind: int, body: bytes, options: bytes = b"") -> bytes:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import BinaryIO, Final
 
 from memif.errors import MemifClosedError
+from memif.single import Single
 
 from .blocks import whole_blocks
 from .errors import CapturePipeClosedError, os_error
@@ -27,7 +28,7 @@ _GRACE: Final = 1.0  # seconds without progress that a pipe's reader is given on
 Target = str | os.PathLike[str] | int | BinaryIO
 
 
-class BlockOutput:
+class BlockOutput(Single):
     """Writes blocks to `target` without buffering; one system call a `write` where the kernel takes it whole.
 
     New files are readable by their owner only, because packets are private. Opening a FIFO waits for its

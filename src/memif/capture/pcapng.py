@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
+from memif.config import whole
 from memif.errors import MemifClosedError, MemifValueError
+from memif.single import Single
 
 from . import blocks
 from .encode import Times, encode_list, encode_matrix, plain
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 #: Bytes kept of a packet up to which rows of a matrix are quicker than pieces.
 _LONGEST_ROW: Final = 512
+_U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
 
 
 @dataclass(slots=True)
@@ -44,7 +47,7 @@ class _Interface:
         return blocks.interface_statistics(index, self.start_ns, time.time_ns(), seen, self.dropped)
 
 
-class PcapngWriter:
+class PcapngWriter(Single):
     """Writes a pcapng file, readable by Wireshark at any moment of the capture.
 
     `target` is a path, "-" for standard output, an open descriptor or a binary file object; only a path is
@@ -72,9 +75,7 @@ class PcapngWriter:
         stop: Callable[[], object] | None = None,
     ) -> None:
         self._stop = stop
-        if not 0 < snaplen < 1 << 32:
-            raise MemifValueError.argument("snaplen", snaplen, "1..2**32-1")
-        self.snaplen = snaplen
+        self.snaplen = whole("snaplen", snaplen, 1, _U32)
         self._interfaces: list[_Interface] = []
         self._failed = self._closed = False
         os_name = f"{platform.system()} {platform.release()}" if os_name is None else os_name
@@ -112,11 +113,8 @@ class PcapngWriter:
         snaplen: int | None = None,
     ) -> int:
         """Declare where packets come from and return its number, 0 for the first. Possible at any time."""
-        if not 0 <= linktype <= 0xFFFF:
-            raise MemifValueError.argument("linktype", linktype, "0..65535")
-        snaplen = self.snaplen if snaplen is None else snaplen
-        if not 0 < snaplen < 1 << 32:
-            raise MemifValueError.argument("snaplen", snaplen, "1..2**32-1")
+        linktype = whole("linktype", linktype, 0, 0xFFFF)
+        snaplen = self.snaplen if snaplen is None else whole("snaplen", snaplen, 1, _U32)
         block = blocks.interface_description(linktype, snaplen, name, description)
         self._declare(block)
         self._interfaces.append(_Interface(block, snaplen, time.time_ns()))
@@ -225,7 +223,9 @@ class PcapngWriter:
         """Set the counters that are written at close: packets seen (default: written + dropped), and packets
         that should be in the file and are not."""
         state = self._interface(interface)
-        state.received, state.dropped = received, dropped
+        if received is not None:
+            received = whole("received", received, 0, _U64)
+        state.received, state.dropped = received, whole("dropped", dropped, 0, _U64)
 
     def _emit(self, data: bytes) -> None:
         """Write whole blocks, where a subclass may choose another file first."""

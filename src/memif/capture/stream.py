@@ -6,6 +6,7 @@ import sys
 from typing import BinaryIO, Final
 
 from memif.errors import MemifClosedError
+from memif.single import Single
 
 from .compressed import Decompressed
 from .errors import CaptureFormatError, os_error
@@ -26,7 +27,7 @@ class EndOfData(Exception):
         self.partial = partial
 
 
-class ByteStream:
+class ByteStream(Single):
     """Sequential reads from `source` by exact counts, never waiting for more than was asked.
 
     `buffer` from `at` on is what was read ahead; loops over many small records take from it directly and move

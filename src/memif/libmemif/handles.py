@@ -28,6 +28,7 @@ from memif.libmemif.types import (
 from memif.ring._epoll import wait
 from memif.ring._rawrx import RawRx
 from memif.ring._rawtx import RawTx
+from memif.single import Single
 
 _log = logging.getLogger("memif.libmemif")
 #: Milliseconds; what the kernel can take.
@@ -53,7 +54,7 @@ class _Local(threading.local):
     code: int = 0
 
 
-class Main:
+class Main(Single):
     """One data base of the library: application name, callbacks, allocator, timer, sockets. Any thread may call."""
 
     def __init__(
@@ -162,7 +163,8 @@ class Main:
         for name, known in list(self.sockets.items()):
             if known is socket:
                 del self.sockets[name]
-                if self._epoll is not None and not self._epoll.closed:
+                # A forked child shares the epoll with its parent, who goes on with it.
+                if self._epoll is not None and self.at_home and not self._epoll.closed:
                     self._epoll.unregister(socket.fileno())
 
     def drop_unused(self, socket: ControlSocket, keep: str | None) -> None:

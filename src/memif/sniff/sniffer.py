@@ -15,6 +15,7 @@ from memif.address import Address, SocketName, parse_address
 from memif.errors import MemifError, MemifOSError
 from memif.listener import listen_socket
 from memif.protocol import wire
+from memif.single import Single
 from memif.sniff.batch import Batch
 from memif.sniff.link import Link
 from memif.sniff.report import Kind, Report, Side, receive
@@ -64,7 +65,7 @@ class Note:
 Event = Control | Started | Ended | Note | Batch
 
 
-class Sniffer:
+class Sniffer(Single):
     """Stands between slaves that connect to `listen` and the master at `connect`; see `memif.sniff`.
 
     Iterate over `events`, or call `poll` in a loop of your own. `snaplen`: bytes kept of each packet. `load`: the share

@@ -41,6 +41,7 @@ from memif.protocol.wire import (
     decode,
     encode,
 )
+from memif.single import Single
 from memif.testing.ring import Descriptor, RawRing
 
 #: What `play` and `farewell` return when the other end hung up without a word, and when it said nothing at all.
@@ -62,7 +63,7 @@ class Step:
         return self.message if isinstance(self.message, bytes) else encode(self.message)
 
 
-class HostilePeer:
+class HostilePeer(Single):
     """One control connection and its memory, in the hands of a test. Context manager. One thread at a time.
 
     path        control socket of the other end, as for `memif.Socket`

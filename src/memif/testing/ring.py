@@ -2,6 +2,7 @@
 
 import mmap
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -92,6 +93,9 @@ class RawRing:
     def __getitem__(self, index: int) -> Descriptor:
         """The descriptor at a free-running index."""
         return Descriptor(*_DESCRIPTOR.unpack_from(self._bytes, self.place(index)))
+
+    def __iter__(self) -> Iterator[Descriptor]:
+        return map(self.__getitem__, range(self.size))
 
     def __setitem__(self, index: int, value: Descriptor) -> None:
         at = self.place(index)
