@@ -146,6 +146,19 @@ OTHERS = (
     ),
     ("wrong use of any object, from Python", "an exception", "tests/misuse/test_objects.py", "test_misuse"),
     (
+        "every public object made by hand, closed, without its link, in threads, finalizers, callbacks, at exit",
+        "a result or an exception; the peer's memory untouched",
+        "tests/misuse/test_table.py",
+        "test_misuse",
+    ),
+    (
+        "collections, trace functions and failing allocations in the middle of calls",
+        "the same",
+        "tests/misuse/test_interruptions.py",
+        "test_interruption",
+    ),
+    ("random sequences of calls over all objects", "the same", "tests/misuse/test_random.py", "test_random_sequences"),
+    (
         "the interpreter ends while connected",
         "it ends",
         "tests/misuse/test_interpreter.py",

@@ -68,6 +68,57 @@ ENDINGS = {
         threading.Thread(target=work, daemon=True).start()
         time.sleep(0.1); print('end')
     """,
+    "in the middle of a handshake": """
+        third, fourth = memif.Socket(unused_name()), memif.Socket(unused_name())
+        x, y = third.interface(role="master"), memif.Socket(third.address).interface()
+        y.socket.poll(0); third.poll(0); y.socket.poll(0)
+        assert not x.up and not y.up
+        print('end')
+    """,
+    "a daemon thread waits for room": """
+        while s.tx[0].send([b"x" * 60] * 64):
+            pass
+        threading.Thread(target=s.tx[0].wait_free, args=(64,), daemon=True).start()
+        time.sleep(0.1); print('end')
+    """,
+    "a daemon thread copies": """
+        import numpy
+        matrix = numpy.zeros((256, 2000), "u1")
+        def work():
+            while True:
+                s.tx[0].send_array(matrix)
+                burst = m.rx[0].recv(256, timeout=0)
+                burst.gather(2000); m.tx[0].forward(burst); burst.release()
+                s.rx[0].recv(256, timeout=0).release()
+        threading.Thread(target=work, daemon=True).start()
+        time.sleep(0.1); print('end')
+    """,
+    "a daemon thread runs asyncio": """
+        import asyncio, memif.aio
+        async def work():
+            async with memif.aio.listen(unused_name()) as iface, memif.aio.connect(iface.socket.address) as other:
+                await asyncio.gather(iface.rx[0].recv(), other.rx[0].wait())
+        threading.Thread(target=lambda: asyncio.run(work()), daemon=True).start()
+        time.sleep(0.2); print('end')
+    """,
+    "in the middle of asyncio": """
+        import asyncio, memif.aio
+        async def work():
+            iface = await memif.aio.listen(unused_name())
+            other = await memif.aio.connect(iface.socket.address)
+            task = asyncio.ensure_future(iface.rx[0].recv())
+            await other.tx[0].send_all([b"x" * 60])
+            print('end')
+            sys.exit(0)
+        asyncio.run(work())
+    """,
+    "a daemon thread polls by the C API": """
+        from memif import libmemif as c
+        sock = c.memif_create_socket(c.memif_socket_args_t(path=unused_name()))[1]
+        conn = c.memif_create(c.memif_conn_args_t(socket=sock, is_master=1))[1]
+        threading.Thread(target=c.memif_poll_event, args=(sock, -1), daemon=True).start()
+        time.sleep(0.1); print('end')
+    """,
     "the module is taken away": "sys.modules.clear(); print('end')",
     "os._exit": "print('end', flush=True); os._exit(0)",
 }
