@@ -124,12 +124,12 @@ class TestMessages:
         assert (data, len(set(fds)), truncated) == (MESSAGE, count, False)
         close_all(fds)
 
-    def test_too_many_descriptors(self, pair: Pair) -> None:
+    def test_as_many_descriptors_as_a_message_can_have(self, pair: Pair) -> None:
         before = len(os.listdir("/proc/self/fd"))
         send_fds(pair[0], 253)
         data, fds, truncated = recv_message(pair[1])
-        assert (data, truncated) == (MESSAGE, True)
-        assert 0 < len(fds) < 253
+        assert (data, truncated) == (MESSAGE, False), "what has no room is closed inside of recvmsg, which can hang"
+        assert len(fds) == 253
         close_all(fds)
         assert len(os.listdir("/proc/self/fd")) == before
 

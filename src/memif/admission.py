@@ -8,14 +8,16 @@ Without a free descriptor the kernel keeps a client waiting and the listener rea
 awake for nothing. One descriptor is held back for this: it makes room to accept the client and to hang up on it.
 """
 
+import contextlib
 import errno
 import logging
-import os
 import socket
 import time
 from collections import Counter
 from collections.abc import Collection
 
+from memif import transport
+from memif._steady import Descriptor, accept, eventfd
 from memif.connection import Connection
 from memif.logs import get_logger
 
@@ -27,21 +29,19 @@ class Gate:
     """The listener's accept, with a descriptor held back. Use from one thread at a time."""
 
     def __init__(self) -> None:
-        self._spare = -1
+        self._spare: Descriptor | None = None
         self._told = False
         self._hold_back()
 
     def _hold_back(self) -> None:
-        try:
-            self._spare = os.eventfd(0, os.EFD_CLOEXEC)
-        except OSError:
-            self._spare = -1
+        with contextlib.suppress(OSError):
+            self._spare = eventfd()
 
-    def accept(self, listener: socket.socket) -> socket.socket | None:
+    def accept(self, listener: socket.socket) -> socket.SocketType | None:
         """Return the next client, non-blocking; None when none waits. Raises `OSError` after hanging up on one for lack
         of descriptors, or for a failure of another kind."""
         try:
-            client, _ = listener.accept()
+            client = accept(listener.fileno())
         except BlockingIOError:
             return None
         except OSError as error:
@@ -50,17 +50,14 @@ class Gate:
                 self._tell(error)
             raise
         self._told = False
-        if self._spare < 0:
+        if self._spare is None:
             self._hold_back()
-        client.setblocking(False)
         return client
 
     def _turn_away(self, listener: socket.socket) -> None:
         self.close()
-        try:
-            listener.accept()[0].close()
-        except OSError:
-            pass
+        with contextlib.suppress(OSError):
+            transport.hang_up(accept(listener.fileno()))
         self._hold_back()
 
     def _tell(self, error: OSError) -> None:
@@ -71,9 +68,9 @@ class Gate:
 
     def close(self) -> None:
         """Give the held-back descriptor up."""
-        if self._spare >= 0:
-            os.close(self._spare)
-            self._spare = -1
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
 
 
 class Seldom:

@@ -2,20 +2,27 @@
 
 Nothing here blocks or waits; whoever polls the socket calls `Connection.readable` and `Connection.tick`. What the
 connection is for is told to a `Host`: a slave's interface, or the table of interfaces behind a listener.
+
+An exception can come between any two steps: from a signal handler, for lack of memory, out of a user's function. Then
+nobody knows how far the handshake and the actions got. So each piece of work says that it has begun, and in the end
+that it is done; a connection whose work was begun, not done, and is not at it now is `broken_off`, and the next tick of
+the socket ends it by `finish`. Every step of the end can be done again.
 """
 
 import logging
-import os
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from memif import transport
+from memif._steady import Count, discard
 from memif.errors import ErrorCode, MemifError, MemifProtocolError
 from memif.logs import get_logger, of
 from memif.memory.mapped import Mapped
 from memif.protocol import (
     Action,
+    Cause,
     Close,
     CloseFd,
     CreateMemory,
@@ -28,6 +35,7 @@ from memif.protocol import (
     Selected,
     Send,
     SlaveHandshake,
+    State,
     Up,
     encode,
 )
@@ -51,15 +59,17 @@ class Host(Protocol):
         """The link is up; `Connection.mapped` has the rings."""
 
     def closed_with(self, connection: "Connection", end: Close) -> None:
-        """The connection has ended; the socket is closed already."""
+        """The connection has ended; the socket is closed already. Called again if an exception comes out of it."""
 
 
 class Connection:
     """A socket with its handshake. Use from one thread at a time (the lock of the `memif.Socket` around it)."""
 
-    def __init__(self, sock: socket.socket, handshake: Handshake, host: Host, name: str) -> None:
+    def __init__(self, sock: socket.SocketType, handshake: Handshake, host: Host, name: str) -> None:
         """Takes `sock` over. `name` is for the log."""
         self.sock = sock
+        #: The socket's descriptor, also once it is closed.
+        self.key = sock.fileno()
         self.handshake = handshake
         self.host = host
         self.name = name
@@ -67,6 +77,10 @@ class Connection:
         #: Where the peer's process stands, by SO_PEERCRED.
         self.credentials = transport.peer_credentials(sock)
         self._unsent: deque[Send] = deque()
+        self._at_work = Count()
+        self._done = False  # until it has started
+        #: Whether it has ended and its owner knows.
+        self.ended = False
 
     @property
     def fd(self) -> int:
@@ -78,21 +92,42 @@ class Connection:
         """Whether messages wait for room in the socket."""
         return bool(self._unsent)
 
+    @property
+    def broken_off(self) -> bool:
+        """Whether an exception has left it in the middle of something."""
+        return not self._done and not self._at_work and not self.ended
+
     def start(self) -> None:
         """Begin the handshake."""
-        self._do(self.handshake.start())
+        self._work(self.handshake.start)
 
     def readable(self) -> None:
         """Handle one message, if one is there. Never raises because of the peer."""
+        self._work(self._receive)
+
+    def _receive(self) -> list[Action]:
         try:
             data, fds, truncated = transport.recv_message(self.sock)
         except BlockingIOError:
-            return
+            return []
         except OSError:
-            self._do(self.handshake.eof())
-            return
+            return self.handshake.eof()
         self._trace("received", int.from_bytes(data[:2], "little"), len(fds))
-        self._do(self.handshake.receive(data, fds, truncated=truncated))
+        return self.handshake.receive(data, fds, truncated=truncated)
+
+    def _work(self, what: Callable[[], list[Action]]) -> None:
+        """Do `what` and the actions that it gives."""
+        with self._at_work:
+            self._done = False
+            self._do(what())
+            self._done = self._at_work.inside == 1  # else it is a part of more work
+
+    def finish(self) -> None:
+        """End a connection that is `broken_off`."""
+        with self._at_work:
+            self._do(self.handshake.disconnect("interrupted"))
+            if not self.ended:  # the handshake was at its end already
+                self._close(self.handshake.closed or _interrupted(self.handshake))
 
     def leaving(self) -> bool:
         """Whether the next thing to read is the peer's goodbye, or the end of the connection. Reads nothing."""
@@ -118,15 +153,17 @@ class Connection:
 
     def tick(self, now: float) -> None:
         """Look at the clock (`time.monotonic`)."""
-        self._do(self.handshake.tick(now))
+        self._work(lambda: self.handshake.tick(now))
 
     def disconnect(self, reason: str) -> None:
         """End the connection, telling the peer why."""
-        self._do(self.handshake.disconnect(reason))
+        self._work(lambda: self.handshake.disconnect(reason))
+        if not self.ended:  # broken off on its way to the end
+            self.finish()
 
     def refuse(self, error: MemifError) -> None:
         """End the connection because of an error on this side; its text goes to the peer."""
-        self._do(self.handshake.refuse(error.detail or str(error), code=error.code))
+        self._work(lambda: self.handshake.refuse(error.detail or str(error), code=error.code))
 
     def abandon(self) -> None:
         """Close the descriptors and say nothing: for a forked child, whose parent goes on with the connection."""
@@ -143,7 +180,7 @@ class Connection:
             case Send():
                 self._send(action)
             case CloseFd(fd):
-                os.close(fd)
+                discard(fd)
             case CreateMemory():
                 self._create(action)
             case Selected(init):
@@ -204,8 +241,14 @@ class Connection:
         self._do(self.handshake.accept())
 
     def _close(self, end: Close) -> None:
-        self.sock.close()
-        mapped, self.mapped = self.mapped, None
-        if mapped is not None:
-            mapped.close()
+        transport.hang_up(self.sock)
+        if self.mapped is not None:
+            self.mapped.close()
+            self.mapped = None
         self.host.closed_with(self, end)
+        self.ended = True
+
+
+def _interrupted(handshake: Handshake) -> Close:
+    was_up = handshake.negotiated is not None and handshake.state is State.UP
+    return Close("", Cause.LOCAL, ErrorCode.DISCONNECTED, "interrupted", was_up)

@@ -58,6 +58,7 @@ _OPTIONS = (
     _Option("mode", "Mode", "selector", "ethernet", "What the packets start with; both ends must agree",
             values=("ethernet", "ip")),
     _Option("secret", "Secret", "password", "", "If the peer asks for one; at most 23 bytes (default: $MEMIF_SECRET)"),
+    _Option("secret-file", "Secret file", "fileselect", "", "File whose first line is the secret", "{mustexist=true}"),
     _Option("rx-queues", "Receive queues", "unsigned", "1", "Slave: how many to offer; master: the most to accept",
             "{range=1,255}", group="Rings"),
     _Option("ring-size", "Ring size", "unsigned", "1024", "Slave: slots of each ring, a power of two up to 16384",
@@ -102,6 +103,14 @@ def config() -> str:
 # -- the capture
 
 
+def _secret(options: argparse.Namespace) -> str | bytes | None:
+    """The file's, the option's, else the environment's: only the option can be seen by every user of the machine."""
+    if options.secret_file:
+        with open(options.secret_file, "rb") as source:
+            return source.readline(1024).rstrip(b"\r\n")
+    return options.secret or os.environ.get("MEMIF_SECRET")
+
+
 def capture(fifo: str, options: argparse.Namespace) -> None:
     """Write what the peer sends as pcapng to `fifo`, until its reader goes or SIGTERM, SIGINT or SIGHUP comes.
 
@@ -120,7 +129,7 @@ def capture(fifo: str, options: argparse.Namespace) -> None:
     with Socket(options.socket, app_name="Wireshark") as sock:
         iface = sock.interface(
             id=options.id, role=options.role, mode=options.mode,
-            secret=options.secret or os.environ.get("MEMIF_SECRET"),
+            secret=_secret(options),
             rx_queues=options.rx_queues, ring_size=options.ring_size, buffer_size=options.buffer_size,
         )  # fmt: skip
         try:

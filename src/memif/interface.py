@@ -317,14 +317,14 @@ class Interface(Single):
 
     def _close(self) -> None:
         with self.socket.locked():
-            if not self._closed:
-                self._closed = True
-                self._retry_at = None
-                if self._connection is not None:
-                    self._connection.disconnect("interface deleted")
-                for queue in self._rx:
-                    queue.detach()  # also what is left of a link that ended before
-                self.socket.remove(self)
+            # Each step can be done again: after an exception the second call does the rest.
+            self._closed = True
+            self._retry_at = None
+            if self._connection is not None:
+                self._connection.disconnect("interface deleted")
+            for queue in self._rx:
+                queue.detach()  # also what is left of a link that ended before
+            self.socket.remove(self)
         if self._owns_socket:
             self.socket.close()
 
@@ -370,6 +370,7 @@ class Interface(Single):
             headroom=config.headroom,
             cache_line=config.cache_line or DEFAULT_CACHE_LINE,
             allocator=config.allocator,
+            seal=config.seal,
         )
 
     def take_memory(self, connection: Connection, wanted: MapMemory) -> Mapped:
@@ -390,9 +391,7 @@ class Interface(Single):
         self._rx += [self._queue(RxQueue, i) for i in range(len(self._rx), len(mapped.rx))]
         self._tx += [self._queue(TxQueue, i) for i in range(len(self._tx), len(mapped.tx))]
         self._show_queues(len(mapped.rx), len(mapped.tx))
-        self._up, self._error, self._failures, self._retry_at = True, None, 0, None
         self._up_since, self._offered = time.monotonic(), self.config.role is Role.SLAVE
-        self._counts["connects"] += 1
         for rx_ring, rx in zip(mapped.rx, self.rx, strict=True):
             rx.attach(rx_ring)
             if self.config.on_interrupt is not None:
@@ -400,34 +399,45 @@ class Interface(Single):
         for tx_ring, tx in zip(mapped.tx, self.tx, strict=True):
             tx.attach(tx_ring)
         self.log.info("%s: connected to %s", self.name, connection.handshake.peer_if_name)
-        self._call(self.config.on_connect)
+        self._counts["connects"] += 1
+        call = self.config.on_connect
+        self._commit(connection, True, None if call is None else partial(call, self))
+        self._error, self._failures, self._retry_at = None, 0, None
 
     def closed_with(self, connection: Connection, end: Close) -> None:
         """The connection has ended: the queues have no rings any more."""
         if connection is not self._connection:
             return
-        was_up, self._up, self._connection = self._up, False, None
+        was_up = self._up
         self._reason = end.reason or end.text
         self._error = end.error()
-        self._counts["disconnects" if was_up else "refused"] += 1
         for queue in (*self._rx, *self._tx):
             if queue.ring is not None:
                 if self.config.on_interrupt is not None and isinstance(queue, RxQueue):
                     self.socket.unwatch(queue.ring.event_fd)
                 # What the peer sent before it left is there to be received.
                 queue.detach(keep=end.cause in (Cause.PEER, Cause.EOF), telling=was_up)
-        if was_up:
-            self.socket.wake()
         level = logging.INFO if was_up or end.cause is Cause.LOCAL else self._seldom.level()
         self.log.log(level, "%s: %s", self.name, end.text)
-        self._plan_retry()
+        self._counts["disconnects" if was_up else "refused"] += 1
+        self._commit(None, False, self._end_call() if was_up else None)
         if was_up:
-            self._tell_end()
+            self.socket.wake()
+        self._plan_retry()
 
-    def _tell_end(self) -> None:
-        """Call on_interrupt for what the peer sent before it left, then on_disconnect: in the order of their events."""
+    def _commit(self, connection: Connection | None, up: bool, call: Callable[[], object] | None) -> None:
+        """Be up, or down, and owe the user a call: all or nothing, if an exception comes from a signal handler."""
+        owe = self.socket.calls.append
+        # No Python function begins and no loop turns in these lines: an exception comes before or after them.
+        self._connection = connection
+        self._up = up
+        if call is not None:
+            owe(call)
+
+    def _end_call(self) -> Callable[[], object]:
+        """What calls on_interrupt for what the peer sent before it left, then on_disconnect: in their order."""
         left = [queue.index for queue in self.rx if isinstance(queue, RxQueue) and queue.leftover()]
-        self.socket.later(partial(self._ended, left))
+        return partial(self._ended, left)
 
     def _ended(self, left: list[int]) -> None:
         with contextlib.ExitStack() as stack:  # each is called, whatever the others raise; the last first
@@ -443,14 +453,19 @@ class Interface(Single):
 
     def tick(self, now: float) -> None:
         """Connect if it is time to."""
-        if self._retry_at is not None and now >= self._retry_at and self._connection is None:
+        if self._connection is not None:
+            return
+        if self._retry_at is None:
+            self._plan_retry()  # an exception came before this was done
+        elif now >= self._retry_at:
             self._retry_at = None
             self._connect()
 
     @property
     def deadline(self) -> float | None:
         """When `tick` wants to be called."""
-        return self._retry_at
+        wants = self.config.role is Role.SLAVE and self.config.reconnect is not None and not self._closed
+        return 0.0 if wants and self._retry_at is None and self._connection is None else self._retry_at
 
     def _connect(self) -> None:
         try:
@@ -499,10 +514,6 @@ class Interface(Single):
         #: Transmit queues (S2M rings of a slave, M2S rings of a master).
         self.tx: tuple[TxQueue, ...] = tuple(self._tx[:tx])
 
-    def _call(self, callback: Callable[..., object] | None) -> None:
-        if callback is not None:
-            self.socket.later(lambda: callback(self))
-
     def _check_open(self) -> None:
         if self._closed:
             raise MemifClosedError(f"{self.name} was closed")
@@ -516,7 +527,7 @@ class Interface(Single):
 def region_details(mapped: Mapped) -> tuple[RegionDetails, ...]:
     """What there is to say of a connection's memory."""
     return tuple(
-        RegionDetails(i, len(region), fd, mapped.external)
+        RegionDetails(i, len(region), int(fd), mapped.external)
         for i, (region, fd) in enumerate(zip(mapped.regions, mapped.fds, strict=False))
     )
 

@@ -6,15 +6,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 from memif import transport
+from memif._steady import Count, Guard, Hold, eventfd
 from memif.address import Address, SocketName, parse_address
 from memif.admission import Gate, Seldom, whom_to_drop
 from memif.config import LARGEST_REGION_LIMIT, InterfaceConfig, check_name, check_owner, seconds, whole
 from memif.connection import Connection
-from memif.errors import ErrorCode, MemifClosedError, MemifStateError, MemifValueError
+from memif.errors import (
+    ErrorCode,
+    MemifClosedError,
+    MemifStateError,
+    MemifValueError,
+    from_os_error,
+)
 from memif.interface import Interface, Peer
 from memif.listener import Listener, listen_socket
 from memif.logs import get_logger
@@ -41,7 +49,18 @@ from memif.timer import Timer
 
 _log = get_logger("memif.socket")
 _NOT_AUTHORIZED = Refusal("not authorized", ErrorCode.ACCES)
+# Seconds between two looks of a poll inside of on_interrupt.
+_NESTED_WAIT = 0.001
 DEFAULT_APP_NAME = "memif for Python"
+
+
+@dataclass(slots=True)
+class _Watch:
+    """A receive queue with an `on_interrupt`, and how many of its calls are running."""
+
+    interface: Interface
+    qid: int
+    running: Count = field(default_factory=Count)
 
 
 class Socket(Single):
@@ -57,6 +76,11 @@ class Socket(Single):
 
     All work is done by `poll` and by the calls on interfaces and queues, in the calling thread. Any thread may call any
     method. Context manager: leaving the block closes the socket and its interfaces.
+
+    An exception may come out of any call at any moment, from a signal handler or for lack of memory: the next call puts
+    right what it broke off, at worst by ending the connection that was concerned.
+
+    Raises `MemifValueError` for a bad argument, `MemifOSError` without the three descriptors that it needs.
     """
 
     #: What `interface` makes; `memif.libmemif` has a kind of its own.
@@ -81,19 +105,24 @@ class Socket(Single):
         self._handshake_timeout = seconds("handshake_timeout", handshake_timeout, none=False) or 0.0
         self._max_pending = whole("max_pending", max_pending, 1, 4096)
         self._lock = threading.RLock()
-        self._epoll = select.epoll()
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._timer = Timer()
+        self._guard = Guard(self._lock)
+        try:
+            self._epoll = select.epoll()
+            self._wake = eventfd()
+            self._timer = Timer()
+        except OSError as error:  # what was made is closed with this object
+            raise from_os_error(error, "control socket") from error
         self._listener: Listener | None = None
         self._gate = Gate()
         self._connections: dict[int, Connection] = {}
         self._interfaces: dict[tuple[Role, int], Interface] = {}
-        self._watched: dict[int, tuple[Interface, int]] = {}
-        self._calls: deque[Callable[[], object]] = deque()
+        self._watched: dict[int, _Watch] = {}
+        self._in_interrupt = Count()
+        #: What users are to be told, once the lock is free again.
+        self.calls: deque[Callable[[], object]] = deque()
         self._cancelled = False
-        self._pollers = 0
+        self._pollers = Count()
         self._seldom = Seldom()
-        self._depth = 0  # how often the thread that has the lock has taken it
         self._closed = False
         #: Clients accepted; turned away because there were too many, or no descriptors left; refused before they had
         #: an interface.
@@ -124,7 +153,8 @@ class Socket(Single):
         layout          slave: "single" region for rings and buffers (default, every peer takes it), or "split"
         cache_line      64 or 128, of the peer's machine (slave: this machine's usual one; master: found out)
         allocator       slave: brings the memory, see `memif.memory.allocator` (ordinary memory)
-        seal            master: "add" (default) accepts memory that can not be sealed, with a warning; "require" refuses
+        seal            "add" (default): a master accepts memory whose pages the peer can take away (not sealed, huge
+                        pages, files), with a warning; "require" refuses it, and in a slave an allocator of such memory
         max_regions, max_region_bytes   master: how many memory regions to accept (64), and how many bytes in all of
                         them together (64 GiB: zero-copy peers offer all of their packet memory)
         reconnect       slave: seconds between attempts to connect; None leaves it to `Interface.connect` (2.0)
@@ -168,21 +198,27 @@ class Socket(Single):
         limit = seconds("timeout", timeout)
         deadline = None if limit is None else time.monotonic() + limit
         self._check_open()
-        self._pollers += 1
         try:
-            while True:
-                if self._handle(poller=True):
-                    return True
-                if self._cancelled or self._closed:
-                    self._cancelled = False
-                    return False
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    return False
-                self._epoll.poll(left, 1)
+            with self._pollers:
+                return self._poll_until(deadline)
         finally:
-            self._pollers -= 1
             self._release_descriptors()
+
+    def _poll_until(self, deadline: float | None) -> bool:
+        while True:
+            if self._handle(poller=True):
+                return True
+            if self._cancelled or self._closed:
+                self._cancelled = False
+                return False
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return False
+            if self._in_interrupt:  # whose descriptor is still readable: waiting for it would not wait
+                left = _NESTED_WAIT if left is None else min(left, _NESTED_WAIT)
+                time.sleep(left)
+            else:
+                self._epoll.poll(left, 1)
 
     def cancel_poll(self) -> None:
         """End a `poll` that waits, or the next one. For any thread and for signal handlers."""
@@ -228,9 +264,15 @@ class Socket(Single):
 
     # -- for interfaces
 
-    def locked(self) -> "_Locked":
+    def locked(self) -> Hold:
         """Context: nobody else changes connections; callbacks that became due run after it."""
-        return _Locked(self)
+        return self._guard.hold(self._leave, self._run_calls)
+
+    def _leave(self) -> None:
+        """On the way out of `locked`."""
+        if not self._closed and self.pid == os.getpid():
+            self._forget_ended()
+            self._set_timer()
 
     def serve(self) -> None:
         """Handle what is pending, for a queue operation: without waiting, and leaving `on_interrupt` aside."""
@@ -255,7 +297,7 @@ class Socket(Single):
 
     def later(self, call: Callable[[], object]) -> None:
         """Run `call` when the lock is free again."""
-        self._calls.append(call)
+        self.calls.append(call)
 
     def open_connection(self, interface: Interface) -> Connection:
         """Connect for a slave; raises what `memif.transport.connect_socket` raises."""
@@ -285,13 +327,15 @@ class Socket(Single):
 
     def remove(self, interface: Interface) -> None:
         """The interface is closed."""
-        self._interfaces.pop((interface.config.role, interface.id), None)
+        key = (interface.config.role, interface.id)
+        if self._interfaces.get(key) is interface:
+            del self._interfaces[key]
         if not any(role is Role.MASTER for role, _ in self._interfaces):
             self._close_listener()
 
     def watch(self, fd: int, interface: Interface, qid: int) -> None:
         """Call the interface's on_interrupt whenever `fd`, of its receive queue `qid`, is readable."""
-        self._watched[fd] = (interface, qid)
+        self._watched[fd] = _Watch(interface, qid)
         self._epoll.register(fd, select.EPOLLIN)
 
     def unwatch(self, fd: int) -> None:
@@ -355,29 +399,38 @@ class Socket(Single):
 
     def _handle(self, *, poller: bool) -> bool:
         """Do everything that can be done now. -> whether there was anything."""
-        if not self._lock.acquire(blocking=poller):
-            return False  # another thread is at it
-        self._depth += 1
-        interrupts: list[tuple[Interface, int]] = []
-        try:
-            if self._closed:
-                return False
-            handled = False
-            for fd, events in self._epoll.poll(0):
-                handled |= self._event(fd, events, poller, interrupts)
-            handled |= self._tick()
-        finally:
-            self._depth -= 1
-            self._lock.release()
-        for interface, qid in interrupts:
-            if interface.up and interface.config.on_interrupt is not None:
-                interface.config.on_interrupt(interface, qid)
+        interrupts: list[_Watch] = []
+        # Nobody waits for the lock but those who poll: another thread that has it is at it.
+        handled = self._guard.run(self._events, interrupts if poller else None, blocking=poller)
+        if handled is None:
+            return False
+        for watch in interrupts:
+            self._interrupt(watch)
         return self._run_calls() or handled
 
-    def _event(self, fd: int, events: int, poller: bool, interrupts: list[tuple[Interface, int]]) -> bool:
+    def _events(self, interrupts: "list[_Watch] | None") -> bool:
+        """With the lock: all that is pending. `interrupts` takes those that are to be called, None in no poll."""
+        if self._closed:
+            return False
+        try:
+            handled = self._tick()
+            for fd, events in self._epoll.poll(0):
+                handled |= self._event(fd, events, interrupts)
+            return self._tick() or handled
+        except BaseException:
+            self.wake()  # what is left undone, the next call does: an event loop has to make it
+            raise
+
+    def _interrupt(self, watch: "_Watch") -> None:
+        call = watch.interface.config.on_interrupt
+        if watch.interface.up and call is not None:
+            with self._in_interrupt, watch.running:
+                call(watch.interface, watch.qid)
+
+    def _event(self, fd: int, events: int, interrupts: "list[_Watch] | None") -> bool:
         if fd == self._wake:
             # A thread in poll must see this, so only that one takes it, if there is one.
-            if poller or not self._pollers:
+            if interrupts is not None or not self._pollers:
                 os.eventfd_read(self._wake)
             return False
         if fd == self._timer.fd:
@@ -387,31 +440,37 @@ class Socket(Single):
             self._accept()
             return True
         if fd in self._watched:
-            if poller:
-                interrupts.append(self._watched[fd])
-            return poller
+            watch = self._watched[fd]
+            if interrupts is None or watch.running:  # a poll inside of on_interrupt does not call it again
+                return False
+            interrupts.append(watch)
+            return True
         connection = self._connections.get(fd)
         if connection is not None:
             if events & select.EPOLLOUT:
                 connection.writable()
-            try:
-                if events & ~select.EPOLLOUT:
-                    connection.readable()
-            finally:
-                self._update(fd, connection)
+            if events & ~select.EPOLLOUT:
+                connection.readable()
+            self._update(connection)
         return True
 
     def _tick(self) -> bool:
+        """Look at the clock, and finish what an exception broke off."""
         now = time.monotonic()
         handled = False
-        for fd, connection in list(self._connections.items()):
+        for connection in list(self._connections.values()):
             deadline = connection.handshake.deadline
-            if deadline is not None and now >= deadline:
+            if connection.broken_off:
+                connection.finish()
+            elif deadline is not None and now >= deadline:
                 connection.tick(now)
-                self._update(fd, connection)
-                handled = True
+            elif not connection.ended:
+                continue
+            self._update(connection)
+            handled = True
         for interface in self.interfaces:
-            if interface.deadline is not None and now >= interface.deadline:
+            deadline = interface.deadline
+            if deadline is not None and now >= deadline:
                 interface.tick(now)
                 handled = True
         self._set_timer()
@@ -436,9 +495,8 @@ class Socket(Single):
         if len(half_open) >= self._max_pending:
             self.stats["turned_away"] += 1
             dropped = whom_to_drop(half_open)
-            fd = dropped.fd
             dropped.disconnect("too many clients in their handshake")
-            self._update(fd, dropped)
+            self._update(dropped)
         # Which limits hold for the memory is known only when the client has said which interface it wants.
         masters = [interface.config for (role, _), interface in self._interfaces.items() if role is Role.MASTER]
         config = MasterConfig(
@@ -451,30 +509,32 @@ class Socket(Single):
         connection = Connection(sock, shake, self, str(self.address))
         self._register(connection)
         connection.start()
-        self._update(sock.fileno(), connection)
+        self._update(connection)
 
     def _register(self, connection: Connection) -> None:
-        self._connections[connection.fd] = connection
+        before = self._connections.get(connection.key)
+        if before is not None:  # closed, and then broken off
+            before.finish()
+        self._connections[connection.key] = connection
         self._epoll.register(connection.fd, select.EPOLLIN)
 
-    def _update(self, fd: int, connection: Connection) -> None:
-        """After any work on a connection: forget it when it is closed (epoll does by itself), or watch for room."""
-        if connection.fd < 0:
-            if self._connections.get(fd) is connection:
-                del self._connections[fd]
-        else:
-            self._epoll.modify(fd, select.EPOLLIN | (select.EPOLLOUT if connection.wants_to_write else 0))
+    def _update(self, connection: Connection) -> None:
+        """After any work on a connection: forget it when it has ended (epoll does by itself), or watch for room."""
+        if connection.ended:
+            if self._connections.get(connection.key) is connection:
+                del self._connections[connection.key]
+        elif connection.fd >= 0:
+            self._epoll.modify(connection.fd, select.EPOLLIN | (select.EPOLLOUT if connection.wants_to_write else 0))
 
-    def _forget_closed(self) -> None:
-        for fd, connection in list(self._connections.items()):
-            if connection.fd < 0:
-                del self._connections[fd]
+    def _forget_ended(self) -> None:
+        for connection in [each for each in self._connections.values() if each.ended]:
+            self._update(connection)
 
     def _run_calls(self) -> bool:
         ran = False
         while True:
             try:
-                call = self._calls.popleft()
+                call = self.calls.popleft()
             except IndexError:
                 return ran
             ran = True
@@ -483,9 +543,9 @@ class Socket(Single):
     # -- the end
 
     def _close_listener(self) -> None:
-        listener, self._listener = self._listener, None
-        if listener is not None:
-            listener.close()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     def _release_descriptors(self) -> None:
         """Close what threads inside `poll` need, once there is none any more."""
@@ -494,17 +554,18 @@ class Socket(Single):
                 self._epoll.close()
                 self._timer.close()
                 self._gate.close()
-                os.close(self._wake)
+                self._wake.close()
 
     def _abandon(self) -> None:
         """In a forked child: close our copies and leave everything to the parent."""
         self._closed = True
-        self._lock = threading.RLock()  # at the fork another thread may have held it, which does not exist here
+        # At the fork another thread may have held the lock, or been in poll, which does not exist here.
+        self._lock = threading.RLock()
+        self._guard, self._pollers = Guard(self._lock), Count()
         for connection in self._connections.values():
             connection.abandon()
         if self._listener is not None:
             self._listener.close()
-        self._pollers = 0
         self._release_descriptors()
 
     def _check_open(self) -> None:
@@ -526,25 +587,3 @@ def _most(limits: Iterable[int | None]) -> int | None:
 
 def _refusal_error(refusal: Refusal) -> MemifStateError:
     return MemifStateError(refusal.text, code=refusal.code)
-
-
-class _Locked:
-    """Holds the socket's lock; on the way out sets the timer anew and runs what became due."""
-
-    def __init__(self, socket: Socket) -> None:
-        self._socket = socket
-
-    def __enter__(self) -> None:
-        self._socket._lock.acquire()
-        self._socket._depth += 1
-
-    def __exit__(self, *_: object) -> None:
-        socket = self._socket
-        if not socket._closed and socket.pid == os.getpid():
-            socket._forget_closed()
-            socket._set_timer()
-        socket._depth -= 1
-        outermost = not socket._depth
-        socket._lock.release()
-        if outermost:  # else the one who took the lock first does
-            socket._run_calls()

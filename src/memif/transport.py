@@ -3,9 +3,14 @@
 Nothing here blocks. A memif message is one datagram of a ``SOCK_SEQPACKET`` socket, with at most one
 descriptor beside it; what a peer sends in excess of that arrives here too, so that it can be closed.
 
+Descriptors of a peer are closed with care, because closing some kinds hangs (`memif._steady`). That is also why
+nothing may be left to the kernel to close: neither what does not fit into a buffer, nor what still lies unread in a
+socket. Hence room for as many as a message can carry, and `hang_up`.
+
 The functions have no state. One socket must not be read by two threads at once, nor written.
 """
 
+import contextlib
 import errno
 import os
 import socket
@@ -14,6 +19,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from memif._steady import Descriptor, accept, close_elsewhere, receive
 from memif.access import describe_denial
 from memif.address import Address
 from memif.errors import (
@@ -27,15 +33,10 @@ from memif.errors import (
     MemifValueError,
     from_os_error,
 )
-from memif.memory.region import keep_off_standard_fds
 
 #: Bytes of each message.
 MESSAGE_SIZE: Final = 128
 
-# Room for the credentials that come unasked once a listener has SO_PASSCRED set, and for more descriptors
-# than any honest peer sends. What does not fit is closed by the kernel and reported by MSG_CTRUNC.
-_ANCILLARY_SIZE = 256
-_FD_SIZE = struct.calcsize("i")
 SocketT = TypeVar("SocketT", bound=socket.socket)
 _CREDENTIALS = struct.Struct("iII")
 
@@ -68,39 +69,58 @@ def connect_socket(address: Address) -> socket.socket:
     return sock
 
 
-def recv_message(sock: socket.socket) -> tuple[bytes, list[int], bool]:
+def recv_message(sock: socket.SocketType) -> tuple[bytes, list[Descriptor], bool]:
     """Return one datagram, the descriptors that came with it, and whether the kernel cut off any of the two.
 
-    The caller owns the descriptors, which are close-on-exec and never 0, 1 or 2. At most 129 bytes are
-    returned: a datagram of another length than `MESSAGE_SIZE` is not a memif message, and b"" means that the
-    peer is gone. When something was cut off, descriptors may be missing, and those that did arrive still have
-    to be closed.
+    The descriptors are close-on-exec, never 0, 1 or 2, and owned: each is closed with the last reference to it, or by
+    its `close`. At most 129 bytes are returned: a datagram of another length than `MESSAGE_SIZE` is not a memif
+    message, and b"" means that the peer is gone. When something was cut off, descriptors may be missing.
 
     Raises `BlockingIOError` if nothing has arrived, `OSError` if the socket can not be read.
     """
     try:
-        data, ancillary, flags, _ = _receive(sock)
+        data, fds, cut, _ = receive(sock.fileno(), MESSAGE_SIZE + 1)
     except ConnectionResetError:
         # The peer closed without having read all that we sent. This error is reported once and ahead of what
         # the peer sent last, which may be the message that says why it left.
-        data, ancillary, flags, _ = _receive(sock)
-    return data, _descriptors(ancillary), bool(flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC))
+        data, fds, cut, _ = receive(sock.fileno(), MESSAGE_SIZE + 1)
+    return data, fds, cut
 
 
-def _receive(sock: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]], int, object]:
-    return sock.recvmsg(MESSAGE_SIZE + 1, _ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC | socket.MSG_DONTWAIT)
+def hang_up(sock: socket.SocketType) -> None:
+    """Close a connection. What the peer has sent and nobody read is taken out first, with its descriptors."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RD)  # from here on nothing more comes in
+        # With credentials every message has something to it, so that an empty one does not look like the end.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        while _discard_one(sock):
+            pass
+    sock.close()
 
 
-def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
-    fds: list[int] = []
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            count = len(data) // _FD_SIZE
-            fds += struct.unpack_from(f"{count}i", data)
-    return [keep_off_standard_fds(fd) for fd in fds]
+def _discard_one(sock: socket.SocketType) -> bool:
+    try:
+        _, fds, _, some = receive(sock.fileno(), 0)
+    except ConnectionResetError:
+        return True  # reported once, ahead of what is there
+    for fd in fds:
+        fd.close()
+    return some
 
 
-def send_message(sock: socket.socket, data: bytes, fd: int | None = None) -> None:
+def turn_away(sock: socket.SocketType) -> None:
+    """Before a listener is closed: hang up on those who wait to be accepted, and let nobody else come."""
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+        while True:
+            hang_up(accept(sock.fileno()))
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            # They can not be accepted. Closing the listener closes what they have sent, too.
+            close_elsewhere(sock.detach())
+
+
+def send_message(sock: socket.SocketType, data: bytes, fd: int | None = None) -> None:
     """Send `data` as one datagram, with descriptor `fd` beside it if given. `fd` stays open and the caller's.
 
     Raises `BlockingIOError` when the peer's queue is full, `BrokenPipeError` or `ConnectionResetError` when
@@ -126,7 +146,7 @@ class PeerCredentials:
     gid: int
 
 
-def peer_credentials(sock: socket.socket) -> PeerCredentials:
+def peer_credentials(sock: socket.SocketType) -> PeerCredentials:
     """Return who is at the other end of a connected socket; raises `MemifOSError` for any other socket."""
     try:
         raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)

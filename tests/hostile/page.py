@@ -10,7 +10,7 @@ from memif.testing import CASES, Case, Outcome
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
 
-_OFFERS = ("ring-", "region", "memory-", "rings-", "only-", "one-eventfd", "init-with")
+_OFFERS = ("ring-", "region", "memory-", "rings-", "only-", "one-eventfd", "init-with", "fd-")
 _ELSEWHERE = ("slave-", "crowd", "up-and")
 
 #: Sections of the table of cases: title, and which cases belong to it.

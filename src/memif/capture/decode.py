@@ -91,9 +91,11 @@ def _meaning(name: str, value: int) -> str:
 
 
 _CALL: Final = re.compile(r"(?:\b(sendmsg|recvmsg)\(|<\.\.\. (sendmsg|recvmsg) resumed>)")
-_IOVEC: Final = re.compile(r'iov_base="((?:[^"\\]|\\.)*)"(\.\.\.)?')
-_RIGHTS: Final = re.compile(r"SCM_RIGHTS, cmsg_data=\[((?:[^\]<]|<[^>]*>)*)\]")
-_FD: Final = re.compile(r"(\d+)(?:<[^>]*>)?")
+# Linear in the length of a line. Possessive (++, *+): what has been matched is not tried again in parts. And an end
+# that is missing does not make the match fail, else the rest would be looked through again from each beginning.
+_IOVEC: Final = re.compile(r'iov_base="((?:[^"\\]++|\\.)*+)("?)(\.\.\.)?')
+_RIGHTS: Final = re.compile(r"SCM_RIGHTS, cmsg_data=\[((?:[^\]<]++|<[^>]*+>)*+)(\]?)")
+_FD: Final = re.compile(r"(\d++)(?:<[^>]*+>)?")
 _ESCAPE: Final = re.compile(r"\\(x[0-9a-fA-F]{2}|[0-7]{1,3}|.)", re.DOTALL)
 _LETTERS: Final = {"n": "\n", "t": "\t", "r": "\r", "v": "\v", "f": "\f", "a": "\a", "b": "\b"}
 
@@ -125,7 +127,7 @@ def _record(direction: Direction, raw: bytes, fds: tuple[int, ...]) -> ControlRe
 def _from_strace(text: str) -> Iterator[ControlRecord]:
     for number, line in enumerate(text.splitlines(), 1):
         call = _CALL.search(line)
-        pieces = _IOVEC.findall(line) if call else []
+        pieces = [(body, cut) for body, end, cut in _IOVEC.findall(line) if end] if call else []
         if call is None or not pieces:
             continue
         raw = b"".join(_unescape(body) for body, _ in pieces)
@@ -133,7 +135,7 @@ def _from_strace(text: str) -> Iterator[ControlRecord]:
             raise CaptureFormatError(f"line {number}: strace cut the data; run it with -s 256")
         if len(raw) == wire.MESSAGE_SIZE:
             rights = _RIGHTS.search(line)
-            fds = tuple(map(int, _FD.findall(rights[1]))) if rights else ()
+            fds = tuple(map(int, _FD.findall(rights[1]))) if rights and rights[2] else ()
             yield _record("out" if "sendmsg" in call[0] else "in", raw, fds)
 
 

@@ -46,7 +46,7 @@ def details(c: Connection, md: memif_details_t) -> Iterator[str]:
     yield f"remote interface name: {md.remote_if_name}"
     yield f"remote app name: {md.remote_inst_name}"
     yield f"id: {md.id}"
-    yield f"secret: {'(null)' if md.secret is None else md.secret}"
+    yield f"secret: {'(null)' if md.secret is None else '(hidden)'}"
     yield f"role: {'slave' if md.role else 'master'}"
     yield f"mode: {_MODES.get(md.mode, 'unknown')}"
     yield f"socket filename: {md.socket_filename}"

@@ -38,7 +38,7 @@ _log = logging.getLogger("memif.libmemif")
 class _Channel:
     """A control connection's socket that says so before it closes, while the descriptor is still its own."""
 
-    def __init__(self, sock: socket.socket, on_close: Callable[[int], None]) -> None:
+    def __init__(self, sock: socket.SocketType, on_close: Callable[[int], None]) -> None:
         self._sock = sock
         self._on_close: Callable[[int], None] | None = on_close
 
@@ -302,9 +302,10 @@ class ControlSocket(Socket):
         connection.sock = cast(socket.socket, _Channel(connection.sock, self._retire))
         super()._register(connection)
 
-    def _update(self, fd: int, connection: Connection) -> None:
-        super()._update(fd, connection)
-        if connection.fd < 0 or connection.wants_to_write == (fd in self._writing):
+    def _update(self, connection: Connection) -> None:
+        super()._update(connection)
+        fd = connection.fd
+        if fd < 0 or connection.wants_to_write == (fd in self._writing):
             return
         self._writing ^= {fd}
         wanted = MEMIF_FD_EVENT_READ | (MEMIF_FD_EVENT_WRITE if connection.wants_to_write else 0)

@@ -13,10 +13,11 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
+from memif._steady import Descriptor, discard
 from memif.errors import MemifMemoryError, MemifOSError, MemifValueError
 from memif.logs import get_logger
 from memif.memory.layout import align_up
-from memif.memory.region import HUGEPAGE_SIZE, create_memfd
+from memif.memory.region import HUGEPAGE_SIZE, owned_memfd
 
 _log = get_logger("memif.memory")
 
@@ -57,6 +58,13 @@ class Allocator(Protocol):
         ...
 
 
+def allocate(allocator: Allocator, size: int) -> int:
+    """Ask `allocator` for memory. What our own ones give is closed with the last reference, should it get lost."""
+    if type(allocator) in (MemfdAllocator, HugepageAllocator):
+        return allocator._owned(size)  # type: ignore[attr-defined, no-any-return]
+    return allocator.allocate(size)
+
+
 def allocator_page_size(allocator: Allocator) -> int:
     """Return the page size in bytes that `allocator` declares, or the system's, for `plan_layout`."""
     size = getattr(allocator, "page_size", None)
@@ -87,11 +95,14 @@ class MemfdAllocator:
 
     def allocate(self, size: int) -> int:
         """Return a new descriptor of `size` zeroed bytes; raises a `MemifError` when the kernel refuses."""
-        return create_memfd(align_up(size, self.page_size), self.name)
+        return self._owned(size).owner.release()
+
+    def _owned(self, size: int) -> Descriptor:
+        return owned_memfd(align_up(size, self.page_size), self.name)
 
     def free(self, fd: int, buffer: object = None) -> None:
         """Close `fd`."""
-        os.close(fd)
+        discard(fd)
 
 
 class HugepageAllocator:
@@ -100,6 +111,10 @@ class HugepageAllocator:
     Pages are taken when `allocate` is called. A lack of them is therefore noticed at once, not by the SIGBUS
     which the first access to a missing huge page would be. With `fallback`, such a lack leads to one warning
     in the log ("memif.memory") and to ordinary pages; without, to `MemifMemoryError`.
+
+    **For trusted peers only.** A peer that punches holes into the memory gives its pages back to the system; where none
+    is free when one is touched again, that is SIGBUS after all, and no seal that leaves the peer able to write prevents
+    it. A slave with ``seal="require"`` does not come up with this memory.
 
     Huge pages have to be set aside by the administrator, with root's ``sysctl vm.nr_hugepages=<pages>``, or
     ``hugepages=`` on the kernel's command line (for pages of 1 GiB best there).
@@ -120,6 +135,9 @@ class HugepageAllocator:
         Raises `MemifMemoryError` that says how many pages are needed and how to get them, if `fallback` is
         off.
         """
+        return self._owned(size).owner.release()
+
+    def _owned(self, size: int) -> Descriptor:
         size = align_up(size, self.page_size)
         try:
             return self._allocate_huge(size)
@@ -129,18 +147,18 @@ class HugepageAllocator:
             if not self.fallback:
                 raise MemifMemoryError(self._advice(size)) from error
             self._warn(size)
-        return create_memfd(size, self.name)
+        return owned_memfd(size, self.name)
 
     def free(self, fd: int, buffer: object = None) -> None:
         """Close `fd`; its huge pages go back to the system once the peer has unmapped them, too."""
-        os.close(fd)
+        discard(fd)
 
-    def _allocate_huge(self, size: int) -> int:
-        fd = create_memfd(size, self.name, huge=True, page_size=self.page_size)
+    def _allocate_huge(self, size: int) -> Descriptor:
+        fd = owned_memfd(size, self.name, huge=True, page_size=self.page_size)
         try:
             _take_pages(fd, size)
         except OSError as error:
-            os.close(fd)
+            discard(fd)
             raise MemifMemoryError(error.strerror or "no huge pages") from error
         return fd
 

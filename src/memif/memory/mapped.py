@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
+from memif._steady import discard, eventfd
 from memif.errors import ErrorCode, MemifError, MemifOSError, MemifProtocolError, MemifValueError, from_os_error
 from memif.logs import get_logger, of
-from memif.memory.allocator import Allocator, allocator_map, allocator_page_size, allocator_place
+from memif.memory.allocator import Allocator, allocate, allocator_map, allocator_page_size, allocator_place
 from memif.memory.layout import MemoryLayout, infer_cache_line, plan_layout, probe_cache_line
-from memif.memory.region import SealPolicy, check_peer_fd, keep_off_standard_fds, mapping_size
+from memif.memory.region import SealPolicy, check_own_fd, check_peer_fd, keeps_pages, mapping_size
 from memif.protocol import CreateMemory, MapMemory, RegionOffer, RingOffer
 from memif.protocol.offers import check_offer
 from memif.protocol.wire import COOKIE
@@ -34,17 +35,24 @@ class Mapped:
 
     def close(self) -> None:
         """Let go of the descriptors. The memory itself stays mapped until nobody looks at it any more."""
-        fds, self.fds = self.fds, []
-        for fd in fds:
+        while self.fds:
+            fd = self.fds.pop()
             if self.allocator is None:
-                os.close(fd)
+                discard(fd)
             elif allocator_map(self.allocator) is None:
                 self.allocator.free(fd, None)
             # else: freed with the last view, see _map_own
 
 
 def create(
-    wanted: CreateMemory, *, buffer_size: int, kind: str, cache_line: int, headroom: int, allocator: Allocator
+    wanted: CreateMemory,
+    *,
+    buffer_size: int,
+    kind: str,
+    cache_line: int,
+    headroom: int,
+    allocator: Allocator,
+    seal: SealPolicy = "add",
 ) -> tuple[Mapped, list[RegionOffer], list[RingOffer]]:
     """Slave: make and map the memory for the numbers that were agreed on, and initialise all rings.
 
@@ -60,45 +68,37 @@ def create(
         cache_line=cache_line,
         page_size=allocator_page_size(allocator),
     )
-    regions, fds = _allocate(plan, allocator)
-    mapped = Mapped(regions, fds=fds, allocator=allocator, external=allocator_map(allocator) is not None)
+    mapped = Mapped((), allocator=allocator, external=allocator_map(allocator) is not None)
+    _allocate(plan, mapped, allocator)
     try:
+        for fd in mapped.fds if seal == "require" else ():
+            check_own_fd(fd)
         rings = [_own_ring(mapped, plan, number, headroom) for number in range(len(plan.rings))]
     except BaseException as error:
         mapped.close()
         if isinstance(error, ValueError) and not isinstance(error, MemifError):
             raise MemifValueError(f"the allocator's place(): {error}") from error
         raise
-    offers = [RegionOffer(size, fd) for size, fd in zip(plan.region_sizes, fds, strict=True)]
+    offers = [RegionOffer(size, fd) for size, fd in zip(plan.region_sizes, mapped.fds, strict=True)]
     return mapped, offers, rings
 
 
-def _allocate(plan: MemoryLayout, allocator: Allocator) -> tuple[tuple[Region, ...], list[int]]:
-    regions: list[Region] = []
-    fds: list[int] = []
+def _allocate(plan: MemoryLayout, mapped: Mapped, allocator: Allocator) -> None:
     try:
         for size in plan.region_sizes:
-            fd = allocator.allocate(size)
-            regions.append(_map_own(fd, size, allocator))
-            fds.append(fd)
+            mapped.fds.append(allocate(allocator, size))
+            mapped.regions += (_map_own(mapped.fds[-1], size, allocator),)
     except BaseException as error:
-        if allocator_map(allocator) is None:
-            for fd in fds:
-                allocator.free(fd, None)
+        mapped.close()
         if isinstance(error, OSError) and not isinstance(error, MemifError):
             raise from_os_error(error, "mapping shared memory") from error
         raise
-    return tuple(regions), fds
 
 
 def _map_own(fd: int, size: int, allocator: Allocator) -> Region:
     bring = allocator_map(allocator)
     if bring is None:
-        try:
-            return Region(fd, size)
-        except BaseException:
-            allocator.free(fd, None)
-            raise
+        return Region(fd, size)
     buffer = None
     try:
         buffer = bring(fd, size)
@@ -123,7 +123,7 @@ def _own_ring(mapped: Mapped, plan: MemoryLayout, number: int, headroom: int) ->
     buffers: Sequence[int] = range(first, first + plan.ring_size * plan.buffer_stride, plan.buffer_stride)
     if (place_buffers := allocator_place(mapped.allocator)) is not None:
         buffers = place_buffers(plan.ring_size)
-    event_fd = keep_off_standard_fds(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+    event_fd = eventfd()
     try:
         description = (plan.buffer_region, plan.buffer_size, buffers)
         if place.s2m:
@@ -154,7 +154,7 @@ def _own_ring(mapped: Mapped, plan: MemoryLayout, number: int, headroom: int) ->
             mapped.rx.append(rx)
             rx.initialise()
     except BaseException:
-        os.close(event_fd)
+        event_fd.close()  # does nothing when a ring has it
         raise
     return RingOffer(place.s2m, place.index, place.region, place.offset, place.log2_ring_size, event_fd)
 
@@ -205,7 +205,7 @@ def adopt(
     except BaseException as error:
         mapped.close()
         for fd in left:
-            os.close(fd)
+            discard(fd)
         if isinstance(error, OSError) and not isinstance(error, MemifError):
             raise from_os_error(error, "mapping the peer's memory") from error
         raise
@@ -219,6 +219,13 @@ def _map_peers(
         _log.warning(
             "%s: the peer's memory is not sealed; if it shrinks it, this process dies of SIGBUS "
             '(seal="require" refuses such peers)',
+            name,
+            extra=of(name),
+        )
+    elif not keeps_pages(region.fd):
+        _log.warning(
+            "%s: the peer's memory is of huge pages or a file; if it punches holes into it, this process may die of "
+            'SIGBUS (seal="require" refuses such peers)',
             name,
             extra=of(name),
         )

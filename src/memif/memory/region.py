@@ -12,7 +12,10 @@ peers that are trusted not to do so, or set ``seal="require"``.
 
 What no seal covers: a peer can punch holes. In ordinary memory the kernel fills a hole with zeros at the next
 access. In hugepages, and in files on a tmpfs mount that is full, there may be no page to fill it with, and
-that is SIGBUS again. So "require" also refuses all memory but that of an ordinary memfd.
+that is SIGBUS again. So "require" also refuses all memory but that of an ordinary memfd. That goes for both roles: a
+master can punch holes into its slave's memory just as well. The kernel's only remedy, ``F_SEAL_FUTURE_WRITE``, is
+not for us to set: a slave's master could not map the memory any more, and a master would lock out the others to
+which a zero-copy slave offers the same pool.
 
 All functions may be called from any thread.
 """
@@ -25,7 +28,8 @@ import os
 import stat
 from typing import Final, Literal
 
-from memif.errors import ErrorCode, MemifProtocolError, MemifValueError, from_os_error
+from memif._steady import Descriptor, memfd, owned
+from memif.errors import ErrorCode, MemifMemoryError, MemifProtocolError, MemifValueError, from_os_error
 
 SealPolicy = Literal["add", "require"]
 
@@ -46,14 +50,10 @@ def keep_off_standard_fds(fd: int) -> int:
     """Return `fd`, or a duplicate of it numbered 3 or above when it is 0, 1 or 2 (`fd` is closed then).
 
     A process started with stdin closed gets descriptor 0 for the next thing it opens. DPDK and libmemif send
-    only descriptors above 0 and silently leave out 0. The duplicate is close-on-exec.
+    only descriptors above 0 and silently leave out 0. The duplicate is close-on-exec. Raises `OSError` when no
+    number is free; `fd` is closed then, too.
     """
-    if fd > 2:
-        return fd
-    try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
-    finally:
-        os.close(fd)
+    return owned(fd).owner.release()
 
 
 def create_memfd(size: int, name: str = "memif", *, huge: bool = False, page_size: int = HUGEPAGE_SIZE) -> int:
@@ -69,6 +69,11 @@ def create_memfd(size: int, name: str = "memif", *, huge: bool = False, page_siz
     `MemifValueError` for a size that is not positive or not a multiple of the huge page, and the `MemifError`
     of the failing system call.
     """
+    return owned_memfd(size, name, huge=huge, page_size=page_size).owner.release()
+
+
+def owned_memfd(size: int, name: str = "memif", *, huge: bool = False, page_size: int = HUGEPAGE_SIZE) -> Descriptor:
+    """As `create_memfd`; the descriptor is closed with the last reference to it."""
     if not 0 < size < 1 << 63 or (huge and size % page_size):
         allowed = f"a positive multiple of {page_size}" if huge else "1 to 2**63 - 1"
         raise MemifValueError.argument("size", size, allowed)
@@ -76,21 +81,20 @@ def create_memfd(size: int, name: str = "memif", *, huge: bool = False, page_siz
     if huge:
         flags |= os.MFD_HUGETLB | (page_size.bit_length() - 1) << _MFD_HUGE_SHIFT
     try:
-        fd = keep_off_standard_fds(os.memfd_create(_short_name(name), flags))
+        fd = memfd(_short_name(name), flags)
     except OSError as error:
         raise from_os_error(error, f"memfd_create of {size} bytes") from error
     try:
         os.ftruncate(fd, size)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     except OSError as error:
-        os.close(fd)
+        fd.close()
         raise from_os_error(error, f"sizing shared memory to {size} bytes") from error
     return fd
 
 
-def _short_name(name: str) -> str:
-    raw = os.fsencode(name).replace(b"\0", b"?")[:_MAX_NAME_BYTES]
-    return os.fsdecode(raw)
+def _short_name(name: str) -> bytes:
+    return os.fsencode(name).replace(b"\0", b"?")[:_MAX_NAME_BYTES]
 
 
 def check_peer_fd(fd: int, size: int, *, seal: SealPolicy = "add", limit: int = DEFAULT_REGION_LIMIT) -> bool:
@@ -113,12 +117,31 @@ def check_peer_fd(fd: int, size: int, *, seal: SealPolicy = "add", limit: int = 
     sealed = _seal(fd)
     if seal == "require" and not sealed:
         raise MemifProtocolError("region memory is not sealed against shrinking")
-    if seal == "require" and os.fstat(fd).st_dev != _memfd_device():
+    if seal == "require" and not keeps_pages(fd):
         raise MemifProtocolError("region memory is not an ordinary memfd (huge pages, file)")
     actual = os.fstat(fd).st_size
     if actual < size:
         raise MemifProtocolError(f"region size {size} announced, memory has {actual}"[:95])
     return sealed
+
+
+def keeps_pages(fd: int) -> bool:
+    """Whether pages that the peer takes away, by punching a hole, can be had again: so only with ordinary memfds."""
+    return os.fstat(fd).st_dev == _memfd_device()
+
+
+def check_own_fd(fd: int) -> None:
+    """For a slave with ``seal="require"``: its memory, which the master may write to, and so may shrink or punch holes
+    into. Raises `MemifMemoryError` when that could end this process."""
+    try:
+        sealed = bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK) and keeps_pages(fd)
+    except OSError:
+        sealed = False
+    if not sealed:
+        raise MemifMemoryError(
+            'seal="require": the memory of this allocator is not an ordinary memfd, sealed against shrinking (but huge '
+            "pages, a file, ...); the peer could take pages away, which ends this process by SIGBUS"
+        )
 
 
 @functools.cache
@@ -148,9 +171,10 @@ def _seal(fd: int) -> bool:
 
 def _seals_of(fd: int) -> int:
     try:
+        # First: it asks no file system, while `fstat` of a file on FUSE may never come back.
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
         regular = stat.S_ISREG(os.fstat(fd).st_mode)
         access = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
-        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError as error:
         # EINVAL: a file system without seals, a device, a pipe. EBADF: closed, or opened with O_PATH.
         code = ErrorCode.BAD_FD if error.errno == errno.EBADF else ErrorCode.MFMSG

@@ -40,6 +40,8 @@ from memif.ring._atomics cimport (memif_fence, memif_flag_get, memif_flag_set, m
 from memif.ring._columns cimport MAX_PACKET
 from memif.ring._region cimport Region, fork_count
 
+from memif._steady import Descriptor
+
 cdef extern from "sys/uio.h" nogil:
     cdef struct iovec:
         void *iov_base
@@ -87,7 +89,8 @@ cdef class Ring:
         self.born = fork_count()
 
     def __init__(self, regions, uint32_t region, uint64_t offset, uint32_t log2_size, *, bint slave,
-                 int event_fd=-1, buffers=None, uint32_t cache_line=64, Stats stats=None):
+                 event_fd=-1, buffers=None, uint32_t cache_line=64, Stats stats=None):
+        cdef int number = event_fd
         if self.spans != NULL:
             raise RuntimeError("a ring is set up only once")
         self.regions = tuple(regions)
@@ -101,7 +104,9 @@ cdef class Ring:
         if slave:
             self.set_slots(buffers)
         self.prepare()
-        self.event_fd = event_fd
+        self.event_fd = number
+        if isinstance(event_fd, Descriptor):    # in one step with the line before, as seen from Python
+            event_fd.owner.release()
         self.complete = True
 
     def __dealloc__(self):
@@ -109,6 +114,9 @@ cdef class Ring:
         free(self.slots)
         if self.event_fd >= 0:
             close(self.event_fd)
+
+    def __reduce__(self):
+        raise TypeError("a ring is memory shared with a peer and cannot be pickled or copied")
 
     cdef prepare(self):
         """For the two kinds: the rest of setting up."""

@@ -1,13 +1,15 @@
 """One link between a slave and a master, as its control messages tell of it, and the taps on its rings."""
 
 import os
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 
+from memif._steady import discard
 from memif.errors import MemifError, MemifProtocolError
 from memif.memory.layout import infer_cache_line, probe_cache_line
-from memif.memory.region import DEFAULT_REGION_LIMIT, mapping_size
+from memif.memory.region import check_peer_fd, mapping_size
 from memif.protocol import wire
 from memif.protocol.offers import check_offer
 from memif.ring import Region
@@ -28,9 +30,12 @@ class Link:
         #: Program and interface names that the two say of themselves.
         self.slave_app = self.master_app = self.slave_name = self.master_name = ""
         self.up = False
+        #: Whether the slave can shrink its memory, which would end the process that records.
+        self.unsealed = False
         self.taps: list[RingTap] = []
         self._regions: list[Region] = []
         self._rings: list[wire.AddRing] = []
+        self._fds: list[tuple[int, int]] = []  # of regions, with their sizes, until the link is up
 
     @property
     def name(self) -> str:
@@ -42,7 +47,7 @@ class Link:
         """True where packets start with an Ethernet header."""
         return self.mode == wire.Mode.ETHERNET
 
-    def see(self, message: wire.Message, fds: list[int]) -> None:
+    def see(self, message: wire.Message, fds: Sequence[int]) -> None:
         """Follow a message; takes the descriptors.
 
         Raises `MemifError` when what it announces can not be mapped or is not sound. The link itself goes on, only it
@@ -65,18 +70,21 @@ class Link:
                     self._start()
         finally:
             for fd in fds:
-                os.close(fd)
+                if not any(fd is kept for kept, _ in self._fds):
+                    discard(fd)
 
-    def _add_region(self, message: wire.AddRegion, fds: list[int]) -> None:
+    def _add_region(self, message: wire.AddRegion, fds: Sequence[int]) -> None:
         if len(fds) != 1 or message.index != len(self._regions) or message.index >= _MOST_REGIONS:
             raise MemifProtocolError(f"region {message.index}: out of order, or without its descriptor")
-        actual = os.fstat(fds[0]).st_size
-        if not 0 < message.size <= min(actual, DEFAULT_REGION_LIMIT):
-            raise MemifProtocolError(f"region {message.index}: {message.size} bytes announced, memory has {actual}")
         try:
+            # As a master does: seal first where that is possible, then look at the size.
+            self.unsealed |= not check_peer_fd(fds[0], message.size)
             self._regions.append(Region(fds[0], mapping_size(fds[0], message.size), writable=False))
+        except MemifError:
+            raise
         except OSError as error:
             raise MemifError(f"region {message.index} can not be mapped: {error.strerror}") from error
+        self._fds.append((fds[0], message.size))
 
     def _add_ring(self, message: wire.AddRing) -> None:
         if len(self._rings) >= _MOST_RINGS:
@@ -85,6 +93,11 @@ class Link:
 
     def _start(self) -> None:
         sizes = [len(region) for region in self._regions]
+        fds, self._fds = self._fds, []
+        for index, (fd, size) in enumerate(fds):
+            if os.fstat(fd).st_size < size:  # cut off meanwhile: looking at it would be the end
+                raise MemifProtocolError(f"region {index}: memory has become shorter than announced")
+            discard(fd)
         line = infer_cache_line(self._rings, sizes) or self._probe() or 64
         check_offer(sizes, self._rings, line)
         memory: list[Bytes] = [np.frombuffer(memoryview(region), np.uint8) for region in self._regions]
@@ -104,4 +117,6 @@ class Link:
         self.up = False
         for tap in self.taps:
             tap.close()
-        self._regions = []
+        for fd, _ in self._fds:
+            discard(fd)
+        self._regions, self._fds = [], []

@@ -8,26 +8,35 @@ When the recorder is gone it accepts no new slaves, and it ends with the last li
 import os
 import select
 import socket
+import struct
 import sys
 from collections import deque
 from contextlib import suppress
 from typing import Final
 
 from memif import transport
+from memif._steady import Descriptor
 from memif.address import parse_address
-from memif.errors import MemifError
+from memif.admission import Gate
+from memif.errors import MemifError, MemifStateError
 from memif.sniff.report import Kind, Report, Side, send
 
 _READ: Final = select.POLLIN | select.POLLHUP | select.POLLERR
+# Messages and descriptors that may wait for one side before the other is not read any more. An honest peer has one of
+# each under way, as it waits for the answer; a hostile one can send 253 descriptors at once.
+_MOST_WAITING: Final = 16
+_MOST_PAIRS: Final = 256
+# A message of the protocol has one descriptor at most; that there were more is all that the recorder needs to know.
+_MOST_REPORTED: Final = 2
 
 
 class Pair:
     """One slave and its connection to the master. Messages that a full socket does not take wait here."""
 
-    def __init__(self, number: int, slave: socket.socket, master: socket.socket) -> None:
+    def __init__(self, number: int, slave: socket.SocketType, master: socket.SocketType) -> None:
         self.number = number
         self.socks = {Side.SLAVE: slave, Side.MASTER: master}
-        self.waiting: dict[Side, deque[tuple[bytes, list[int]]]] = {Side.SLAVE: deque(), Side.MASTER: deque()}
+        self.waiting: dict[Side, deque[tuple[bytes, list[Descriptor]]]] = {Side.SLAVE: deque(), Side.MASTER: deque()}
 
     def flush(self, side: Side) -> None:
         """Send what waits for `side`, as far as its socket takes it."""
@@ -35,7 +44,7 @@ class Pair:
         while waiting:
             data, fds = waiting[0]
             try:
-                socket.send_fds(self.socks[side], [data], fds, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                _send(self.socks[side], data, fds)
             except BlockingIOError:
                 return
             except OSError:
@@ -43,31 +52,43 @@ class Pair:
             waiting.popleft()
             _close(fds)
 
+    def full(self, side: Side) -> bool:
+        """Whether so much waits for `side` that no more is to be taken from the other one."""
+        waiting = self.waiting[side]
+        return len(waiting) >= _MOST_WAITING or sum(len(fds) for _, fds in waiting) >= _MOST_WAITING
+
     def close(self) -> None:
         """Close both connections."""
         for side, sock in self.socks.items():
             self.flush(side)
             for _, fds in self.waiting[side]:
                 _close(fds)
-            sock.close()
+            transport.hang_up(sock)
 
 
-def _close(fds: list[int]) -> None:
+def _send(sock: socket.SocketType, data: bytes, fds: list[Descriptor]) -> None:
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
+    sock.sendmsg([data], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+def _close(fds: list[Descriptor]) -> None:
     for fd in fds:
-        os.close(fd)
+        fd.close()
 
 
 class Relay:
     """Accepts slaves, connects to the master for each, passes messages on until recorder and links are gone."""
 
-    def __init__(self, listener: socket.socket, reports: socket.socket, target: str) -> None:
+    def __init__(self, listener: socket.socket, reports: socket.socket, target: str, path: str) -> None:
+        """`path`: of the listener's file, "" for an abstract name."""
         self.listener: socket.socket | None = listener
         self.reports: socket.socket | None = reports
         self.target = parse_address(target)
         self._pairs: dict[int, tuple[Pair, Side]] = {}  # by descriptor
         self._count = 0
+        self._gate = Gate()
         self._poll = select.poll()
-        self._file = _file_of(listener)
+        self._file = path, _inode(path)
         self._poll.register(listener, select.POLLIN)
         self._poll.register(reports, select.POLLIN)
         self._tell(Report(Kind.READY, data=str(os.getpid()).encode()))
@@ -94,15 +115,18 @@ class Relay:
     def _accept(self) -> None:
         assert self.listener is not None
         try:
-            slave, _ = self.listener.accept()
+            slave = self._gate.accept(self.listener)
         except OSError:
             return
-        slave.setblocking(False)
+        if slave is None:
+            return
         self._count += 1
         try:
+            if len(self._pairs) >= 2 * _MOST_PAIRS:
+                raise MemifStateError(f"{_MOST_PAIRS} slaves are connected already")
             master = transport.connect_socket(self.target)
         except MemifError as error:
-            slave.close()
+            transport.hang_up(slave)
             self._tell(Report(Kind.FAILED, self._count, data=str(error).encode()[:900]))
             return
         pair = Pair(self._count, slave, master)
@@ -126,7 +150,7 @@ class Relay:
         data, fds, _ = transport.recv_message(pair.socks[side])
         if not data:
             return False
-        self._tell(Report(Kind.MESSAGE, pair.number, side, data, fds))
+        self._tell(Report(Kind.MESSAGE, pair.number, side, data, fds[:_MOST_REPORTED]))
         other = Side(1 - side)
         pair.waiting[other].append((data, fds))
         pair.flush(other)
@@ -142,8 +166,8 @@ class Relay:
     def _watch(self, pair: Pair) -> None:
         for side, sock in pair.socks.items():
             if sock.fileno() in self._pairs:
-                full = bool(pair.waiting[side])
-                self._poll.modify(sock, select.POLLIN | (select.POLLOUT if full else 0))
+                read = 0 if pair.full(Side(1 - side)) else select.POLLIN
+                self._poll.modify(sock, read | (select.POLLOUT if pair.waiting[side] else 0))
 
     def _tell(self, report: Report) -> None:
         if self.reports is not None:
@@ -161,16 +185,9 @@ class Relay:
             if path and _inode(path) == found:
                 with suppress(OSError):
                     os.unlink(path)
+            transport.turn_away(self.listener)
             self.listener.close()
             self.listener = None
-
-
-def _file_of(listener: socket.socket) -> tuple[str, tuple[int, int] | None]:
-    name = listener.getsockname()
-    if not isinstance(name, str) or not name or name.startswith("\0"):
-        return "", None
-    path = os.path.abspath(name)
-    return path, _inode(path)
 
 
 def _inode(path: str) -> tuple[int, int] | None:
@@ -182,7 +199,7 @@ def _inode(path: str) -> tuple[int, int] | None:
 
 
 def main(argv: list[str]) -> None:
-    """argv: descriptors of the listener and of the report socket, name of the master's socket.
+    """argv: descriptors of the listener and of the report socket, name of the master's socket, path of the listener.
 
     Forks first and lets the parent end, so that the relay is nobody's child and leaves no zombie behind.
     """
@@ -190,7 +207,7 @@ def main(argv: list[str]) -> None:
         os._exit(0)
     listener, reports = (socket.socket(fileno=int(number)) for number in argv[:2])
     os.chdir("/")
-    Relay(listener, reports, argv[2]).run()
+    Relay(listener, reports, argv[2], argv[3]).run()
 
 
 if __name__ == "__main__":

@@ -5,15 +5,16 @@ descriptors, or text.
 """
 
 import enum
-import os
 import socket
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from memif._steady import Descriptor, receive as receive_datagram
+
 _HEADER: Final = struct.Struct("<BBHI")
 _SIZE: Final = 1024
-_MOST_FDS: Final = 16
 
 
 class Kind(enum.IntEnum):
@@ -40,13 +41,13 @@ class Side(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One datagram. The receiver owns `fds`."""
+    """One datagram. `fds` are closed with the last reference to them."""
 
     kind: Kind
     link: int = 0
     side: Side = Side.SLAVE
     data: bytes = b""
-    fds: list[int] = field(default_factory=list)
+    fds: Sequence[Descriptor] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -67,12 +68,10 @@ def send(sock: socket.socket, report: Report) -> bool:
 def receive(sock: socket.socket) -> Report | None:
     """The next report; None when the relay is gone. Raises BlockingIOError when there is none yet."""
     try:
-        data, fds, _, _ = socket.recv_fds(sock, _SIZE, _MOST_FDS, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
+        data, fds, _, _ = receive_datagram(sock.fileno(), _SIZE)
     except ConnectionResetError:
         return None
     if len(data) < _HEADER.size:
-        for fd in fds:
-            os.close(fd)
         return None
     kind, side, _, link = _HEADER.unpack_from(data)
-    return Report(Kind(kind), link, Side(side), data[_HEADER.size :], list(fds))
+    return Report(Kind(kind), link, Side(side), data[_HEADER.size :], fds)

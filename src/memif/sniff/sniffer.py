@@ -108,6 +108,7 @@ class Sniffer(Single):
         with theirs:
             fds = (self._listener.fileno(), theirs.fileno())
             words = [sys.executable, "-m", "memif.sniff.relay", *map(str, fds), _absolute(self.connect)]
+            words.append(_absolute(self.listen) if self.listen.kind == "path" else "")
             subprocess.run(
                 words,
                 pass_fds=fds,
@@ -219,7 +220,7 @@ class Sniffer(Single):
         events.append(Control(link.number, report.side, time.time_ns(), message, report.data, len(report.fds)))
         if isinstance(message, bytes):
             for fd in report.fds:
-                os.close(fd)
+                fd.close()
             return
         was_up = link.up
         try:
@@ -228,6 +229,10 @@ class Sniffer(Single):
             events.append(Note(f"link {link.number} can not be recorded: {error.detail or error}"))
         if link.up and not was_up:
             events.append(Started(link))
+            if link.unsealed:
+                events.append(
+                    Note(f"link {link.number}: if the slave shrinks its memory, this recording ends by SIGBUS")
+                )
 
     def _last_packets(self, link: Link, events: list[Event]) -> None:
         """What still lies in the rings of a link that has ended."""

@@ -51,11 +51,13 @@ SILENT: Final = "(silent)"
 
 @dataclass(slots=True)
 class Step:
-    """One message of a script: a message, or any bytes, with the descriptors to go along. `answer`: wait for one."""
+    """One message of a script: a message, or any bytes, with the descriptors to go along. `answer`: wait for one.
+    `give`: close the descriptors once they are sent, so that the other end has the last ones."""
 
     message: Message | bytes
     fds: list[int] = field(default_factory=list)
     answer: bool = True
+    give: bool = False
 
     @property
     def data(self) -> bytes:
@@ -247,7 +249,10 @@ class HostilePeer(Single):
     def say(self, script: dict[str, Step]) -> str | None:
         """As `play`, without waiting for HELLO first."""
         for step in script.values():
-            if not self.send(step.data, *step.fds):
+            sent = self.send(step.data, *step.fds)
+            for fd in step.fds if step.give else ():
+                os.close(fd)
+            if not sent:
                 return self.farewell()
             if not step.answer:
                 continue
@@ -269,6 +274,10 @@ class HostilePeer(Single):
         """
         self.accept()
         self.send(hello or Hello("hostile"))
+        return self.answer(until)
+
+    def answer(self, until: type[Message] | None = None) -> Message | None:
+        """Master: as `serve`, for a client that was greeted."""
         while True:
             message = self.recv()
             if message is None or isinstance(message, Disconnect) or (until and isinstance(message, until)):

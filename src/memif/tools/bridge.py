@@ -48,8 +48,9 @@ def command(first: str, second: str, **options: Any) -> None:
     """Pass packets between A and B, both ways, until Ctrl-C. Each is one of
 
     \b
-    memif:SOCKET[,OPTION=VALUE]...  id, role, mode, secret, name, rx-queues,
-                                    tx-queues, ring-size, buffer-size, rx-mode
+    memif:SOCKET[,OPTION=VALUE]...  id, role, mode, secret, secret-file, name,
+                                    rx-queues, tx-queues, ring-size,
+                                    buffer-size, rx-mode
     tap:NAME[,OPTION=VALUE]...      a TAP device, made here: address, mtu, netns
     tun:NAME[,OPTION=VALUE]...      the same without Ethernet, for mode=ip
     packet:IFNAME                   an existing network interface

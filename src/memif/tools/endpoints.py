@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from memif.errors import MemifValueError
+from memif.tools.options import read_secret
 
 if TYPE_CHECKING:
     from memif.bridge import DevicePort, MemifPort
@@ -15,6 +16,7 @@ _MEMIF: Final = (
     "role",
     "mode",
     "secret",
+    "secret-file",
     "name",
     "rx-queues",
     "tx-queues",
@@ -34,7 +36,7 @@ class Endpoint:
     text: str
     kind: str
     name: str
-    options: dict[str, str | int] = field(default_factory=dict)
+    options: dict[str, str | int | bytes] = field(default_factory=dict)
 
     @property
     def linktype(self) -> int:
@@ -92,7 +94,7 @@ def parse_endpoint(text: str, where: str) -> Endpoint:
     name, *pairs = rest.split(",")
     if not name:
         raise click.BadParameter(f"{text!r} has no name after {kind}:", param_hint=where)
-    options: dict[str, str | int] = {}
+    options: dict[str, str | int | bytes] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         key = key.replace("_", "-")
@@ -101,5 +103,8 @@ def parse_endpoint(text: str, where: str) -> Endpoint:
             raise click.BadParameter(f"{pair!r} is no option of {kind}: ({allowed})", param_hint=where)
         if key in _NUMBERS and not value.isdigit():
             raise click.BadParameter(f"{key}: {value!r} is not a number", param_hint=where)
-        options[key] = int(value) if key in _NUMBERS else value
+        if key == "secret-file":
+            options["secret"] = read_secret(value)
+        else:
+            options[key] = int(value) if key in _NUMBERS else value
     return Endpoint(f"{kind}:{name}", kind, name, options)

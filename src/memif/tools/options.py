@@ -6,10 +6,11 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from memif.address import DEFAULT_SOCKET
@@ -28,7 +29,7 @@ class Link:
     socket: str
     id: int
     role: str
-    secret: str | None
+    secret: str | bytes | None = field(repr=False)
     mode: str
     rx_queues: int | None
     tx_queues: int | None
@@ -78,7 +79,20 @@ def link_options(role: str = "slave", *, short_socket: bool = True) -> Callable[
             show_default=True,
             help="slave (client) connects, master (server) listens.",
         ),
-        click.option("--secret", metavar="TEXT", help="Shared secret, at most 23 bytes."),
+        click.option(
+            "--secret",
+            metavar="TEXT",
+            envvar="MEMIF_SECRET",
+            show_envvar=True,
+            help="Shared secret, at most 23 bytes. Every user of this machine can see it here; better use the "
+            "environment, or --secret-file.",
+        ),
+        click.option(
+            "--secret-file",
+            metavar="FILE",
+            shell_complete=complete_file,
+            help="File whose first line is the shared secret.",
+        ),
         click.option(
             "-m",
             "--mode",
@@ -102,6 +116,8 @@ def link_options(role: str = "slave", *, short_socket: bool = True) -> Callable[
 
     def decorate(command: Command) -> Command:
         def call(**arguments: Any) -> Any:
+            if (file := arguments.pop("secret_file")) is not None:
+                arguments["secret"] = _from_file(file)
             names = Link.__dataclass_fields__
             link = Link(**{name: arguments.pop(name) for name in names})
             return run(command, link=link, **arguments)
@@ -113,6 +129,23 @@ def link_options(role: str = "slave", *, short_socket: bool = True) -> Callable[
         return call  # type: ignore[return-value]
 
     return decorate
+
+
+def _from_file(file: str) -> bytes:
+    """The secret of ``--secret-file``, which goes before the others. Usage error when it can not be read."""
+    context = click.get_current_context()
+    if context.get_parameter_source("secret") is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--secret and --secret-file: only one of them", context)
+    return read_secret(file)
+
+
+def read_secret(file: str) -> bytes:
+    """The first line of a file; usage error when it can not be read."""
+    try:
+        with open(file, "rb") as source:
+            return source.readline(1024).rstrip(b"\r\n")
+    except OSError as error:
+        raise click.UsageError(f"secret file {file!r}: {error.strerror}") from error
 
 
 def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -1,0 +1,354 @@
+# cython: language_level=3, auto_pickle=False, autotestdict=False
+"""Steps that no exception can split, and descriptors that have an owner from their first moment.
+
+A signal handler may raise between any two Python instructions, most often just after a system call. What such a call
+gave would be lost there, a counter stay one too high, a lock be held for ever. Compiled code has no such points: here
+a descriptor is wrapped into its owner, and a lock taken together with the promise to give it back.
+
+Descriptors from a peer may be of any kind, and closing some kinds hangs (`_closer.h` has the details). Everything that
+a peer sent is closed by `discard`, or by its owner, which does the same.
+"""
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.errno cimport ECONNABORTED, EINTR, errno
+from libc.stdint cimport int64_t, uint8_t
+from libc.string cimport memcpy, memset
+
+import _socket
+
+cdef extern from "Python.h":
+    object PyErr_SetFromErrno(object kind)
+
+cdef extern from "_closer.h" nogil:
+    void memif_discard(int fd)
+    void memif_close_elsewhere(int fd)
+    void memif_closer_setup()
+
+cdef extern from "unistd.h" nogil:
+    int c_close "close" (int fd)
+
+cdef extern from "fcntl.h" nogil:
+    int c_fcntl "fcntl" (int fd, int command, ...)
+    enum:
+        F_DUPFD_CLOEXEC
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE 1
+    #endif
+    #include <sys/eventfd.h>
+    #include <sys/mman.h>
+    #include <sys/socket.h>
+    #include <sys/syscall.h>
+    #include <sys/timerfd.h>
+    #include <sys/uio.h>
+    #include <unistd.h>
+    static int memif_memfd(const char *name, unsigned flags) { return (int)syscall(SYS_memfd_create, name, flags); }
+    static int memif_accept(int fd)
+    {
+        return (int)syscall(SYS_accept4, fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    }
+    static int memif_timer_set(int fd, long long ns)
+    {
+        struct itimerspec spec = {{0, 0}, {ns / 1000000000, ns % 1000000000}};
+        return timerfd_settime(fd, TFD_TIMER_ABSTIME, &spec, NULL);
+    }
+    """
+    int memif_memfd(const char *name, unsigned int flags) nogil
+    int memif_accept(int fd) nogil
+    int memif_timer_set(int fd, long long ns) nogil
+    int c_eventfd "eventfd" (unsigned int value, int flags) nogil
+    int c_timerfd "timerfd_create" (int clock, int flags) nogil
+    enum:
+        EFD_NONBLOCK
+        EFD_CLOEXEC
+        TFD_NONBLOCK
+        TFD_CLOEXEC
+        CLOCK_MONOTONIC
+        MSG_DONTWAIT
+        MSG_CMSG_CLOEXEC
+        MSG_TRUNC
+        MSG_CTRUNC
+        SOL_SOCKET
+        SCM_RIGHTS
+        AF_UNIX
+        SOCK_SEQPACKET
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+    struct msghdr:
+        void *msg_name
+        unsigned int msg_namelen
+        iovec *msg_iov
+        size_t msg_iovlen
+        void *msg_control
+        size_t msg_controllen
+        int msg_flags
+    struct cmsghdr:
+        size_t cmsg_len
+        int cmsg_level
+        int cmsg_type
+    cmsghdr *CMSG_FIRSTHDR(msghdr *)
+    cmsghdr *CMSG_NXTHDR(msghdr *, cmsghdr *)
+    unsigned char *CMSG_DATA(cmsghdr *)
+    size_t CMSG_LEN(size_t)
+    ssize_t recvmsg(int fd, msghdr *message, int flags) nogil
+
+cdef enum:
+    MOST_FDS = 253          # the kernel's SCM_MAX_FD: with room for less, it closes the rest itself, and waits for it
+    MOST_BYTES = 4096
+
+cdef object _Plain = _socket.socket     # the class without Python code in its constructor
+
+
+cdef class Owner:
+    """Keeps one descriptor: closes it with `close`, or when nobody knows it any more."""
+    cdef readonly int fd
+
+    def __cinit__(self):
+        self.fd = -1
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            memif_discard(self.fd)
+
+    def close(self):
+        """Close it now. A second call does nothing."""
+        cdef int fd = self.fd
+        self.fd = -1
+        if fd >= 0:
+            memif_discard(fd)
+
+    def release(self):
+        """Its number; somebody else owns it from here on."""
+        cdef int fd = self.fd
+        self.fd = -1
+        return fd
+
+    def __reduce__(self):
+        raise TypeError("a descriptor has one owner and cannot be pickled or copied")
+
+
+class Descriptor(int):
+    """The number of a descriptor, which is closed with the last reference to this object, or by `close`."""
+
+    owner: Owner
+
+    def close(self) -> None:
+        """Close it now. A second call does nothing."""
+        self.owner.close()
+
+
+cdef object own(int fd):
+    """A Descriptor for `fd`, moved out of the way of the standard ones; closed when there is no memory for it."""
+    cdef Owner owner
+    cdef int moved
+    try:
+        owner = Owner.__new__(Owner)
+    except BaseException:
+        memif_discard(fd)
+        raise
+    if fd <= 2:
+        moved = c_fcntl(fd, F_DUPFD_CLOEXEC, 3)
+        memif_discard(fd)
+        if moved < 0:
+            PyErr_SetFromErrno(OSError)
+        fd = moved
+    owner.fd = fd
+    number = Descriptor(fd)
+    number.owner = owner
+    return number
+
+
+def owned(int fd):
+    """A `Descriptor` for ``fd``, never 0, 1 or 2: those are moved. Raises OSError when there is no room to."""
+    return own(fd)
+
+
+def discard(fd):
+    """Close a descriptor of whatever kind, a `Descriptor` or a number, without being held by one that hangs."""
+    cdef int number
+    if isinstance(fd, Descriptor):
+        fd.owner.close()
+        return
+    number = fd
+    if number >= 0:
+        with nogil:
+            memif_discard(number)
+
+
+def close_elsewhere(int fd):
+    """Have a descriptor closed by a thread of its own."""
+    with nogil:
+        memif_close_elsewhere(fd)
+
+
+def eventfd():
+    """A new event fd, non-blocking and close-on-exec. OSError without a free descriptor; so the next three."""
+    cdef int fd = c_eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+    if fd < 0:
+        PyErr_SetFromErrno(OSError)
+    return own(fd)
+
+
+def memfd(bytes name, unsigned int flags):
+    """New memory, as os.memfd_create makes it."""
+    cdef int fd = memif_memfd(name, flags)
+    if fd < 0:
+        PyErr_SetFromErrno(OSError)
+    return own(fd)
+
+
+def timerfd():
+    """A new timer on the clock of `time.monotonic`, non-blocking and close-on-exec."""
+    cdef int fd = c_timerfd(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
+    if fd < 0:
+        PyErr_SetFromErrno(OSError)
+    return own(fd)
+
+
+def timer_set(int fd, long long nanoseconds):
+    """Make a timer readable at that time; 0: never."""
+    if memif_timer_set(fd, nanoseconds):
+        PyErr_SetFromErrno(OSError)
+
+
+def accept(int listener):
+    """The next client, non-blocking and close-on-exec. Raises what ``accept`` does."""
+    cdef int fd = memif_accept(listener)
+    while fd < 0 and (errno == EINTR or errno == ECONNABORTED):
+        fd = memif_accept(listener)
+    if fd < 0:
+        PyErr_SetFromErrno(OSError)
+    try:
+        return _Plain(AF_UNIX, SOCK_SEQPACKET, 0, fd)
+    except BaseException:
+        c_close(fd)
+        raise
+
+
+def receive(int sock, int size):
+    """One datagram: (at most ``size`` bytes, its descriptors, whether any of the two was cut off, whether there was
+    one at all: False at the end of the connection).
+
+    Descriptors are close-on-exec, above 2 and owned; there is room for as many as one message can have. The last answer
+    needs SO_PASSCRED. Raises BlockingIOError without a message, OSError.
+    """
+    cdef uint8_t data[MOST_BYTES]
+    cdef int64_t control[160]
+    cdef int fds[MOST_FDS]
+    cdef int count = 0, i, fd
+    cdef ssize_t got
+    cdef iovec vector
+    cdef msghdr message
+    if not 0 <= size <= MOST_BYTES:
+        raise ValueError(f"size: got {size}, allowed: 0 to {MOST_BYTES}")
+    memset(&message, 0, sizeof(message))
+    vector.iov_base, vector.iov_len = data, size
+    message.msg_iov, message.msg_iovlen = &vector, 1
+    message.msg_control, message.msg_controllen = control, sizeof(control)
+    with nogil:
+        got = recvmsg(sock, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)
+    if got < 0:
+        PyErr_SetFromErrno(OSError)
+    some = message.msg_controllen != 0 or got > 0
+    cut = message.msg_flags & (MSG_TRUNC | MSG_CTRUNC) != 0
+    count = rights(&message, fds)
+    found = None
+    try:
+        found = []
+        for i in range(count):
+            fd, fds[i] = fds[i], -1
+            try:
+                found.append(own(fd))
+            except OSError:
+                cut = True
+        return PyBytes_FromStringAndSize(<char *>data, got), found, cut, some
+    finally:
+        for i in range(count):
+            if fds[i] >= 0:
+                memif_discard(fds[i])
+
+
+cdef int rights(msghdr *message, int *fds) noexcept:
+    """Copy the descriptors out of the control buffer. -> how many"""
+    cdef int count = 0, n
+    cdef cmsghdr *one = CMSG_FIRSTHDR(message)
+    while one != NULL:
+        if one.cmsg_level == SOL_SOCKET and one.cmsg_type == SCM_RIGHTS:
+            n = min(<int>((one.cmsg_len - CMSG_LEN(0)) // sizeof(int)), MOST_FDS - count)
+            memcpy(fds + count, CMSG_DATA(one), n * sizeof(int))
+            count += n
+        one = CMSG_NXTHDR(message, one)
+    return count
+
+
+cdef class Count:
+    """How many are inside of ``with count:``."""
+    cdef readonly int inside
+
+    def __enter__(self):
+        self.inside += 1
+        return self
+
+    def __exit__(self, *_):
+        self.inside -= 1
+
+    def __bool__(self):
+        return self.inside > 0
+
+
+cdef class Guard:
+    """A reentrant lock which cannot be taken without being given back."""
+    cdef object lock
+    cdef readonly int depth     # how often the thread that has it has taken it
+
+    def __init__(self, lock):
+        self.lock = lock
+
+    cdef bint give_back(self) except -1:
+        self.depth -= 1
+        cdef bint last = not self.depth
+        self.lock.release()
+        return last
+
+    def run(self, work, argument, *, bint blocking):
+        """``work(argument)`` with the lock; None at once if another thread has it and ``blocking`` is false."""
+        if not self.lock.acquire(blocking):
+            return None
+        self.depth += 1
+        try:
+            return work(argument)
+        finally:
+            self.give_back()
+
+    def hold(self, leave, after):
+        """Context: the lock. At its end come ``leave()``, and then, once nobody has it any more, ``after()``."""
+        return Hold(self, leave, after)
+
+
+cdef class Hold:
+    """What `Guard.hold` gives."""
+    cdef Guard guard
+    cdef object leave, after
+
+    def __init__(self, Guard guard not None, leave, after):
+        self.guard, self.leave, self.after = guard, leave, after
+
+    def __enter__(self):
+        if self.guard is None:
+            raise RuntimeError("made by Guard.hold only")
+        self.guard.lock.acquire()
+        self.guard.depth += 1
+
+    def __exit__(self, *_):
+        cdef bint last = False
+        try:
+            self.leave()
+        finally:
+            last = self.guard.give_back()
+        if last:
+            self.after()
+
+
+memif_closer_setup()

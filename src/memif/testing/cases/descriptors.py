@@ -1,0 +1,177 @@
+"""Descriptors of the wrong kind beside any message: whoever closes some of them waits for an hour."""
+
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable, Iterator
+
+from memif.protocol.wire import Ack, Connect, Hello, Init
+from memif.testing.cases.case import Attack, Case, Outcome
+from memif.testing.hostile import HUNG_UP, HostilePeer, Step
+
+#: The most that one message can carry.
+_MOST = 253
+Fds = Callable[[HostilePeer], list[int]]
+
+
+def _lingering(peer: HostilePeer) -> list[int]:
+    """A TCP socket with SO_LINGER and bytes that its receiver does not take: the last ``close`` waits an hour."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        sender = socket.create_connection(listener.getsockname())
+        peer.keep(listener.accept()[0].detach())
+    sender.setblocking(False)
+    try:
+        while True:
+            sender.send(bytes(1 << 16))
+    except BlockingIOError:
+        pass
+    sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+    return [sender.detach()]
+
+
+def _in_flight(peer: HostilePeer) -> list[int]:
+    """A UNIX socket in which such a socket lies unread."""
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with left:
+        fds = _lingering(peer)
+        socket.send_fds(left, [b"x"], fds)
+        _give(fds)
+    return [right.detach()]
+
+
+def _zoo(peer: HostilePeer) -> list[int]:
+    """One of each: pipe, terminal, epoll, directory, device, memory, event fd."""
+    terminal = [peer.keep(fd) for fd in os.openpty()][:1]
+    ends = [peer.keep(fd) for fd in os.pipe()]
+    epoll = select.epoll()
+    kinds = [os.dup(fd) for fd in (*terminal, *ends, epoll.fileno())]
+    epoll.close()
+    kinds += [os.open("/", os.O_RDONLY), os.open("/", os.O_PATH), os.open("/dev/null", os.O_RDWR)]
+    return [*kinds, os.memfd_create("zoo"), os.eventfd(0)]
+
+
+def _crowd(peer: HostilePeer) -> list[int]:
+    """As many as a message can carry, the last one of the bad kind."""
+    return [os.eventfd(0) for _ in range(_MOST - 1)] + _lingering(peer)
+
+
+def _give(fds: list[int]) -> None:
+    """The receiver's are the last ones from here on."""
+    for fd in fds:
+        os.close(fd)
+
+
+def _beside(name: str, make: Fds) -> Attack:
+    """Slave: send descriptors with one step of the script, in place of its own."""
+
+    def attack(peer: HostilePeer) -> str | None:
+        script = peer.script()
+        script[name].fds, script[name].give = make(peer), True
+        return peer.play(script)
+
+    return attack
+
+
+def _unread(peer: HostilePeer) -> str | None:
+    """Rubbish, for which the other end hangs up, and behind it a descriptor, which it then has not read."""
+    script = peer.script()
+    steps = {"rubbish": Step(bytes(128), answer=False)}
+    steps |= {f"behind{i}": Step(data, _lingering(peer), answer=False, give=True) for i, data in enumerate((b"", b"x"))}
+    steps["init"] = script["init"]
+    return peer.play(steps)
+
+
+def _unaccepted(peer: HostilePeer) -> str | None:
+    """Connections that send such a descriptor and leave, again and again, and then an honest one."""
+    for _ in range(20):
+        sock = peer.connect()
+        fds = _lingering(peer)
+        peer.send(Init(peer.id), *fds)
+        _give(fds)
+        sock.close()
+    peer.settle()
+    return peer.play(peer.script())
+
+
+def _greeting(make: Fds) -> Attack:
+    """Master: send descriptors with HELLO."""
+
+    def attack(peer: HostilePeer) -> str | None:
+        peer.accept()
+        fds = make(peer)
+        peer.send(Hello("hostile"), *fds)
+        _give(fds)
+        return None if isinstance(peer.answer(), Connect) else HUNG_UP
+
+    return attack
+
+
+def _acknowledging(peer: HostilePeer) -> str | None:
+    """Master: send such a descriptor with the first ACK."""
+    peer.serve(until=Init)
+    fds = _lingering(peer)
+    peer.send(Ack(), *fds)
+    _give(fds)
+    return None if isinstance(peer.answer(), Connect) else HUNG_UP
+
+
+def _greeting_unread(peer: HostilePeer) -> str | None:
+    """Master: a HELLO for which the slave hangs up, and a descriptor behind it."""
+    peer.accept()
+    peer.send(Hello("hostile", min_version=0x0100, max_version=0x0100))
+    fds = _lingering(peer)
+    peer.send(Ack(), *fds)
+    _give(fds)
+    return peer.farewell()
+
+
+_LINGERING = "a socket that lingers for an hour when it is closed"
+_HARMLESS: tuple[tuple[str, str, str, Attack], ...] = (
+    ("fd-lingering", "slave", f"sends {_LINGERING} beside INIT", _beside("init", _lingering)),
+    ("fd-in-flight", "slave", "sends a UNIX socket with such a one in it beside INIT", _beside("init", _in_flight)),
+    ("fd-zoo", "slave", "sends a pipe, a terminal, an epoll and more beside INIT", _beside("init", _zoo)),
+    ("fd-253", "slave", f"sends {_MOST} descriptors beside INIT, with such a one the last", _beside("init", _crowd)),
+    ("fd-unaccepted", "slave", "sends such a one and leaves before it is accepted", _unaccepted),
+    ("hello-fd-lingering", "master", f"sends {_LINGERING} beside HELLO", _greeting(_lingering)),
+    ("hello-fd-in-flight", "master", "sends a UNIX socket with such a one in it beside HELLO", _greeting(_in_flight)),
+    ("hello-fd-zoo", "master", "sends a pipe, a terminal, an epoll and more beside HELLO", _greeting(_zoo)),
+    ("hello-fd-253", "master", f"sends {_MOST} descriptors beside HELLO", _greeting(_crowd)),
+    ("ack-fd-lingering", "master", f"sends {_LINGERING} beside ACK", _acknowledging),
+)
+_REFUSED: tuple[tuple[str, str, str, Attack, str], ...] = (
+    (
+        "fd-lingering-region",
+        "slave",
+        f"offers {_LINGERING} as memory",
+        _beside("region", _lingering),
+        "region fd is not shared memory",
+    ),
+    (
+        "fd-lingering-ring",
+        "slave",
+        f"offers {_LINGERING} for interrupts",
+        _beside("s2m", _lingering),
+        "ring interrupt fd is not an eventfd",
+    ),
+    ("fd-253-region", "slave", f"offers {_MOST} descriptors as memory", _beside("region", _crowd), "more than one"),
+    ("fd-unread", "slave", "is hung up on, with such a one in a message still unread", _unread, "unknown message type"),
+    (
+        "hello-fd-unread",
+        "master",
+        "is hung up on, with such a one in a message still unread",
+        _greeting_unread,
+        "incompatible protocol version",
+    ),
+)
+
+
+def cases() -> Iterator[Case]:
+    """All cases of this module."""
+    for name, role, about, attack in _HARMLESS:
+        yield Case(name, role, False, about, attack, Outcome.HARMLESS)
+    for name, role, about, attack, reason in _REFUSED:
+        yield Case(name, role, False, about, attack, Outcome.REFUSED, reason)
