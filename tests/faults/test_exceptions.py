@@ -212,7 +212,7 @@ def test_no_copies(socket_path: str, how: Callable[[object], object]) -> None:
     """A copy would close the descriptors of the original."""
     with linked(socket_path) as (master, slave):
         for thing in (master, master.socket, master.rx[0], master.tx[0], master.rx[0].ring):
-            with pytest.raises(TypeError, match=r"cannot (be )?pickled? or copied|cannot pickle"):
+            with pytest.raises(TypeError, match="cannot"):
                 how(thing)
         slave.tx[0].send([b"x"])
         assert len(master.rx[0].recv(timeout=1.0)) == 1
