@@ -41,13 +41,13 @@ OTHERS = (
         "test_a_blocking_event_fd",
     ),
     (
-        "bad descriptors without end",
+        "a flood of invalid descriptors",
         "`recv` keeps its timeout, Ctrl-C is answered",
         "tests/faults/test_signals.py",
         "test_ctrl_c_under_a_flood_of_rubbish",
     ),
     (
-        "memory that can not be sealed is truncated",
+        "memory that cannot be sealed is truncated",
         'the process dies of SIGBUS; `seal="require"` refuses such memory',
         "tests/hostile/test_limits.py",
         "test_what_the_default_risks",
@@ -66,7 +66,7 @@ OTHERS = (
     ),
     (
         "any bytes as messages, handshakes, captures and shared memory",
-        "no crash, no access beside the memory",
+        "no crash, no access outside the memory",
         "tests/fuzz/test_corpus.py",
         "test_replay",
     ),
@@ -96,7 +96,7 @@ OTHERS = (
     ),
     (
         "no descriptors left for clients",
-        "they are hung up on; links stay",
+        "their connections are closed; links stay up",
         "tests/faults/test_limits.py",
         "test_no_descriptors_for_clients",
     ),
@@ -113,7 +113,7 @@ OTHERS = (
         "test_no_address_space_for_a_region",
     ),
     (
-        "memory that can not grow, no space",
+        "memory that cannot grow, no space",
         "the attempt fails with the reason",
         "tests/faults/test_limits.py",
         "test_memory_that_can_not_grow",
@@ -201,7 +201,7 @@ def _options(case: Case) -> str:
 def others_table() -> str:
     """The rest."""
     rows = [f"| {what} | {outcome} | `{path}::{test}` |" for what, outcome, path, test in OTHERS]
-    return "\n".join(["| What happens | What comes of it | Test |", "|---|---|---|", *rows])
+    return "\n".join(["| What happens | Outcome | Test |", "|---|---|---|", *rows])
 
 
 def filled(page: str) -> str:

@@ -72,7 +72,7 @@ def test_a_blocking_event_fd(socket_path: str, how: str, end: str) -> None:
 
 @pytest.mark.nosanitizer  # which would report the SIGBUS that is meant to happen
 def test_what_the_default_risks() -> None:
-    """A client whose memory can not be sealed kills the process by shrinking it. Nobody gets that far with
+    """A client whose memory cannot be sealed kills the process by shrinking it. Nobody gets that far with
     seal="require", see the cases region-unsealable-strict and region-tmpfs-strict."""
 
     def child() -> int:

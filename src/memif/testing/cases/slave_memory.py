@@ -395,7 +395,7 @@ def cases() -> Iterator[Case]:
         Outcome.HARMLESS,
     )
     for policy, change in (("unsealable", _unsealable), ("tmpfs", _tmpfs)):
-        about = "offers memory that can not be sealed" if policy == "unsealable" else "offers a file on a tmpfs"
+        about = "offers memory that cannot be sealed" if policy == "unsealable" else "offers a file on a tmpfs"
         yield Case(f"region-{policy}", "slave", False, about, altered(change), Outcome.HARMLESS)
         yield Case(
             f"region-{policy}-strict",
