@@ -206,6 +206,7 @@ def _without_memory(judge: Judge, work: Callable[[], object], steps: int) -> Non
 MEMORY: dict[str, Callable[[World], Callable[[], object]]] = {
     "recv": lambda w: lambda: w.own.rx[0].recv(2, timeout=0).release(),
     "views": lambda w: (lambda burst: lambda: [bytes(view) for view in burst])(w.burst()),
+    "slice": lambda w: (lambda burst: lambda: burst[:])(w.burst()),
     "tobytes": lambda w: (lambda burst: lambda: burst.tobytes())(w.burst()),
     "columns": lambda w: (lambda b: lambda: (b.lengths, b.offsets, b.regions, b.flags, b.memory))(w.burst()),
     "gather": lambda w: (lambda burst: lambda: burst.gather(64))(w.burst()),

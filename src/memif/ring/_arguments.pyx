@@ -80,7 +80,10 @@ cdef int check_matrix(str name, Py_buffer *view, Py_ssize_t rows, Py_ssize_t lea
     bytes."""
     if (view.ndim != 2 or view.itemsize != 1
             or view.shape[0] and (view.shape[1] < 1 or view.strides[1] != 1 and view.shape[1] > 1)):
-        shape = tuple([view.shape[k] for k in range(view.ndim)])
+        sizes = []                                  # no comprehension: it gives back twice when memory is out
+        for k in range(view.ndim):
+            sizes.append(view.shape[k])
+        shape = tuple(sizes)
         raise MemifValueError.argument(name, f"shape {shape}, items of {view.itemsize} bytes",
                                        f"a uint8 matrix of 1 to {MAX_PACKET} contiguous bytes a row")
     if view.shape[0] < rows or view.shape[1] < least:

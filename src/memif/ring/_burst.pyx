@@ -381,7 +381,10 @@ cdef class Burst:
 
     def __getitem__(self, key):
         if isinstance(key, slice):
-            return [self.packet(i) for i in range(*key.indices(len(self)))]
+            packets = []                            # no comprehension: it gives back twice when memory is out
+            for i in range(*key.indices(len(self))):
+                packets.append(self.packet(i))
+            return packets
         return self.packet(self.index(key))
 
     def __iter__(self):
@@ -478,7 +481,10 @@ cdef class Burst:
         self.check()
         if self.ring is None:
             return ()
-        return tuple([load_numpy().array((len(r),), load_numpy().uint8, r) for r in self.ring.regions])
+        arrays = []                                 # no comprehension, see __getitem__
+        for region in self.ring.regions:
+            arrays.append(load_numpy().array((len(region),), load_numpy().uint8, region))
+        return tuple(arrays)
 
     def gather(self, width: int, out=None):
         """The first `width` bytes of each packet, copied: numpy uint8, shape (len(burst), width), zeros

@@ -94,7 +94,10 @@ cdef class Ring:
         if self.spans != NULL:
             raise RuntimeError("a ring is set up only once")
         self.regions = tuple(regions)
-        self.views = tuple([memoryview(r) for r in self.regions])
+        views = []                                  # no comprehension: it gives back twice when memory is out
+        for each in self.regions:
+            views.append(memoryview(each))
+        self.views = tuple(views)
         self.stats = stats if stats is not None else Stats()
         self.slave = slave
         self.region_index = region
