@@ -17,14 +17,14 @@ COUNT = 10_000
 
 # [echo]
 async def echo(iface: aio.Interface) -> None:
-    """Send everything back, until the link goes down."""
-    async for burst in iface.rx[0]:  # released when the next one is asked for
+    """Send everything back until the link goes down."""
+    async for burst in iface.rx[0]:  # released before the next one is taken
         await iface.tx[0].forward_all(burst)  # waits while the ring is full
 
 
 # [send]
 async def send(iface: aio.Interface) -> None:
-    """Send numbered packets of 60 bytes: ten rings full."""
+    """Send numbered packets of 60 bytes, ten times what the ring holds."""
     matrix = np.zeros((COUNT, 60), np.uint8)
     matrix.view(">u4")[:, 0] = np.arange(COUNT)
     await iface.tx[0].send_all(matrix)
@@ -32,7 +32,7 @@ async def send(iface: aio.Interface) -> None:
 
 # [receive]
 async def receive(iface: aio.Interface) -> None:
-    """Count them on their return."""
+    """Count the packets that come back."""
     count = 0
     while count < COUNT:
         with await iface.rx[0].recv(256, timeout=5.0) as burst:
@@ -46,7 +46,7 @@ async def receive(iface: aio.Interface) -> None:
 
 # [main]
 async def main() -> None:
-    """Open both ends; the tasks of the client end by themselves, that of the server with the link."""
+    """Open both ends. The tasks of the client end by themselves, the task of the server ends with the link."""
     async with aio.listen("@aio-echo") as server:
         async with aio.connect("@aio-echo") as client, asyncio.timeout(20):
             await server.wait_up()

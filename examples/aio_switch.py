@@ -17,18 +17,18 @@ PORTS = 8
 
 # [switch]
 class Switch:
-    """Knows behind which port a MAC address is."""
+    """Learns the port of each MAC address."""
 
     def __init__(self) -> None:
         self.ports: list[aio.Interface] = []
         self.homes: dict[bytes, aio.Interface] = {}
 
     def add(self, sock: aio.Socket, number: int) -> None:
-        """Open a port; its task begins when a client connects, and ends when it goes."""
+        """Open a port. Its task starts when a client connects, and ends when the client leaves."""
         self.ports.append(sock.interface(id=number, role="master", name=f"port{number}", on_connect=self.serve))
 
     async def serve(self, port: aio.Interface) -> None:
-        """Switch all that comes in on one port."""
+        """Switch all packets from one port."""
         print(f"{port.name}: {port.peer.app_name if port.peer else 'nobody'} is here", flush=True)
         async for burst in port.rx[0]:
             heads = burst.gather(12)
@@ -39,7 +39,7 @@ class Switch:
 
     # [forward]
     def forward(self, burst: memif.Burst, number: int, target: bytes, source: aio.Interface) -> None:
-        """One packet, to the port of its target or to all the others. A full ring drops it, as a switch does."""
+        """Send one packet to its destination, or to all other ports. A full ring drops it, as in a switch."""
         home = self.homes.get(target)
         for port in [home] if home is not None else self.ports:
             if port is not source and port.up:
@@ -48,7 +48,7 @@ class Switch:
 
 # [main]
 async def main(path: str) -> None:
-    """Look after the socket until Ctrl-C."""
+    """Serve the socket until Ctrl-C."""
     async with aio.Socket(path, app_name="switch") as sock:
         switch = Switch()
         for number in range(PORTS):

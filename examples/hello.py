@@ -1,4 +1,4 @@
-"""Two ends of a memif in one program: the smallest thing that works, without VPP."""
+"""Two ends of a memif in one program: the smallest working program, without VPP."""
 
 import memif
 

@@ -1,4 +1,4 @@
-"""memif in an event loop of your own: two kinds of descriptors and what to do when they are readable.
+"""memif in an event loop of your own: two kinds of descriptors, and what to do when they are readable.
 
 python examples/howto_events.py
 """

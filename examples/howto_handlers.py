@@ -26,7 +26,7 @@ def route_loop(burst: memif.Burst) -> int:
             continue
         packet[0:6], packet[6:12] = bytes(packet[6:12]), bytes(packet[0:6])
         packet[22] -= 1
-        total = (packet[24] << 8 | packet[25]) + 0x0100  # RFC 1624: a word went down by 0x0100
+        total = (packet[24] << 8 | packet[25]) + 0x0100  # RFC 1624: a word decreased by 0x0100
         total = (total & 0xFFFF) + (total >> 16)
         packet[24], packet[25] = total >> 8, total & 0xFF
         changed += 1
@@ -73,7 +73,7 @@ def route_region(memory: np.ndarray, wanted: int, regions: np.ndarray, offsets: 
 
 
 def route_numba(burst: memif.Burst) -> int:
-    """The columns of the burst, handed to the compiled function. -> packets changed."""
+    """Pass the columns of the burst to the compiled function. -> packets changed."""
     if burst.chained:  # then there are more descriptors than packets
         return route_loop(burst)
     columns = burst.regions, burst.offsets, burst.pieces
@@ -82,7 +82,7 @@ def route_numba(burst: memif.Burst) -> int:
 
 # [measure]
 def frames(count: int) -> np.ndarray:
-    """A matrix of Ethernet frames with IPv4 headers and right checksums."""
+    """Return a matrix of Ethernet frames with IPv4 headers and correct checksums."""
     matrix = np.zeros((count, 64), np.uint8)
     matrix[:, :12] = np.arange(12)
     matrix[:, 12:24] = [8, 0, 0x45, 0, 0, 50, 0, 0, 0, 0, 64, 17]
@@ -96,7 +96,7 @@ def frames(count: int) -> np.ndarray:
 
 
 def rate(handler: Callable[[memif.Burst], int], tx: memif.TxQueue, rx: memif.RxQueue, seconds: float) -> float:
-    """Packets a second, with sending and receiving in the same process included."""
+    """Return packets a second, including sending and receiving in the same process."""
     matrix, packets = frames(256), 0
     start = time.perf_counter()
     while (spent := time.perf_counter() - start) < seconds:
@@ -107,7 +107,7 @@ def rate(handler: Callable[[memif.Burst], int], tx: memif.TxQueue, rx: memif.RxQ
 
 
 def main(seconds: float) -> None:
-    """Both ends here, so that one command shows it."""
+    """Run both ends in this process, so that one command is enough."""
     with memif.listen("@handlers", id=0) as master, memif.Socket("@handlers") as socket:
         slave = socket.interface(id=0)
         while not (master.up and slave.up):

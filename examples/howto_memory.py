@@ -1,4 +1,4 @@
-"""Where a slave's memory comes from: huge pages, or anything you bring.
+"""Where a slave's memory comes from: huge pages, or an allocator of your own.
 
 python examples/howto_memory.py
 """
@@ -7,7 +7,7 @@ import os
 
 import memif
 
-# [hugepages] ordinary pages, with one warning, where there are no huge ones
+# [hugepages] ordinary pages, with one warning, if there are no huge pages
 pages = memif.HugepageAllocator(fallback=True)
 
 
@@ -19,14 +19,14 @@ class Counted:
         self.bytes = 0
 
     def allocate(self, size: int) -> int:
-        """Called once for each region of each link; the size is zeroed and must not shrink."""
+        """Called once for each region of each link. The memory must be zero and must not shrink."""
         fd = os.memfd_create("counted", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.truncate(fd, size)
         self.bytes += size
         return fd
 
     def free(self, fd: int, buffer: object) -> None:
-        """Called when the link is gone."""
+        """Called when the link has ended and no view of the memory is left."""
         os.close(fd)
 
 

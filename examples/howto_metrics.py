@@ -1,4 +1,4 @@
-"""Counters for Prometheus, read whenever it asks.
+"""Counters for Prometheus, read when it asks.
 
     python examples/howto_metrics.py
 

@@ -15,12 +15,12 @@ def linked(iface: memif.Interface) -> None:
 
 
 def unlinked(iface: memif.Interface) -> None:
-    """Called each time it has gone."""
+    """Called each time the link has gone down."""
     print("down:", iface.disconnect_reason, flush=True)
 
 
 def work(path: str, packets: int) -> None:
-    """Receive until `packets` have come, through any number of links."""
+    """Receive `packets` packets, over any number of links."""
     with memif.Socket(path) as socket:
         iface = socket.interface(id=0, reconnect=0.1, on_connect=linked, on_disconnect=unlinked)
         left = packets
@@ -36,7 +36,7 @@ def work(path: str, packets: int) -> None:
 
 # [master]
 def master(path: str, packet: bytes) -> None:
-    """A master that sends one packet, waits until it was taken, and ends."""
+    """A master that sends one packet, waits until the peer has taken it, and ends."""
     with memif.listen(path, id=0) as iface:
         iface.wait_up(timeout=10.0)
         while not iface.tx[0].send([packet]):  # the slave may not have offered buffers yet

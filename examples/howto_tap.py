@@ -14,12 +14,12 @@ from memif.tap import Tap
 
 
 def carry(iface: memif.Interface, tap: Tap) -> None:
-    """Both directions, until the link goes down."""
+    """Carry packets in both directions until the link goes down."""
     rx, tx = iface.rx[0], iface.tx[0]
     while True:
         select.select([rx, tap], [], [], 0.1)
         with rx.recv(256, timeout=0) as burst:
-            tap.send(burst)  # what the kernel does not take is lost, as on a wire
+            tap.send(burst)  # packets that the kernel does not take are lost, as on a wire
         packets = tap.recv(256)
         while packets:
             packets = packets[tx.send(packets) :]

@@ -30,7 +30,7 @@ def test_refuses_a_peer_that_announces_nonsense() -> None:
     name = unused_name()
     with leak_check(), memif.listen(name, id=0) as iface:
         with HostilePeer(name, idle=lambda: iface.socket.poll(0)) as peer:
-            script = peer.script()  # an honest handshake, to be altered
+            script = peer.script()  # a correct handshake, to be changed
             script["region"] = Step(bytes(128))  # message type 0 does not exist
             assert "unknown message type" in str(peer.play(script))
         assert not iface.up

@@ -1,4 +1,4 @@
-"""Two queues served by two threads; the rings are worked on without the interpreter lock.
+"""Two queues served by two threads; large bursts do not hold the interpreter lock.
 
 python examples/howto_threads.py
 """
@@ -10,7 +10,7 @@ import memif
 
 
 def worker(iface: memif.Interface, index: int, seen: list[int]) -> None:
-    """Receive on one queue until the link goes down: one thread a queue, no lock."""
+    """Receive on one queue until the link goes down: one thread for each queue, no lock."""
     queue = iface.rx[index]
     try:
         while True:
@@ -36,7 +36,7 @@ with memif.listen("@threads", id=0) as server, memif.Socket("@threads") as socke
             queue.wait_free(10, timeout=1.0)
             queue.send([b"x" * 60] * 10)
     for queue in client.tx:
-        queue.wait_free(queue.ring.size, timeout=5.0)  # all of them taken
+        queue.wait_free(queue.ring.size, timeout=5.0)  # until the peer has taken all packets
     client.close()  # ends both workers
     for thread in threads:
         thread.join()

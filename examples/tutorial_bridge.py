@@ -15,19 +15,19 @@ from memif import aio
 
 # [pump]
 async def pump(source: aio.Interface, target: aio.Interface) -> None:
-    """Carry packets in one direction, for as long as there are links."""
+    """Carry packets in one direction, over all links to come."""
     while True:
         await source.wait_up()
         async for burst in source.rx[0]:  # ends when the link goes down
             try:
                 await target.tx[0].forward_all(burst, timeout=0.1)  # waits while the ring is full
             except memif.MemifDisconnectedError:
-                pass  # nobody there to take them: dropped, as a wire would
+                pass  # no peer to take them: dropped, as on a wire
 
 
 # [report]
 async def report(*sides: aio.Interface) -> None:
-    """Say every second how many packets have come in."""
+    """Print every second how many packets have come in."""
     while True:
         await asyncio.sleep(1.0)
         counts = [f"{side.name} {sum(queue.stats['packets'] for queue in side.rx)}" for side in sides]

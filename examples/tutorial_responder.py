@@ -33,6 +33,6 @@ with opening(path, id=0) as iface:
             try:
                 serve(iface)
             except memif.MemifDisconnectedError as error:
-                print(error, flush=True)  # a slave connects again, a master waits for the next client
+                print(error, flush=True)  # a slave reconnects, a master waits for the next client
     except KeyboardInterrupt:
         print({name: count for name, count in responder.counters.items() if count})

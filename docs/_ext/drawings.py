@@ -63,20 +63,20 @@ def region() -> str:
     return _svg(
         270,
         "One region: rings, then buffers",
-        _box(20, 14, 330, 40, "slave", "slave process: made it, maps it", mono=False),
+        _box(20, 14, 330, 40, "slave", "slave process: creates it, maps it", mono=False),
         _box(390, 14, 330, 40, "master", "master process: maps the same descriptor", mono=False),
         _line("M185,54 V74"),
         _line("M555,54 V74"),
         boxes,
         offsets,
-        _text(20, 236, "A descriptor in a ring names a region, an offset and a length: that is a buffer.", "small"),
+        _text(20, 236, "A descriptor in a ring gives the region, offset and length of a buffer.", "small"),
         _line("M85,152 C85,195 380,195 390,156", "dash"),
         _line("M215,152 C215,222 600,222 610,156", "dash"),
         _text(
             20,
             256,
             f"One memfd of {size:,} bytes in all".replace(",", " ")
-            + ", passed with ADD_REGION; beside it one eventfd a ring, passed with ADD_RING.",
+            + ", passed with ADD_REGION; and one eventfd for each ring, passed with ADD_RING.",
             "small",
         ),
     )
@@ -100,10 +100,8 @@ def ring() -> str:
         "".join(_box(20 + 100 * i, 108, 100, 44, "", f"slot {n}") for i, n in enumerate("0123")),
         _box(420, 108, 80, 44, "", "..."),
         _box(500, 108, 120, 44, "", "slot size-1"),
-        _text(
-            20, 178, "flags belongs to whoever receives on this ring: bit 0 (MASK_INT) says do not wake me.", "small"
-        ),
-        _text(20, 196, "head and tail count on for ever modulo 65536; slot = index AND (size - 1).", "small"),
+        _text(20, 178, "The receiver of this ring writes flags: bit 0 (MASK_INT) means send no interrupts.", "small"),
+        _text(20, 196, "head and tail count up and wrap at 65536; slot = index AND (size - 1).", "small"),
         _legend(210),
     )
 
@@ -131,10 +129,10 @@ def descriptor() -> str:
         _text(
             20,
             100,
-            "flags bit 0 (NEXT): the packet goes on in the next slot. length: bytes of the packet; in an",
+            "flags bit 0 (NEXT): the packet continues in the next slot. length: bytes of the packet; in an",
             "small",
         ),
-        _text(20, 117, "M2S ring before the master has filled it, the room there is.", "small"),
+        _text(20, 117, "M2S ring before the master has filled it, the size of the buffer.", "small"),
     )
 
 
@@ -157,18 +155,18 @@ def ownership() -> str:
         "Who owns which slot",
         _text(20, 22, "S2M ring: the slave sends", "head"),
         _slots(76, s2m, {3: "tail (master)", 8: "head (slave)"}),
-        _text(208, 130, "packets, the master's to read", "small"),
-        _text(496, 130, "free, the slave's to fill", "small"),
+        _text(208, 130, "packets for the master to read", "small"),
+        _text(496, 130, "free, for the slave to fill", "small"),
         _text(40, 130, "read, free again", "small"),
-        _text(20, 182, "M2S ring: the master sends into buffers which the slave has put there", "head"),
+        _text(20, 182, "M2S ring: the master sends into buffers that the slave has put there", "head"),
         _slots(236, m2s, {4: "tail (master)", 10: "head (slave)"}),
-        _text(40, 290, "packets, the slave's to read", "small"),
-        _text(264, 290, "empty buffers, the master's to fill", "small"),
+        _text(40, 290, "packets for the slave to read", "small"),
+        _text(264, 290, "empty buffers for the master to fill", "small"),
         _text(600, 290, "not offered yet", "small"),
         _text(
             20,
             316,
-            "In both rings the slave moves head and the master moves tail, and neither ever moves the other's.",
+            "In both rings only the slave moves head and only the master moves tail.",
             "small",
         ),
     )

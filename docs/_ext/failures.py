@@ -8,13 +8,13 @@ from text import first_paragraph, table
 
 #: What to do about each. A class without a line here breaks the build.
 CURES = {
-    "MemifError": "Catch this one to catch them all; `code` and `str()` say what happened.",
+    "MemifError": "Base of all errors of this package; `code` and `str()` say what happened.",
     "MemifValueError": "Correct the argument that the message names; it also says what is allowed.",
-    "MemifQueueError": "Ask `len(iface.rx)` and `len(iface.tx)`: the slave decides how many queues a link has.",
+    "MemifQueueError": "Check `len(iface.rx)` and `len(iface.tx)`: the slave decides how many queues a link has.",
     "MemifStateError": "Use the object in the order its documentation gives, a queue or burst in one thread at a time.",
     "MemifClosedError": "Open a new object; a closed one stays closed.",
-    "MemifBufferError": "Take packets from the ring, or wait with `wait_free`, and call again.",
-    "MemifCancelledError": "Nothing is wrong: `cancel_poll` was called.",
+    "MemifBufferError": "Release bursts that you no longer need; to send, wait with `wait_free`. Then call again.",
+    "MemifCancelledError": "Not an error: another thread called `cancel_poll`.",
     "MemifMemoryError": "Use fewer or smaller rings and buffers, raise the limits of the process or container "
     "(memory, `/dev/shm`, hugepages).",
     "MemifOSError": "See `errno`. EADDRINUSE: another program listens there. EMFILE: raise `ulimit -n`.",
@@ -24,12 +24,12 @@ CURES = {
     "exist.",
     "MemifTimeoutError": "The message and `__cause__` name the last failure: nobody listens, the id is unknown, "
     "the master has no client.",
-    "MemifConnectionError": "Wait for the link (`wait_up`) and go on; packets in the rings are lost.",
+    "MemifConnectionError": "Call `wait_up` and go on. What the peer sent before it left can be received first.",
     "MemifDisconnectedError": "Call `wait_up` and go on: a slave connects again by itself. `disconnect_reason` "
-    "has the peer's words.",
-    "MemifRefusedError": "`reason` has the peer's text: give the same id, secret and mode at both ends.",
+    "has the peer's text.",
+    "MemifRefusedError": "`reason` has the peer's text. Use the same id, secret and mode at both ends.",
     "MemifPeerError": "The peer is broken or hostile. Report it to its author; the link comes up again if it behaves.",
-    "MemifProtocolError": "As for `MemifPeerError`; `memif decode` shows what the messages say.",
+    "MemifProtocolError": "As for `MemifPeerError`; `memif decode` explains the messages.",
 }
 
 

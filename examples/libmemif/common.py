@@ -1,4 +1,4 @@
-"""What the programs share beyond `memif.console`: options, 4.0's socket, an interface that ends with its link."""
+"""What the programs share besides `memif.console`: options, 4.0's socket, an interface that ends with its link."""
 
 import sys
 from collections.abc import Callable

@@ -3,7 +3,7 @@
     python examples/libmemif/icmp_responder.py [TX-QUEUE]
     python examples/libmemif/icmp_responder.py --socket /tmp/m.sock 1
 
-TX-QUEUE is the transmit queue that answers go to (0). Ctrl-C ends it. Its counterpart in VPP:
+TX-QUEUE is the transmit queue for the answers (0). Ctrl-C ends the program. VPP's side:
 
     create interface memif id 0 master
     set interface state memif0/0 up

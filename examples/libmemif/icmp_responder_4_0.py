@@ -1,4 +1,4 @@
-"""icmp_responder of 4.0: one interface, answers ARP and ping, a slave without copying; ends when the link goes.
+"""icmp_responder of 4.0: one interface, answers ARP and ping, a slave without copying; ends with the link.
 
     python examples/libmemif/icmp_responder_4_0.py -r master -s /tmp/m.sock -i 0 -a 192.168.1.1 -m 02:fe:00:00:00:01
 

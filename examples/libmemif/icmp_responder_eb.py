@@ -1,4 +1,4 @@
-"""icmp_responder-eb of 18.10: the program brings the memory of its packets (external region).
+"""icmp_responder-eb of 18.10: the program supplies the memory for its packets (external region).
 
     python examples/libmemif/icmp_responder_eb.py [--socket PATH]
 

@@ -1,9 +1,9 @@
-"""icmp_responder-mt of 18.07: slaves with two queues and a thread for each: even queues are polled, odd ones wait.
+"""icmp_responder-mt of 18.07: slaves with two queues and a thread for each: even queues use polling, odd queues wait.
 
     python examples/libmemif/icmp_responder_mt.py [--socket PATH]
 
 Commands: help, exit, conn <index>, del <index>, show, ip-set <index> <ip-addr>. Connections are set up by the main
-thread; the threads only receive and send. Its counterpart in VPP, started with worker threads:
+thread; the threads only receive and send. VPP's side:
 
     create interface memif id 0 master
     set interface state memif0/0 up
@@ -75,7 +75,7 @@ class QueueThread(threading.Thread):
             before = self.mine.rx
             self._serve()
             if self.mine.rx == before:
-                # Polling, but in a language with a global lock: let the others have it.
+                # Polling must not keep the interpreter lock from the other threads.
                 select.select([], [], [], 20e-6)
 
     def _wait(self) -> None:
@@ -87,7 +87,7 @@ class QueueThread(threading.Thread):
             epoll.register(fd, select.EPOLLIN)
             epoll.register(self._bell, select.EPOLLIN)
             while not self._ended:
-                # The peer has no full barrier before it looks whether to signal: look after it now and then.
+                # The peer has no full barrier before it checks whether to signal, so a wake-up can be lost.
                 epoll.poll(0.1)
                 if not self._ended:
                     self._serve()

@@ -1,4 +1,4 @@
-"""icmp_responder-mt_3-1 of 19.08 to 21.10: every thread has a data base, a socket and interfaces of its own.
+"""icmp_responder-mt_3-1 of 19.08 to 21.10: every thread has a database, a socket and interfaces of its own.
 
     python examples/libmemif/icmp_responder_mt_3_1.py [-t THREADS] [-i INTERFACES] [--socket PREFIX]
 
@@ -7,7 +7,7 @@
 --socket        where the sockets are (/run/vpp/memif): thread 0 connects to PREFIX0.sock, thread 1 to PREFIX1.sock, ...
 
 Interface i of thread t answers ARP and ping for 192.168.(t + 1).(2 i + 2), in place, in the thread that polls for it.
-Commands: help, show, exit. Its counterpart in VPP, for each thread, with the socket's number 1, 2, ...:
+Commands: help, show, exit. VPP's side, for each thread, with the socket numbers 1, 2, ...:
 
     create memif socket id 1 filename /run/vpp/memif0.sock
     create interface memif id 0 socket-id 1 master
@@ -126,7 +126,7 @@ class ResponderThread(threading.Thread):
             events = MEMIF_FD_EVENT_READ if what & select.EPOLLIN else 0
             events |= MEMIF_FD_EVENT_WRITE if what & select.EPOLLOUT else 0
             events |= MEMIF_FD_EVENT_ERROR if what & (select.EPOLLERR | select.EPOLLHUP) else 0
-            # No lock: the data base is this thread's own.
+            # No lock: the database belongs to this thread.
             memif_per_thread_control_fd_handler(main, fd, events)  # type: ignore[arg-type]
         return True
 
@@ -154,7 +154,7 @@ def main() -> int:
     parser.add_argument("-i", "--if_num", type=int, default=1)
     parser.add_argument("-s", "--socket", default="/run/vpp/memif")
     options = parser.parse_args()
-    # The third and the fourth byte of the addresses have to hold them.
+    # They have to fit into the third and fourth byte of the addresses.
     for name, most in (("threads", 254), ("if_num", 126)):
         if not 1 <= getattr(options, name) <= most:
             say(f"{name} < 1" if getattr(options, name) < 1 else f"{name} > {most}")

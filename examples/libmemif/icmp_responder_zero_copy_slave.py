@@ -1,4 +1,4 @@
-"""icmp_responder-zero-copy-slave of 18.07: requests are answered where they lie, and their buffers sent on.
+"""icmp_responder-zero-copy-slave of 18.07: answers requests in place and sends their buffers back.
 
     python examples/libmemif/icmp_responder_zero_copy_slave.py [--socket PATH]
 
@@ -26,7 +26,7 @@ from memif.console.icmp import ETHERNET, answer, answer_ip, encapsulate
 from memif.console.sender import Sender
 from memif.libmemif import memif_get_details
 
-#: Bytes left in front of received packets: room for an Ethernet header, and a cache line stays a cache line.
+#: Bytes left in front of received packets: room for an Ethernet header that keeps cache lines aligned.
 HEADROOM = 64
 
 

@@ -1,9 +1,9 @@
-"""loopback of 4.0: master and slave in one program; a packet goes round and is verified.
+"""loopback of 4.0: master and slave in one program; a packet goes there and back and is verified.
 
     python examples/libmemif/loopback.py [-r]
 
 The master sends one packet of 2048 bytes, all 1; the slave sends the buffer back without copying. -r: the slave sends,
-the master answers. -? lists the options. Exit status 0 when the packet came back as it was sent.
+the master answers. -? lists the options. Exit status 0 if the packet came back unchanged.
 """
 
 import sys

@@ -1,6 +1,6 @@
 #!/bin/sh
 # DPDK's testpmd between two programs, each with a memif of its own. With a network card in place of one --vdev
-# (and hugepages), the same command carries a program's packets off the machine.
+# (and huge pages), the same command carries a program's packets off the machine.
 # Root; dpdk-dev, librte-net-memif23, librte-mempool-ring23, memif[cli].
 set -e
 sockets=/tmp/switch-$$

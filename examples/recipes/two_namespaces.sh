@@ -1,5 +1,5 @@
 #!/bin/sh
-# Two network namespaces, one memif between them. The kernel of the left one is behind a TAP device, that of the right
+# Two network namespaces, one memif between them. The left one's network stack is behind a TAP device, the right
 # one behind an existing interface (here a veth pair, which stands for a network card). Root; iproute2, memif[cli,tap].
 set -e
 left=left-$$ right=right-$$ socket=/tmp/namespaces-$$.sock

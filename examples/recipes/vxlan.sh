@@ -38,11 +38,11 @@ host() {
 host $one 192.0.2.1 192.0.2.2 $sockets/one
 host $two 192.0.2.2 192.0.2.1 $sockets/two
 
-# What would be VPP, DPDK or your own program: a responder on the second host, pinged from the first.
+# In place of VPP, DPDK or your own program: a responder on the second host, pinged from the first.
 memif icmp-responder --role slave --socket $sockets/two --ip 10.8.0.2 &
 programs="$programs $!"
 ping="memif ping --role slave --socket $sockets/one --ip 10.8.0.1 --interval 0.2"
-until $ping --count 1 --quiet 10.8.0.2 >/dev/null; do sleep 0.2; done # all the parts are there
+until $ping --count 1 --quiet 10.8.0.2 >/dev/null; do sleep 0.2; done # everything is up
 $ping --count 5 10.8.0.2
 # VXLAN takes 50 bytes: the largest packet between the two programs is 1450 bytes, unless the cable has a larger MTU.
 $ping --count 2 --size 1422 10.8.0.2
