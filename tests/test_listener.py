@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 import stat
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -22,11 +23,14 @@ from memif.errors import (
     MemifConnectionError,
     MemifFileNotFoundError,
     MemifOSError,
+    MemifPermissionError,
     MemifRefusedError,
 )
 from memif.listener import Listener, close_listener, listen_socket
 from memif.transport import connect_socket
 from patience import within
+
+NO_ID = 0xFFFFFFFF
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
 
@@ -82,6 +86,58 @@ class TestListen:
                 assert mode_of(socket_path) == 0o750
         finally:
             os.umask(before)
+
+    def test_the_kernel_shows_its_name(self, address: Address, socket_path: str) -> None:
+        for mode in (0o600, None):
+            with listen_socket(address, mode=mode) as listener:
+                assert listener.getsockname() == socket_path
+                assert socket_path in [line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines()]
+
+    def test_the_umask_of_others_stays(self, address: Address, socket_path: str) -> None:
+        """Not even for a moment does another thread make files with another mode."""
+        seen, done = set(), threading.Event()
+        file = socket_path + ".other"
+
+        def make_files() -> None:
+            while not done.is_set():
+                os.close(os.open(file, os.O_CREAT | os.O_WRONLY, 0o777))
+                seen.add(mode_of(file))
+                os.unlink(file)
+
+        before = os.umask(0o027)
+        thread = threading.Thread(target=make_files)
+        try:
+            thread.start()
+            for _ in range(200):
+                listen_socket(address, mode=0o666).close()
+        finally:
+            done.set()
+            thread.join(10)
+            os.umask(before)
+        assert seen == {0o750}
+
+    def test_nobody_hears_of_the_child_that_binds(self, address: Address) -> None:
+        signals: list[int] = []
+        before = signal.signal(signal.SIGCHLD, lambda number, _: signals.append(number))
+        try:
+            listen_socket(address).close()
+            assert not signals
+            with pytest.raises(ChildProcessError):
+                os.waitpid(-1, os.WNOHANG)
+        finally:
+            signal.signal(signal.SIGCHLD, before)
+
+    def test_a_directory_that_narrows_the_mode(self, address: Address, socket_path: str) -> None:
+        entries = [(0x01, 6, NO_ID), (0x04, 0, NO_ID), (0x20, 0, NO_ID)]  # user: rw, group and others: nothing
+        acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+        try:
+            os.setxattr(os.path.dirname(socket_path), "system.posix_acl_default", acl)
+        except OSError as error:
+            pytest.skip(f"no access control lists here: {error}")
+        with pytest.raises(MemifPermissionError, match=r"got mode 0600 instead of 0660, which .*ACL"):
+            listen_socket(address, mode=0o660)
+        assert not os.path.lexists(socket_path)
+        listen_socket(address).close()
 
     def test_abstract(self) -> None:
         address = parse_address(f"@memif-test-{os.getpid()}")
@@ -169,6 +225,32 @@ class TestTakeover:
             with pytest.raises(MemifOSError, match="Active listener on"):
                 listen_socket(address)
             assert os.path.exists(socket_path)
+
+    def test_a_socket_that_does_not_listen_yet_stays(self, address: Address, socket_path: str) -> None:
+        for kind in (socket.SOCK_SEQPACKET, socket.SOCK_STREAM):
+            with socket.socket(socket.AF_UNIX, kind) as other:
+                other.bind(socket_path)
+                with pytest.raises(MemifOSError, match="Active listener on"):
+                    listen_socket(address)
+                other.listen()
+                with socket.socket(socket.AF_UNIX, kind) as client:
+                    client.connect(socket_path)
+            os.unlink(socket_path)
+
+    def test_looking_does_not_disturb_a_listener(self, address: Address) -> None:
+        with listen_socket(address) as listener:
+            with pytest.raises(MemifOSError, match="Active listener on"):
+                listen_socket(address)
+            with pytest.raises(BlockingIOError):
+                listener.accept()
+
+    def test_nothing_else_is_left_in_the_directory(self, address: Address, socket_path: str) -> None:
+        folder = os.path.dirname(socket_path)
+        before = set(os.listdir(folder))
+        dead_socket(socket_path)
+        with listen_socket(address):
+            assert set(os.listdir(folder)) == before | {os.path.basename(socket_path)}
+        assert set(os.listdir(folder)) == before
 
     def test_other_files_stay(self, address: Address, socket_path: str) -> None:
         makers: list[Callable[[], object]] = [

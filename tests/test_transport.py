@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from children import in_child
+from memif._steady import Descriptor
 from memif.address import Address, parse_address
 from memif.errors import (
     ErrorCode,
@@ -52,9 +53,9 @@ def send_fds(sock: socket.socket, count: int, data: bytes = MESSAGE) -> None:
         os.close(fd)
 
 
-def close_all(fds: list[int]) -> None:
+def close_all(fds: list[Descriptor]) -> None:
     for fd in fds:
-        os.close(fd)
+        fd.close()
 
 
 class TestConnect:

@@ -23,6 +23,11 @@ cdef extern from "_closer.h" nogil:
     void memif_close_elsewhere(int fd)
     void memif_closer_setup()
 
+cdef extern from "_naming.h" nogil:
+    int memif_bind(int sock, const char *path, size_t length, unsigned int mode)
+    int memif_bound_file(int sock)
+    int memif_rename_new(int folder, const char *before, const char *after)
+
 cdef extern from "unistd.h" nogil:
     int c_close "close" (int fd)
 
@@ -210,6 +215,33 @@ def timerfd():
 def timer_set(int fd, long long nanoseconds):
     """Make a timer readable at that time; 0: never."""
     if memif_timer_set(fd, nanoseconds):
+        PyErr_SetFromErrno(OSError)
+
+
+def bind(int sock, bytes path, unsigned int mode):
+    """Bind a UNIX socket to ``path``; its file has ``mode`` from its first moment, whatever the umask. Raises what bind
+    does."""
+    cdef const char *name = path
+    cdef size_t length = len(path)
+    cdef int failed
+    with nogil:
+        failed = memif_bind(sock, name, length, mode)
+    if failed:
+        PyErr_SetFromErrno(OSError)
+
+
+def bound_file(int sock):
+    """The file that a UNIX socket was bound to, as O_PATH does it, whatever its name leads to by now. Raises OSError, so
+    without CAP_NET_ADMIN."""
+    cdef int fd = memif_bound_file(sock)
+    if fd < 0:
+        PyErr_SetFromErrno(OSError)
+    return own(fd)
+
+
+def rename_new(int folder, bytes before, bytes after):
+    """Rename within a directory; FileExistsError if there is such a file, OSError where the file system cannot do it."""
+    if memif_rename_new(folder, before, after):
         PyErr_SetFromErrno(OSError)
 
 

@@ -2,7 +2,7 @@
 
 A socket file outlives its program when that is killed, and then keeps the next one from using the name. DPDK
 and libmemif 4.0 stop there; older versions of libmemif and VPP remove whatever they find, even the socket of
-a running program. Here a file is removed only when the kernel says that nobody listens on it.
+a running program. Here a file is removed only when the kernel says that no socket is bound to it.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from memif import _steady
 from memif._steady import Descriptor, owned
 from memif.access import describe_denial
 from memif.address import Address
@@ -32,8 +33,6 @@ from memif.transport import new_socket, turn_away
 #: How long, in seconds, to wait for other programs that set up a socket in the same directory just now.
 _LOCK_TIMEOUT = 1.0
 _NAME_ATTEMPTS = 3
-# Names in the private directory: the new socket, and a dead program's.
-_SOCKET, _OLD = b"s", b"old"
 
 
 class Listener(socket.socket):
@@ -51,9 +50,26 @@ class Listener(socket.socket):
         super().__init__(*args, **options)
         self._pid = os.getpid()
 
-    def own_file(self, folder: Descriptor, name: bytes, file: tuple[int, int]) -> None:
-        """Take responsibility for the socket file `name` in the directory `folder`, if it is `file` (device, inode)."""
-        self._name, self._file, self._folder = name, file, folder
+    def own_file(self, folder: Descriptor, name: bytes) -> None:
+        """Take responsibility for the file `name` in the directory `folder`, which this socket will be bound to."""
+        self._folder, self._name = folder, name
+
+    def open_file(self) -> Descriptor:
+        """The file that this socket was bound to, opened with O_PATH. OSError if that is gone, or if it is not certain
+        that what has its name is it."""
+        assert self._folder is not None
+        with contextlib.suppress(OSError):  # PermissionError, mostly
+            file = _steady.bound_file(self.fileno())
+            self._file = _id_of(os.fstat(file))
+            return file
+        file = _open_as_path(self._folder, self._name)
+        found = os.fstat(file)
+        own = stat.S_ISSOCK(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1
+        if not (own and _will_listen(file)):
+            file.close()
+            raise PermissionError(errno.EPERM, "the file of this socket was replaced")
+        self._file = _id_of(found)
+        return file
 
     def close(self) -> None:
         """Remove the socket file if it is still ours, hang up on who waits to be accepted, and close the socket.
@@ -61,12 +77,20 @@ class Listener(socket.socket):
         folder = self._folder
         if folder is not None:
             if self._pid == os.getpid():
-                _remove(folder, self._name, self._file)
+                self._remove_file(folder)
             folder.close()
             self._folder = None
         if self._pid == os.getpid():  # a child's copy is of the same socket
             turn_away(self)
         super().close()
+
+    def _remove_file(self, folder: int) -> None:
+        """Who may write in the directory can lose his own file here."""
+        with contextlib.suppress(OSError):
+            if self._file is None and self.getsockname():  # broken off right after it was bound
+                self.open_file().close()
+            if self._file is not None and _file_id(self._name, folder) == self._file:
+                os.unlink(self._name, dir_fd=folder)
 
 
 def listen_socket(
@@ -79,8 +103,8 @@ def listen_socket(
     """Return a non-blocking, close-on-exec listener at `address`; close it to remove its file.
 
     `mode` (default: only the own user; None: whatever the umask leaves) and `owner` (user and group number,
-    -1 to keep one) are those of the socket file from the moment when it has its name. A client needs write
-    permission. Abstract names have neither. `backlog` is how many clients may wait to be accepted.
+    -1 to keep one) hold before the first client can connect, the mode from the file's first moment. A client needs
+    write permission. Abstract names have neither. `backlog` is how many clients may wait to be accepted.
 
     The directory has to exist; others may write there, too. A file that a dead program left behind is replaced.
     Raises `MemifOSError` with errno EADDRINUSE when someone listens there ("Active listener on"), with
@@ -119,21 +143,20 @@ def _bind_abstract(sock: Listener, address: Address) -> None:
 def _listen_at_path(
     sock: Listener, address: Address, mode: int | None, owner: tuple[int, int] | None, backlog: int
 ) -> None:
-    """Make the socket in a private directory, where it gets its mode and owner, then give it its name.
+    """Bind, look at what that made, give it its owner, and only then let clients in.
 
-    Whoever may write in the directory can put anything in place of our file at any time, and so turn what is done to it
-    by name to a file of his choice. In a directory that only this user can enter nobody can. All is done relative to
-    descriptors of the two, so that neither can be replaced on the way.
+    Whoever may write in the directory can put anything in place of our file at any time, so nothing is done to it by
+    its name, and what cannot be proven to be ours is not touched.
     """
     folder, name = _open_folder(address)
-    with _directory_lock(folder), _private_directory(folder, address) as private:
-        sock.bind(_through(private, _SOCKET))
-        _set_access(private, address, mode, owner)
-        sock.listen(backlog)  # before it has its name: nobody can take it for dead
-        file = _file_id(_SOCKET, private)
-        assert file is not None
-        sock.own_file(folder, name, file)
-        _give_name(private, folder, name, address)
+    sock.own_file(folder, name)
+    with _directory_lock(folder):
+        _bind(sock, folder, name, address, mode)
+        with contextlib.closing(_own_file(sock, folder, name, address)) as file:
+            _check_mode(file, address, mode)
+            if owner is not None:
+                _give(file, address, owner)
+        sock.listen(backlog)
 
 
 def _open_folder(address: Address) -> tuple[Descriptor, bytes]:
@@ -147,53 +170,53 @@ def _open_folder(address: Address) -> tuple[Descriptor, bytes]:
         raise _explain(error, address) from error
 
 
-@contextlib.contextmanager
-def _private_directory(folder: int, address: Address) -> Iterator[Descriptor]:
-    """A new directory in `folder` that only this user can enter; it is removed with all that is left in it."""
-    name = f".memif-{secrets.token_hex(8)}".encode()
-    try:
-        os.mkdir(name, 0o700, dir_fd=folder)
-    except OSError as error:
-        raise _explain(error, address) from error
-    try:
-        with contextlib.closing(_open_private(folder, name)) as private:
-            try:
-                yield private
-            finally:
-                for left in (_SOCKET, _OLD):
-                    with contextlib.suppress(OSError):
-                        os.unlink(left, dir_fd=private)
-    finally:
-        with contextlib.suppress(OSError):
-            os.rmdir(name, dir_fd=folder)
-
-
-def _open_private(folder: int, name: bytes) -> Descriptor:
-    private = owned(os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder))
-    found = os.fstat(private)
-    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        private.close()
-        raise MemifPermissionError("another user replaced a directory of this program", errno=errno.EPERM)
-    return private
-
-
-def _through(folder: int, name: bytes) -> bytes:
-    """A path to `name` by the descriptor of its directory, for calls that take no descriptor."""
-    return b"/proc/self/fd/%d/%b" % (folder, name)
-
-
-def _give_name(private: int, folder: int, name: bytes, address: Address) -> None:
+def _bind(sock: Listener, folder: int, name: bytes, address: Address, mode: int | None) -> None:
     # More than one attempt: others may remove the same dead program's file and take its place.
     for _ in range(_NAME_ATTEMPTS):
         try:
-            os.link(_SOCKET, name, src_dir_fd=private, dst_dir_fd=folder)
-        except FileExistsError:
-            _remove_dead(private, folder, name, address)
+            if mode is None:
+                sock.bind(address.sockaddr)
+            else:
+                _steady.bind(sock.fileno(), address.sockaddr, mode)
         except OSError as error:
-            raise _explain(error, address) from error
+            if error.errno != errno.EADDRINUSE:
+                raise _explain(error, address) from error
+            _remove_dead(folder, name, address)
         else:
             return
     raise _active(address)
+
+
+def _own_file(sock: Listener, folder: int, name: bytes, address: Address) -> Descriptor:
+    try:
+        file = sock.open_file()
+    except OSError as error:
+        raise _replaced(address) from error
+    if _file_id(name, folder) != _id_of(os.fstat(file)):
+        file.close()
+        raise _replaced(address)
+    return file
+
+
+def _check_mode(file: int, address: Address, mode: int | None) -> None:
+    got = stat.S_IMODE(os.fstat(file).st_mode)
+    if mode is not None and got != mode:
+        raise MemifPermissionError(
+            f"{address} got mode {got:04o} instead of {mode:04o}, which its directory (default ACL) or its file system "
+            "does not allow",
+            errno=errno.EPERM,
+        )
+
+
+def _give(file: int, address: Address, owner: tuple[int, int]) -> None:
+    try:
+        os.chown(b"/proc/self/fd/%d" % file, *owner)
+    except PermissionError as error:
+        raise MemifPermissionError(
+            f"{address} can not be given to user {owner[0]}, group {owner[1]}: only root may give files "
+            "away, others only to groups of their own",
+            errno=error.errno,
+        ) from error
 
 
 @contextlib.contextmanager
@@ -205,7 +228,7 @@ def _directory_lock(folder: int) -> Iterator[None]:
     without.
     """
     try:
-        fd = owned(os.open(_through(folder, b"."), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        fd = owned(os.open(b"/proc/self/fd/%d/." % folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError:
         yield  # it can be written but not read
         return
@@ -227,8 +250,8 @@ def _try_lock(fd: int) -> bool:
     return True
 
 
-def _remove_dead(private: int, folder: int, name: bytes, address: Address) -> None:
-    """Remove the socket file at `address` if nobody listens on it, raise if it has to stay."""
+def _remove_dead(folder: int, name: bytes, address: Address) -> None:
+    """Remove the socket file at `address` if no socket is bound to it any more, raise if it has to stay."""
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -238,8 +261,7 @@ def _remove_dead(private: int, folder: int, name: bytes, address: Address) -> No
     if _is_alive(folder, name, address):
         raise _active(address)
     try:
-        # Out of everybody's reach first: by its name it could be replaced between a look and the removal.
-        os.rename(name, _OLD, src_dir_fd=folder, dst_dir_fd=private)
+        _remove_that(folder, name, _id_of(found))
     except FileNotFoundError:
         return
     except PermissionError as error:
@@ -247,61 +269,85 @@ def _remove_dead(private: int, folder: int, name: bytes, address: Address) -> No
             f"{address} is left over from a program that has ended, and can not be removed by this user",
             errno=error.errno,
         ) from error
-    if _file_id(_OLD, private) != (found.st_dev, found.st_ino):
-        with contextlib.suppress(FileExistsError):
-            os.link(_OLD, name, src_dir_fd=private, dst_dir_fd=folder, follow_symlinks=False)
-    os.unlink(_OLD, dir_fd=private)
+
+
+def _remove_that(folder: int, name: bytes, file: tuple[int, int]) -> None:
+    """Unlink `name` if it is `file`. It gets a name that nobody uses first: by its own it could be replaced between a
+    look and the removal."""
+    aside = f".memif-{secrets.token_hex(8)}".encode()
+    try:
+        os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:  # also when a signal handler raises
+        found = _file_id(aside, folder)
+        if found == file:
+            os.unlink(aside, dir_fd=folder)
+        elif found is not None:
+            _put_back(folder, aside, name)
+
+
+def _put_back(folder: int, aside: bytes, name: bytes) -> None:
+    try:
+        _steady.rename_new(folder, aside, name)
+    except FileExistsError:  # somebody was quicker
+        os.unlink(aside, dir_fd=folder)
+    except OSError:  # the file system knows only the plain way
+        os.rename(aside, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def _is_alive(folder: int, name: bytes, address: Address) -> bool:
-    """Say whether any program has the socket file open, whatever its socket type."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as probe:
-        try:
-            file = owned(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder))
-            with contextlib.closing(file):
-                probe.connect(b"/proc/self/fd/%d" % file)
-        except (ConnectionRefusedError, FileNotFoundError):
-            return False
-        except PermissionError as error:
-            raise MemifPermissionError(
-                f"{address} exists, and whether a program listens there can not be told: "
-                f"{describe_denial(address.display)}",
-                errno=error.errno,
-            ) from error
-        except OSError as error:
-            # Its queue is full, or it is another type of socket.
-            if error.errno not in (errno.EAGAIN, errno.EPROTOTYPE):
-                raise
-    return True
+    """Say whether any program has the socket file open, whatever its socket type, and whether or not it listens yet.
+
+    A datagram socket gets another answer from a socket of another type than from none, and does not join its queue.
+    """
+    try:
+        with contextlib.closing(_open_as_path(folder, name)) as file:
+            answer = _answer(file, socket.SOCK_DGRAM)
+    except FileNotFoundError:
+        return False
+    if answer in (errno.EACCES, errno.EPERM):
+        raise MemifPermissionError(
+            f"{address} exists, and whether a program listens there can not be told: "
+            f"{describe_denial(address.display)}",
+            errno=answer,
+        )
+    if answer not in (0, errno.EPROTOTYPE, errno.ECONNREFUSED):
+        raise OSError(answer, os.strerror(answer))
+    return answer != errno.ECONNREFUSED
 
 
-def _set_access(private: int, address: Address, mode: int | None, owner: tuple[int, int] | None) -> None:
-    if owner is not None:
-        try:
-            os.chown(_SOCKET, *owner, dir_fd=private, follow_symlinks=False)
-        except PermissionError as error:
-            raise MemifPermissionError(
-                f"{address} can not be given to user {owner[0]}, group {owner[1]}: only root may give files "
-                "away, others only to groups of their own",
-                errno=error.errno,
-            ) from error
-    if mode is not None:
-        os.chmod(_SOCKET, mode, dir_fd=private)
+def _will_listen(file: int) -> bool:
+    """Whether the socket of that file is such as ours just now: of the right type, bound, and not listening yet.
+
+    Where its mode keeps even its owner from connecting, that cannot be found out.
+    """
+    return _answer(file, socket.SOCK_DGRAM) in (errno.EPROTOTYPE, errno.EACCES) and (
+        _answer(file, socket.SOCK_SEQPACKET) in (errno.ECONNREFUSED, errno.EACCES)
+    )
 
 
-def _remove(folder: int, name: bytes, file: tuple[int, int] | None) -> None:
-    """Unlink a socket file if it is still that one. Who may write in the directory can lose his own file there."""
-    if _file_id(name, folder) == file:
-        with contextlib.suppress(OSError):
-            os.unlink(name, dir_fd=folder)
+def _answer(file: int, kind: int) -> int:
+    """What a socket of type `kind` gets when it connects: 0 or an errno."""
+    with socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK) as probe:
+        return probe.connect_ex(b"/proc/self/fd/%d" % file)
+
+
+def _open_as_path(folder: int, name: bytes) -> Descriptor:
+    return owned(os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder))
 
 
 def _file_id(name: bytes, folder: int) -> tuple[int, int] | None:
     try:
-        info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        return _id_of(os.stat(name, dir_fd=folder, follow_symlinks=False))
     except OSError:
         return None
+
+
+def _id_of(info: os.stat_result) -> tuple[int, int]:
     return info.st_dev, info.st_ino
+
+
+def _replaced(address: Address) -> MemifPermissionError:
+    return MemifPermissionError(f"another program replaced {address} while it was made", errno=errno.EPERM)
 
 
 def _active(address: Address) -> MemifOSError:

@@ -93,9 +93,9 @@ def test_alloc_of_what_the_ring_can_never_hold(socket_path: str, sender: str) ->
     with pair(socket_path, slave=SMALL) as link:
         tx, _ = ends(link, sender)
         bufs = buffers(9)
-        assert c.memif_buffer_alloc(tx.conn, 0, bufs, 1, 7 * 128) == (OK, 7)
+        assert c.memif_buffer_alloc(tx.conn, 0, bufs, 1, 8 * 128) == (OK, 8)
         assert c.memif_set_next_free_buffer(tx.conn, 0, bufs[0]) == OK
-        assert c.memif_buffer_alloc(tx.conn, 0, bufs, 1, 7 * 128 + 1) == (INVALID, 0)
+        assert c.memif_buffer_alloc(tx.conn, 0, bufs, 1, 8 * 128 + 1) == (INVALID, 0)
 
 
 @BOTH
