@@ -17,25 +17,23 @@ class Row(NamedTuple):
 
 #: What holds for all functions.
 RULES = (
-    "What C returns through pointers is returned beside the code; functions without such results return the code "
-    "alone.",
+    "What C returns through pointers is returned after the code. Functions without such results return the code alone.",
     "Codes equal the members of `memif_err_t` and print as numbers. A failed system call keeps its `errno` and a "
     "text in the result (`err.errno`, `err.detail`), where C loses them.",
     "Use names of codes, not numbers: they are those of 2.0; `MEMIF_ERR_CONNREFUSED`, 4.0's number 2, is 39 here.",
-    "Nothing crashes: wrong handles, deleted connections, bad queue numbers and foreign buffers give codes. Of two "
-    "threads on one queue the second gets `MEMIF_ERR_AGAIN`.",
-    "Where C writes `bufs + n`, write `bufs[n:]`. `bufs` is a list of `memif_buffer_t`, made once and used again.",
-    "Callbacks return 0 or None. Another code of on_connect, on_disconnect or on_interrupt becomes the result of "
-    "the function that called it (what is no code gives `MEMIF_ERR_INVAL_ARG` with a text); an exception comes out of "
-    "that function.",
-    "The end of a link goes in C's order: interrupts for what the peer had sent, on_disconnect with the connection, "
-    "its queues, details and descriptors still in place, then all of it goes. Of the descriptors the control "
-    "channel's is "
-    "closed, and announced with `MEMIF_FD_EVENT_DEL`, before on_disconnect when the peer has ended the link; C does "
-    "that after it.",
-    "Callbacks run without a lock, so they may call any function. One that polls is not called again from in there; in "
-    "C it is, without end.",
-    "Names that are too long are refused, where C cuts them or writes past the field.",
+    "Nothing crashes: wrong handles, deleted connections, wrong queue numbers and foreign buffers give codes. If "
+    "two threads use one queue, the second gets `MEMIF_ERR_AGAIN`.",
+    "Where C writes `bufs + n`, write `bufs[n:]`. `bufs` is a list of `memif_buffer_t`, created once and reused.",
+    "Callbacks return 0 or None. Any other code from on_connect, on_disconnect or on_interrupt becomes the result "
+    "of the function that called the callback (a value that is not a code gives `MEMIF_ERR_INVAL_ARG` with a text)."
+    " An exception is raised by that function.",
+    "A link ends in C's order: interrupts for what the peer had sent, then on_disconnect with the connection, its "
+    "queues, details and descriptors still in place, then all of it is removed. One thing differs: if the peer has "
+    "ended the link, the control channel's descriptor is closed, and announced with `MEMIF_FD_EVENT_DEL`, before "
+    "on_disconnect; C does that after it.",
+    "Callbacks run without a lock, so they may call any function. A callback that polls is not called again from "
+    "that poll; in C it is, endlessly.",
+    "Names that are too long are refused. C truncates them or writes past the field.",
 )
 
 FUNCTIONS = (
@@ -44,7 +42,7 @@ FUNCTIONS = (
     Row(
         "memif_strerror (err)",
         ("text = memif_strerror(err)",),
-        "A text of its own each time, so any thread may call it. With `MEMIF_ERR_SYSCALL` it says what failed.",
+        "Returns a new text each time, so any thread may call it. For `MEMIF_ERR_SYSCALL` it says what failed.",
     ),
     Row(
         "memif_init (cb, app_name, alloc, free) [2.0]; (cb, app_name, alloc, realloc, free) [3.1]",
@@ -52,37 +50,37 @@ FUNCTIONS = (
             "err = memif_init(cb, app_name, memif_alloc, memif_free)",
             "err = memif_init(cb, app_name, memif_alloc, memif_realloc, memif_free)",
         ),
-        "alloc and free supply the shared memory of packets, by descriptor, not the library's own objects; realloc "
-        "is not used. A second call gives `MEMIF_ERR_ALREADY` until `memif_cleanup`.",
+        "alloc and free supply the shared memory for packets, by descriptor, not the library's own objects; realloc"
+        " is not used. A second call gives `MEMIF_ERR_ALREADY` until `memif_cleanup`.",
     ),
-    Row("memif_cleanup () [2.0]", ("err = memif_cleanup()",), "Deletes the connections that are left."),
+    Row("memif_cleanup () [2.0]", ("err = memif_cleanup()",), "Deletes the remaining connections."),
     Row(
         "memif_create (&conn, &args, on_connect, on_disconnect, on_interrupt, ctx)",
         ("err, conn = memif_create(args, on_connect, on_disconnect, on_interrupt, ctx)",),
-        "A slave tries at once in 2.0's form too. A master accepts as many rings as the slave offers. One process "
-        "may use any number of sockets, and both roles on one. A second interface of an id and role on a socket gives "
-        "`MEMIF_ERR_INVAL_ARG`; C makes one that never connects. What cannot work, a path or a right, fails here and "
-        "not later. `buffer_size` is at least 64.",
+        "A slave tries to connect at once, in 2.0's form too. A master accepts as many rings as the slave offers. "
+        "One process may use any number of sockets, and both roles on one. A second interface with the same id and "
+        "role on a socket gives `MEMIF_ERR_INVAL_ARG`; C creates one that never connects. A wrong path or a missing"
+        " permission fails here, not later. `buffer_size` is at least 64.",
     ),
     Row(
         "memif_delete (&conn)",
         ("err = memif_delete(conn)",),
         "The handle cannot be set to NULL: it becomes false, and all functions return `MEMIF_ERR_NOCONN` for it. "
-        "The peer is told. on_disconnect is called also when the link is down, as in 4.0. The listener closes with the "
-        "last master on it; 4.0's stays until its socket is deleted.",
+        "The peer gets a DISCONNECT. on_disconnect is also called if the link is down, as in 4.0. The listener "
+        "closes with its last master; in 4.0 it stays until its socket is deleted.",
     ),
     Row(
         "memif_control_fd_handler (fd, events) [2.0]; (ptr, events) [4.0]",
         ("err = memif_control_fd_handler(fd, events)", "err = memif_control_fd_handler(fde.private_ctx, events)"),
-        "All that is pending on the socket is handled, whatever `events` says.",
+        "Handles everything that is pending on the socket, whatever `events` says.",
     ),
     Row(
         "memif_poll_event (timeout) [2.0]; (sock, timeout) [4.0]",
         ("err = memif_poll_event(timeout)", "err = memif_poll_event(sock, timeout)"),
-        "Milliseconds in both. Handles all that is pending, not one event. As in C a signal ends it, with "
-        "`MEMIF_ERR_SYSCALL` and `err.errno == EINTR`, after Python's handler has run (in the main thread; what it "
-        "raises comes out), and signals that are blocked are let in meanwhile. A Python program needs no handler for "
-        "Ctrl-C: KeyboardInterrupt comes out.",
+        "Milliseconds in both. Handles everything that is pending, not one event. As in C a signal ends it, with "
+        "`MEMIF_ERR_SYSCALL` and `err.errno == EINTR`, after Python's handler has run (in the main thread; its "
+        "exceptions are raised here). Blocked signals are let in while it waits. A Python program needs no handler "
+        "for Ctrl-C: KeyboardInterrupt is raised.",
     ),
     Row(
         "memif_cancel_poll_event () [2.0]; (sock) [4.0]",
@@ -93,26 +91,26 @@ FUNCTIONS = (
     Row(
         "memif_set_rx_mode (conn, mode, qid)",
         ("err = memif_set_rx_mode(conn, mode, qid)",),
-        "The mode outlives a reconnect. Back at interrupts, packets that wait are told of.",
+        "The mode survives a reconnect. After a change back to interrupts, waiting packets are signalled.",
     ),
     Row(
         "memif_get_details (conn, &md, buf, buflen)",
         ("err, md = memif_get_details(conn)", "err, md = memif_get_details(conn, md, buf, buflen)"),
-        "Strings are Python's; without buf nothing is too small. buflen limits the strings alone, not the arrays.",
+        "Strings are Python strings; without buf nothing can be too small. buflen limits only the strings, not the "
+        "arrays.",
     ),
     Row(
         "memif_rx_burst (conn, qid, bufs, count, &rx)",
         ("err, rx = memif_rx_burst(conn, qid, bufs, count)",),
-        "Bad descriptors are dropped. A chain cut at `count` goes on in the next call. The event descriptor is "
-        "readable afterwards if something is left, and else not. `flags` has `MEMIF_BUFFER_FLAG_RX` as in 2.0; 4.0 "
-        "does not set "
-        "it.",
+        "Invalid descriptors are dropped. A chain cut at `count` continues in the next call. Afterwards the event "
+        "descriptor is readable only if packets are left. `flags` has `MEMIF_BUFFER_FLAG_RX` as in 2.0; 4.0 does "
+        "not set it.",
     ),
     Row(
         "memif_refill_queue (conn, qid, count, headroom)",
         ("err = memif_refill_queue(conn, qid, count, headroom)", "err = memif_refill_queue(conn, qid, count)"),
-        "`(uint16_t) -1` may be written -1. Headroom takes room from the buffer (2.0 lets the peer write past its "
-        "end); as large as the buffer it is refused. Right also where 16 bit indices wrap.",
+        "`(uint16_t) -1` may be written -1. Headroom is taken from the buffer (2.0 lets the peer write past its "
+        "end); headroom as large as the buffer is refused. Also correct where the 16 bit indices wrap.",
     ),
     Row(
         "memif_buffer_alloc (conn, qid, bufs, count, &n, size)",
@@ -120,35 +118,35 @@ FUNCTIONS = (
             "err, n = memif_buffer_alloc(conn, qid, bufs, count, size)",
             "err, n = memif_buffer_alloc(conn, qid, bufs, count)",
         ),
-        "Without size, or 0: whole buffers. A chain that does not fit is not begun; bufs has to be long enough for "
-        "chains. May be called again before `memif_tx_burst`. An allocation that was forgotten, its `memif_buffer_t` "
-        "given to another call or gone, is free again, with all after it; 4.0 sends what stands there, and 2.0 loses "
-        "count.",
+        "Without size, or with 0: whole buffers. A chain that does not fit is not started; bufs has to be long "
+        "enough for chains. May be called again before `memif_tx_burst`. An allocation is abandoned when its "
+        "`memif_buffer_t` is passed to another call or deleted; it is then free again, with all later ones. 4.0 "
+        "sends whatever the buffers contain, and 2.0 miscounts.",
     ),
     Row(
         "memif_tx_burst (conn, qid, bufs, count, &tx)",
         ("err, tx = memif_tx_burst(conn, qid, bufs, count)",),
         "Checks the order as 4.0 does, and lengths against the buffer; a length of 0 is refused. A chain is never "
-        "cut. An interrupt that cannot be sent is no error (`MEMIF_ERR_INT_WRITE` does not occur).",
+        "cut. An interrupt that cannot be sent is not an error (`MEMIF_ERR_INT_WRITE` does not occur).",
     ),
     Row(
         "memif_buffer_enq_tx (conn, qid, bufs, count, &n)",
         ("err, n = memif_buffer_enq_tx(conn, qid, bufs, count)",),
-        "Stops at the first buffer that was not received, with `MEMIF_ERR_INVAL_ARG` (2.0 skips it wrongly).",
+        "Stops at the first buffer that was not received, with `MEMIF_ERR_INVAL_ARG` (2.0 skips it, which is wrong).",
     ),
     Row("memif_buffer_requeue (conn, a, b) [4.0]", ("err = memif_buffer_requeue(conn, buf_a, buf_b)",), ""),
     Row("memif_set_next_free_buffer (conn, qid, buf) [4.0]", ("err = memif_set_next_free_buffer(conn, qid, buf)",), ""),
     Row(
         "memif_request_connection (conn) [2.1]",
         ("err = memif_request_connection(conn)",),
-        "Refused for a master; in 4.0 that starts listening, which `memif_create` has done here.",
+        "Refused for a master. In 4.0 it starts listening there; here `memif_create` has done that.",
     ),
     Row(
         "memif_set_connection_request_timer (timer) [2.1]; (sock, timer) [4.0]",
         ("err = memif_set_connection_request_timer(timer)", "err = memif_set_connection_request_timer(sock, timer)"),
-        "`timer` may be a number of seconds; nanoseconds from 10^9 on are refused. After a failure the first attempts "
-        "come sooner than the period. The timer's descriptor is announced when the socket is made, also while the "
-        "timer is off, and is there for handshakes that take too long, too.",
+        "`timer` may be a number of seconds; 10^9 or more nanoseconds are refused. After a failure the first "
+        "retries come sooner than the period. The timer's descriptor is announced when the socket is created, even "
+        "while the timer is off; it also limits the time of handshakes.",
     ),
     Row(
         "memif_create_socket (&sock, &args, ctx) [4.0]; (&sock, filename, ctx) [3.1]",
@@ -174,13 +172,13 @@ FUNCTIONS = (
         "memif_register_external_region (ar, gr, dr, go) [2.0 to 3.1]; (sock, ar, gr, dr, go) [4.0]",
         ("memif_register_external_region(ar, gr, dr, go)", "memif_register_external_region(sock, ar, gr, dr, go)"),
         "`ar(size, ctx)` returns `(err, addr, fd)`; addr is a writable buffer (`mmap`), or None to have it mapped. "
-        "`go(ctx)` is asked once a slot, when connecting. `dr` comes when the last view is gone. A master's `gr` is "
-        "asked for all regions of the slave but region 0; its fd is a copy.",
+        "`go(ctx)` is called once for each slot, when connecting. `dr` is called when the last view is gone. A "
+        "master's `gr` is called for all regions of the slave except region 0; its fd is a copy.",
     ),
     Row(
         "memif_per_thread_init (&pt, ctx, cb, app_name, alloc, realloc, free) [3.1]",
         ("err, pt = memif_per_thread_init(ctx, cb, app_name, memif_alloc, memif_realloc, memif_free)",),
-        "A data base of its own, with sockets of its own; it need not stay in one thread.",
+        "A separate database with its own sockets; it need not stay in one thread.",
     ),
     Row("memif_per_thread_cleanup (&pt) [3.1]", ("err = memif_per_thread_cleanup(pt)",), "Deletes the connections."),
     Row(
@@ -211,25 +209,25 @@ FUNCTIONS = (
 DATA = (
     (
         "`b->data`",
-        "`b.data`, a memoryview: of `len` bytes in a received buffer, of the whole room in one to be sent. "
-        "`bytes(b)` is a copy of `len` bytes",
+        "`b.data`, a memoryview: `len` bytes of a received buffer, all the room of a buffer to send. `bytes(b)` is "
+        "a copy of `len` bytes",
     ),
     ("`memcpy (b->data, p, n); b->len = n;`", "`b.data[:n] = p; b.len = n`"),
     ("`b->data -= n; b->len += n;`", "`b.prepend(n)`, checked against the headroom"),
     (
         "`b->queue` [4.0], `b->ring` [2.0]",
-        "`b.queue`, `b.ring`: an object to compare, the same for all of a ring's buffers",
+        "`b.queue`, `b.ring`: an object to compare; the same for all buffers of a ring",
     ),
     ("`memif_buffer_t bufs[256]`", "`bufs = [memif_buffer_t() for _ in range(256)]`"),
     ("`memif_conn_args_t args = { 0 }`", "`args = memif_conn_args_t()`; strings are `str` or `bytes`"),
-    ("`args.socket` [4.0], `args.socket_filename` [2.0]", "both fields are there: set one"),
+    ("`args.socket` [4.0], `args.socket_filename` [2.0]", "both fields exist: set one"),
     ("`md.regions[i].addr`", "a memoryview of the region"),
     ("`struct itimerspec`", "`itimerspec(it_interval=timespec(2), it_value=timespec(2))`, or seconds"),
     (
         "fd callback `f (fd, events)` [2.0], `f (fd, events, ctx)` [3.1], `f (fde, ctx)` [4.0]",
-        "the same, by the form of the function that it is given to",
+        "the same; the form depends on the function it is passed to",
     ),
-    ("memory after a disconnect", "stays mapped while a buffer, or a view of one, looks at it"),
+    ("memory after a disconnect", "stays mapped while a buffer, or a view of one, refers to it"),
 )
 
 
@@ -251,9 +249,8 @@ def page() -> str:
     lines = [
         "# Porting from libmemif",
         "",
-        "Each call of the C library, the call in {mod}`memif.libmemif`, and what differs. C's calls stand as in "
-        "2.0 (VPP "
-        "18.07) where no version is named; where versions differ, both forms are taken here.",
+        "Each call of the C library, the call in {mod}`memif.libmemif`, and what differs. C's calls are those of "
+        "2.0 (VPP 18.07) unless a version is named. Where versions differ, both forms work here.",
         "",
         "<!-- Made by `python -m memif.libmemif.porting > docs/porting.md`; the tests compare. -->",
         "",
