@@ -51,8 +51,8 @@ _FIRST_LOOK = 1.0
         "replay trace.pcapng",
         "replay --speed 10 --max-gap 1 trace.pcap.gz",
         "replay --top-speed --loop 100 trace.pcap",
-        "tcpdump -i eth0 -U -w - | memif replay --top-speed -",
-    ),
+    )
+    + "\n  tcpdump -i eth0 -U -w - | memif replay --top-speed -",
 )
 @click.argument("file", shell_complete=complete_file)
 @click.option(
