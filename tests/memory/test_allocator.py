@@ -4,6 +4,8 @@ import logging
 import mmap
 import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -152,3 +154,56 @@ def test_huge_pages() -> None:
             memory[2 * HUGE - 1] = 1
     finally:
         allocator.free(fd)
+
+
+AT_EXIT = """
+import ctypes, gc, mmap, os, sys
+import memif
+from memif.testing import pump, unused_name
+
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+
+class Own:
+    def allocate(self, size):
+        fd = os.memfd_create("own", os.MFD_ALLOW_SEALING)
+        os.ftruncate(fd, size)
+        return fd
+
+    def map(self, fd, size):
+        return (ctypes.c_char * size).from_address(libc.mmap(None, size, 3, mmap.MAP_SHARED, fd, 0))
+
+    def free(self, fd, buffer):
+        print("free", flush=True)
+        libc.munmap(ctypes.addressof(buffer), len(buffer))
+        os.close(fd)
+
+name = unused_name()
+master, socket = memif.listen(name), memif.Socket(name)
+slave = socket.interface(allocator=Own())
+pump(master.socket, socket, until=lambda: master.up and slave.up)
+master.tx[0].send([b"x" * 60] * 4)
+burst = slave.rx[0].recv(4, timeout=1.0)
+"""
+
+ENDINGS = {
+    "a burst is alive": ("", 0),
+    "a view is alive": ("view = burst[0]; burst.release(); del burst; socket.close()", 0),
+    "an array is alive": ("memory = burst.memory; burst.release(); del burst; socket.close()", 0),
+    "only rings are alive": ("burst.release(); del burst", 0),
+    "in a cycle": ("slave.self = [slave, burst, socket]; slave.self.append(slave.self); del slave, burst, socket", 0),
+    "used in an exit function": ("import atexit; atexit.register(lambda: print(len(burst.tobytes())))", 0),
+    "all is closed": ("burst.release(); socket.close(); del burst, slave, socket; gc.collect()", 1),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_memory_in_use_at_exit_is_not_freed(ending: str) -> None:
+    """`free` promises that no view is in use, and the end of the interpreter does not change that."""
+    code, freed = ENDINGS[ending]
+    code = code.replace("slave.self =", "box =").replace("slave.self", "box")
+    done = subprocess.run([sys.executable, "-c", AT_EXIT + code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("free") == freed

@@ -456,9 +456,9 @@ def _by_hand_only(name: str, *names: str) -> None:
     entry(name, *(_C[each] for each in names))(lambda w: None)
 
 
-_by_hand_only("leases", "_Lease", "_Window")
+_by_hand_only("leases", "Lease", "Window")
 _by_hand_only("numpy's interface", "Numpy")
-entry("stores", *(_C[each] for each in ("Store", "Fixed", "Pool")), by_hand=False)(lambda w: None)
+entry("stores", *(_C[each] for each in ("Store", "Column", "Pool")), by_hand=False)(lambda w: None)
 
 
 # -- captures, devices, tools

@@ -99,13 +99,15 @@ def test_forward_arguments() -> None:
         slave.tx.send([b"a", b"b", b"c"])
         with master.rx.recv(timeout=0) as burst:
             for select in ([True] * 2, [True] * 4):
-                with pytest.raises(MemifValueError, match=r"select: got .*, allowed: 3 booleans"):
+                with pytest.raises(
+                    MemifValueError, match=r"select: got .*, allowed: shape \(3,\), contiguous booleans"
+                ):
                     master.tx.forward(burst, select=np.array(select))
-            with pytest.raises(MemifValueError, match="select: got '3 elements of 8 bytes'"):
+            with pytest.raises(MemifValueError, match=r"select: got 'shape \(3,\), items of 8 bytes"):
                 master.tx.forward(burst, select=np.array([1, 0, 1]))  # type: ignore[arg-type]
             assert master.tx.forward(burst, start=2, stop=1) == 0
             assert master.tx.forward(burst, start=-1, stop=99) == 1
-        with slave.tx.alloc(1) as reserved, pytest.raises(MemifStateError, match="its own send"):
+        with slave.tx.alloc(1, 1) as reserved, pytest.raises(MemifStateError, match="its own send"):
             slave.tx.forward(reserved)
         received = slave.rx.recv(timeout=0)
         with pytest.raises(MemifStateError, match="only an allocated burst"):
@@ -249,7 +251,8 @@ def test_half_made_objects_are_harmless() -> None:
     queue = RxQueue(Owner(), 3, -1)
     with pytest.raises(RuntimeError, match="never set up"):
         queue.attach(RxRing.__new__(RxRing))
-    assert memoryview(Region.__new__(Region)).nbytes == 0
+    with pytest.raises(BufferError, match="never set up"):
+        memoryview(Region.__new__(Region))
     with pair() as (_, slave, _master), pytest.raises(RuntimeError, match="only once"):
         slave.tx_ring.__init__((), 0, 0, 0, slave=False)  # type: ignore[misc]
     with pytest.raises(TypeError):

@@ -119,7 +119,7 @@ def test_release_after_the_link_went_down(side: str) -> None:
     with pair(3, 64) as (_, slave, master):
         end, other = (slave, master) if side == "slave" else (master, slave)
         other.tx.send([b"abc", b"d" * 100])
-        received, reserved = end.rx.recv(timeout=0), end.tx.alloc(2)
+        received, reserved = end.rx.recv(timeout=0), end.tx.alloc(2, size=9)
         end.owner.disconnect()
         assert received.tobytes() == [b"abc", b"d" * 100]
         assert received.gather(3)[0].tobytes() == b"abc"

@@ -227,6 +227,7 @@ def test_part_of_an_allocated_burst_between_bad_buffers() -> None:
             for at in (0, 2, 5):
                 memory.describe(M2S, at, 0, 7, 64, 0)
             burst = master.tx.alloc(3)
+            burst.lengths[:] = 64
             for i, packet in enumerate(burst):
                 packet[:] = bytes([65 + i]) * 64
             assert len(burst) == 3
@@ -272,6 +273,7 @@ def use_everything(end: End, chance: random.Random) -> None:
     elif what == 2:
         with end.tx.alloc(12, size=chance.choice((None, 10, 300))) as burst:
             if burst:
+                burst.lengths[burst.lengths == 0] = 99
                 burst.scatter(np.zeros((len(burst), 99), np.uint8))
     else:
         with end.rx.recv(chance.choice((1, 4, 64)), timeout=chance.choice((0, 0, 0.001))) as burst:

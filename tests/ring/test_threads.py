@@ -356,7 +356,7 @@ def test_a_forked_child_can_do_no_harm() -> None:
     with pair(3, 64, events=True) as (memory, slave, master):
         slave.tx.send([b"one", b"two"])
         burst = master.rx.recv(1, timeout=0)
-        reserved = master.tx.alloc(1)
+        reserved = master.tx.alloc(1, size=64)
         view = burst[0]
 
         def child() -> int:

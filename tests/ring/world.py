@@ -136,13 +136,15 @@ class World:
         burst = self.ends[slave].tx.alloc(count, size)
         packets = self.data([length] * min(count, link.free // need))
         assert len(burst) == len(packets)
-        assert burst.lengths.tolist() == [length] * len(packets)
+        assert burst.lengths.tolist() == [size or 0] * len(packets)
         for i, data in enumerate(packets):
             at = 0
             for piece in burst.fragments(i):
                 piece[:] = data[at : at + len(piece)]
                 at += len(piece)
             assert at == length
+            if size is None:
+                burst.lengths[i] = length
         if packets:
             self.open[slave] = Open(burst, [Packet(p, link.split(length)) for p in packets])
 

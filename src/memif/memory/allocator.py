@@ -30,7 +30,8 @@ class Allocator(Protocol):
     optional:
 
     - ``map(fd: int, size: int)`` returns a writable, contiguous buffer of at least `size` bytes over the same
-      memory, for memory which is mapped already or needs special flags. It must stay valid until `free`.
+      memory, for memory which is mapped already or needs special flags. It must stay valid until `free`. A
+      forked child can still reach it by views that it kept, which memory mapped by this package does not allow.
     - ``place(count: int)`` returns the offsets of the next `count` buffers in the region that holds the buffers
       (the last one), where the default is one behind the other. It is asked once a ring: those from slave to
       master first. Every buffer must lie inside the region; whether they overlap is the allocator's business.
@@ -53,7 +54,8 @@ class Allocator(Protocol):
         """Take back what `allocate` gave, and close it. Called once for each descriptor.
 
         `buffer` is the result of ``map``, or None when there is no such method. No view of it is in use any
-        more.
+        more. So this comes after the last view is gone, which can be long after the disconnect; for a buffer
+        that is still in use when the interpreter ends it never comes.
         """
         ...
 

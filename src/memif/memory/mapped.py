@@ -100,20 +100,22 @@ def _map_own(fd: int, size: int, allocator: Allocator) -> Region:
     if bring is None:
         return Region(fd, size)
     buffer = None
+    view = None
     try:
         buffer = bring(fd, size)
         view = memoryview(cast(bytearray, buffer))
         if view.nbytes < size:
-            got = view.nbytes
-            view.release()
-            raise MemifOSError(f"allocator.map gave {got} bytes, {size} are needed")
+            raise MemifOSError(f"allocator.map gave {view.nbytes} bytes, {size} are needed")
         region = Region.wrap(view)
     except BaseException:
+        if view is not None:
+            view.release()
         allocator.free(fd, buffer)
         raise
     # The user's memory goes back when the last view of it is gone, which may be long after the disconnect. The view
     # goes after the region, and only when it has gone is the buffer exported no more, so that it can be closed.
-    weakref.finalize(view, allocator.free, fd, buffer)
+    # Where the interpreter ends first, views can be in use to the very end, and it never goes back.
+    weakref.finalize(view, allocator.free, fd, buffer).atexit = False
     return region
 
 

@@ -12,6 +12,7 @@ cdef class Numpy:
     cdef object uint32
 
 cdef Numpy load_numpy()
+cdef int take_buffer(str name, value, Py_buffer *view, int flags, Py_ssize_t i=*) except -1
 cdef Py_ssize_t number(str name, value, Py_ssize_t low, Py_ssize_t high) except -1
 cdef int64_t span_of(timeout) except -1
 cdef object as_uint32(lengths, uint32_t count)

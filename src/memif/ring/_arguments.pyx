@@ -1,14 +1,24 @@
 # cython: language_level=3, auto_pickle=False, autotestdict=False
 """Checks of what users pass in, and numpy, loaded by the first call that needs it and not by the import of
 memif."""
+from cpython.buffer cimport PyBUF_WRITABLE
 from libc.stdint cimport int64_t, uint32_t
 
 from memif.errors import MemifValueError
 
 from memif.ring._columns cimport MAX_PACKET
 
+cdef extern from *:
+    """
+    static int memif_failed(void) { return -1; }    /* lets Python code see the error that a call of C has set */
+    """
+    int memif_failed() except -1
+
 cdef extern from "Python.h":
-    Py_ssize_t PyNumber_AsSsize_t(object value, void *overflow) except? -1
+    Py_ssize_t PyNumber_AsSsize_t(object value, void *overflow)      # the caller looks at the error
+    int get_buffer "PyObject_GetBuffer"(object value, Py_buffer *view, int flags)
+    double PyFloat_AsDouble(object value)
+    void *PyErr_Occurred()
 
 cdef object ZERO = 0
 cdef Numpy loaded = None
@@ -39,11 +49,33 @@ cdef Numpy load_numpy():
     return parts
 
 
+cdef int refuse(str name, value, str allowed) except -1:
+    """After a call of C that has set an error: name the argument if it was of the wrong kind; other errors are
+    those of the argument's own code."""
+    try:
+        memif_failed()
+    except TypeError as error:
+        raise TypeError(f"argument {name}: got {type(value).__name__}, allowed: {allowed}") from error
+    except (BufferError, ValueError, OverflowError) as error:
+        raise MemifValueError.argument(name, f"{type(value).__name__} ({error})", allowed) from error
+
+
+cdef int take_buffer(str name, value, Py_buffer *view, int flags, Py_ssize_t i=-1) except -1:
+    """The buffer of an argument, or of its item `i`. Runs what code the argument brings: the caller keeps no
+    pointer across this."""
+    if get_buffer(value, view, flags) < 0:
+        kind = "a writable buffer" if flags & PyBUF_WRITABLE else "a buffer"
+        refuse(name if i < 0 else f"{name}[{i}]", value, f"{kind} of bytes, such as a numpy array of uint8")
+    return 0
+
+
 cdef Py_ssize_t number(str name, value, Py_ssize_t low, Py_ssize_t high) except -1:
     """An integer argument between `low` and `high`, which are not negative. TypeError for what is no
     integer."""
     cdef Py_ssize_t n = PyNumber_AsSsize_t(value, NULL)      # clips what no machine word can hold
     if n < low or n > high:
+        if n == -1 and PyErr_Occurred() != NULL:
+            refuse(name, value, f"an integer from {low} to {high}")
         raise MemifValueError.argument(name, value, f"{low} to {high}")
     return n
 
@@ -54,8 +86,10 @@ cdef int64_t span_of(timeout) except -1:
         return INT64_MAX
     if timeout is ZERO:             # the usual case
         return 0
-    cdef double seconds = timeout
+    cdef double seconds = PyFloat_AsDouble(timeout)
     if not 0 <= seconds:
+        if seconds == -1 and PyErr_Occurred() != NULL:
+            refuse("timeout", timeout, "None or a number of seconds from 0 on")
         raise MemifValueError.argument("timeout", timeout, "None or a number of seconds from 0 on")
     return INT64_MAX if seconds > 1e9 else <int64_t>(seconds * 1e9)
 
@@ -64,7 +98,10 @@ cdef object as_uint32(lengths, uint32_t count):
     """`lengths` as a contiguous array of `count` uint32; converted where it is another kind of integers."""
     load_numpy()
     import numpy
-    array = numpy.asarray(lengths)
+    try:
+        array = numpy.asarray(lengths)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MemifValueError.argument("lengths", type(lengths).__name__, f"uint32, shape ({count},)") from error
     if array.dtype.kind not in "ui" or array.shape != (count,):
         if count or array.size:
             raise MemifValueError.argument("lengths", f"dtype {array.dtype}, shape {array.shape}",
@@ -80,10 +117,9 @@ cdef int check_matrix(str name, Py_buffer *view, Py_ssize_t rows, Py_ssize_t lea
     bytes."""
     if (view.ndim != 2 or view.itemsize != 1
             or view.shape[0] and (view.shape[1] < 1 or view.strides[1] != 1 and view.shape[1] > 1)):
-        sizes = []                                  # no comprehension: it gives back twice when memory is out
+        shape = ()
         for k in range(view.ndim):
-            sizes.append(view.shape[k])
-        shape = tuple(sizes)
+            shape += (view.shape[k],)
         raise MemifValueError.argument(name, f"shape {shape}, items of {view.itemsize} bytes",
                                        f"a uint8 matrix of 1 to {MAX_PACKET} contiguous bytes a row")
     if view.shape[0] < rows or view.shape[1] < least:

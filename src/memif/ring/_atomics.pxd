@@ -4,6 +4,7 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 cdef extern from "atomics.h" nogil:
     uint16_t memif_load_acquire(const uint16_t *p)
     uint16_t memif_load16(const uint16_t *p)
+    uint32_t memif_load32(const uint32_t *p)
     uint64_t memif_load64(const uint64_t *p)
     void memif_store_release(uint16_t *p, uint16_t v)
     void memif_store16(uint16_t *p, uint16_t v)

@@ -7,29 +7,40 @@ The native loops fill arrays (offset, length, region, flags, one element a descr
 single packets are made only when somebody asks for one. The array of lengths is the user's to write: what is
 in it is checked by each call, and clamped by the loops, which run without the interpreter lock while another
 thread may write again.
+
+Wherever Python code can run in the middle of a call (an import, an object that the garbage collector knows, the
+buffer of an argument), a finalizer or another thread can release the burst. No pointer is kept over such a
+point: what is needed is held by a reference of the call's own, and `check` asks again.
 """
 cimport cython
-from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo,
-                             PyBuffer_Release, PyObject_GetBuffer)
+from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from memif.errors import MemifStateError, MemifValueError
 
-from memif.ring._arguments cimport check_matrix, load_numpy, number
-from memif.ring._atomics cimport (memif_flag_get, memif_flag_set, memif_pause, memif_prefetch_read,
-                                  memif_prefetch_write, memif_try_lock, memif_unlock)
-from memif.ring._ring cimport SMALL_BYTES, Span
-from memif.ring._columns cimport MAX_PACKET, copy, first_of, piece_of
+from memif.ring._arguments cimport Numpy, check_matrix, load_numpy, number, take_buffer
+from memif.ring._atomics cimport memif_flag_get, memif_flag_set, memif_load32
+from memif.ring._columns cimport MAX_PACKET, first_of, piece_of
+from memif.ring._lease cimport end_loan, new_lease, window
 from memif.ring._region cimport fork_count
-from memif.ring._store cimport Pool, matrix, put_store
+from memif.ring._ring cimport SMALL_BYTES
+from memif.ring._rows cimport (gather_rows, row_copy, scatter_rows, send_some, wash, wash_packets,
+                               wash_rooms)
+from memif.ring._store cimport Pool, halves, matrix, put_store, words
 from memif.ring._tx cimport FREE, RETURNED
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *object)
     Py_ssize_t PyNumber_AsSsize_t(object value, object overflow) except? -1
+
+cdef enum Which:                # columns, see Burst.column
+    LENGTHS
+    OFFSETS
+    PIECES
+    REGIONS
+    FLAGS
 
 cdef bint debug = False
 
@@ -38,26 +49,6 @@ def set_debug(bint on) -> None:
     """For `memif.debug.enable`: bursts made from now on count the views of their packets."""
     global debug
     debug = on
-
-
-cdef class _Lease:
-    """How many views of a burst's packets are alive; see `_Window`."""
-
-
-cdef class _Window:
-    """Debug mode: the exporter of one packet, which knows when its view is gone."""
-    cdef _Lease lease
-    cdef object memory
-
-    def __getbuffer__(self, Py_buffer *view, int flags):
-        cdef Py_buffer inner
-        PyObject_GetBuffer(self.memory, &inner, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
-        PyBuffer_FillInfo(view, self, inner.buf, inner.len, False, flags)
-        PyBuffer_Release(&inner)                    # the memory stays: self.memory holds it
-        self.lease.views += 1
-
-    def __releasebuffer__(self, Py_buffer *view):
-        self.lease.views -= 1
 
 
 cdef Burst new_burst(Pool pool):
@@ -69,8 +60,7 @@ cdef Burst new_burst(Pool pool):
         pool.idle_too = None
         return burst
     burst = Burst.__new__(Burst)
-    if debug:
-        burst.lease = _Lease()
+    burst.counted = debug
     return burst
 
 
@@ -84,77 +74,20 @@ cdef void lend(Burst burst, RxRing ring, Store store, uint32_t run, Pool pool) n
     burst.pool = pool
 
 
-cdef Burst allocated(TxRing ring, Store store, Pool pool):
+cdef Burst allocated(TxRing ring, Store store, bint sized, Pool pool):
     cdef Burst burst = new_burst(pool)
     burst.ring = ring
     burst.tx = ring
+    burst.sized = sized
     burst.store = store
     burst.c = &store.c
     burst.pool = pool
     return burst
 
 
-cdef uint32_t row_copy(Ring ring, const Columns *c, uint32_t i, uint8_t *row, uint32_t width,
-                       bint back) noexcept nogil:
-    """Copy the first `width` bytes of packet i to `row`, or back. -> bytes copied."""
-    cdef uint32_t d, last = first_of(c, i + 1), n, done = 0
-    cdef uint8_t *data
-    for d in range(first_of(c, i), last):
-        n = min(piece_of(c, d), width - done)
-        data = ring.spans[c.region[d]].base + c.offset[d]
-        if back:
-            copy(data, row + done, n)
-        else:
-            copy(row + done, data, n)
-        done += n
-        if done == width:
-            break
-    return done
-
-
-cdef void gather_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t stride,
-                      uint32_t width) noexcept nogil:
-    """The rows of a matrix from the packets; what is behind a short packet's end becomes zeros."""
-    cdef uint32_t i, n, line, ahead, packets = c.packets
-    cdef const Span *spans = ring.spans
-    cdef const uint32_t *pieces = c.piece       # in locals, as a store to a row could change c for the compiler
-    cdef const uint32_t *rooms = c.room
-    cdef const uint32_t *offsets = c.offset
-    cdef const uint16_t *regions = c.region
-    cdef bint chained = c.chained
-    for i in range(packets):
-        if not chained and min(pieces[i], rooms[i]) >= width:
-            if width > 64 and i + 2 < packets:              # line 0 came while the descriptors were scanned
-                ahead = min(width, piece_of(c, i + 2))
-                line = 64
-                while line < ahead:
-                    memif_prefetch_read(spans[regions[i + 2]].base + offsets[i + 2] + line)
-                    line += 64
-            copy(rows + i * stride, spans[regions[i]].base + offsets[i], width)
-        else:
-            n = row_copy(ring, c, i, rows + i * stride, width, False)
-            memset(rows + i * stride + n, 0, width - n)
-
-
-cdef void scatter_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t stride,
-                       uint32_t width) noexcept nogil:
-    cdef uint32_t i
-    for i in range(c.packets):
-        if i + 4 < c.packets and not c.chained:
-            memif_prefetch_write(ring.spans[c.region[i + 4]].base + c.offset[i + 4])
-        row_copy(ring, c, i, rows + i * stride, width, True)
-
-
-cdef void send_some(TxRing ring, Columns *c, uint32_t packets) noexcept nogil:
-    """Send the first packets of an allocated burst; the slots of the others are free again."""
-    if packets < c.packets:
-        ring.rollback(<uint16_t>(ring.settled + ((c.slot[first_of(c, packets)] - ring.settled) & ring.wrap)))
-    ring.commit(c, 0, packets)
-    ring.publish()
-
-
+@cython.final
 cdef class _Packets:
-    """Iterator over the packets of a burst."""
+    """Iterator over the packets of a burst. Made by it."""
     cdef Burst burst
     cdef uint32_t at
 
@@ -162,11 +95,17 @@ cdef class _Packets:
         return self
 
     def __next__(self):
-        self.burst.check()
-        if self.burst.c == NULL or self.at >= self.burst.c.packets:
+        cdef Burst burst = self.burst
+        if burst is None:
+            raise StopIteration
+        burst.check()
+        if burst.c == NULL or self.at >= burst.c.packets:
             raise StopIteration
         self.at += 1
-        return self.burst.packet(self.at - 1)
+        return burst.packet(self.at - 1)
+
+    def __reduce__(self):
+        raise TypeError("an iterator over a Burst cannot be pickled or copied")
 
 
 @cython.final
@@ -175,9 +114,13 @@ cdef class Burst:
     """Packets in shared memory, borrowed until `release` (received) or `send` (allocated).
 
     Sequence: ``len(burst)`` packets, a chained packet counts once; ``burst[i]`` and iteration give writable
-    memoryviews of the packet in place, or a contiguous read-only copy where the packet is chained. Views keep
-    the memory mapped but show other packets once the burst is released. Context manager: leaving the block
-    releases a received burst, and sends an allocated one (an exception cancels it instead).
+    memoryviews of the packet in place, or a contiguous read-only copy where the packet is chained. Context
+    manager: leaving the block releases a received burst, and sends an allocated one (an exception cancels it
+    instead).
+
+    A view, or a numpy array over one, shows its packet until the burst is released by `release`, `send` or the
+    end of a ``with`` block; after that it shows what the peer puts there. A burst that is only forgotten lives
+    on as long as any view of it, and keeps its slots of the ring that long.
 
     One thread at a time may use a burst; it need not be the thread that received it. Made by `RxQueue.recv`
     and `TxQueue.alloc` only. Everything raises MemifStateError after the release.
@@ -187,8 +130,15 @@ cdef class Burst:
         raise TypeError("a Burst comes from RxQueue.recv() or TxQueue.alloc()")
 
     def __dealloc__(self):
-        if self.c != NULL:
-            self.close()
+        if self.c == NULL:
+            return
+        self.c = NULL
+        if self.lease is None:
+            end_loan(self.ring, self.tx, self.run)
+        else:
+            self.lease.run = self.run
+            self.lease.owner = True
+        put_store(self.pool, self.store)
 
     cdef int check(self) except -1:
         if self.c == NULL:
@@ -203,13 +153,17 @@ cdef class Burst:
         """Check the length that the user may have given to packet i, and pass it on to the packet's last
         piece."""
         cdef Columns *c = self.c
-        cdef uint32_t d, last = first_of(c, i + 1) - 1, before = 0, length = c.length[i], most
+        cdef uint32_t d, last = first_of(c, i + 1) - 1, before = 0, length = memif_load32(c.length + i), most
         for d in range(first_of(c, i), last):
             before += c.piece[d]
         most = min(before + c.room[last], MAX_PACKET)
         if length <= before or length > most:
-            raise MemifValueError.argument(f"lengths[{i}]", length, f"{before + 1} to {most}"
-                                           + (" (chained packet)" if before else ""))
+            hint = ""
+            if before:
+                hint = " (chained packet)"
+            elif self.tx is not None and not self.sized and length == 0:
+                hint = " (alloc() was given no size: set the length of each packet)"
+            raise MemifValueError.argument(f"lengths[{i}]", length, f"{before + 1} to {most}{hint}")
         c.piece[last] = length - before
         return 0
 
@@ -229,38 +183,40 @@ cdef class Burst:
                                   "(memif.debug)")
         return 0
 
-    cdef object view(self, Ring ring, uint32_t region, uint64_t start, uint64_t size):
-        cdef _Window window
+    cdef object whole(self, uint32_t region):
+        """A memoryview of a region that holds the burst's lease."""
+        cdef Lease lease
+        if self.shown is not None and self.shown_region == region:
+            return self.shown
         if self.lease is None:
-            return ring.views[region][start:start + size]
-        window = _Window.__new__(_Window)
-        window.lease = self.lease
-        window.memory = ring.views[region][start:start + size]
-        return memoryview(window)
+            self.lease = new_lease(self.ring, region, None)
+        lease = self.lease
+        if lease.region != region:
+            lease = new_lease(self.ring, region, lease)
+        view = memoryview(lease)
+        self.check()                                # a finalizer can have released it
+        self.shown = view
+        self.shown_region = region
+        return view
+
+    cdef object view(self, uint32_t region, uint64_t start, uint64_t size):
+        view = self.whole(region)[start:start + size]
+        if self.counted:
+            self.check()
+            view = window(self.lease, view)
+        return view
 
     cdef int close(self) except -1:
         """Give the slots back (received) or up (allocated), and the store to the pool."""
-        cdef int tries = 0
-        cdef Ring ring = self.ring
         if self.busy:
             raise MemifStateError("another thread is using this burst: it cannot be released now")
         self.c = NULL
-        if ring.born == fork_count():
-            if self.tx is not None:
-                memif_flag_set(&self.tx.lent, RETURNED)
-            else:
-                memif_flag_set(&self.rx.runs[self.run & ring.wrap].done, 1)
-                # The lock is held for a few microseconds at most; if it is longer, the next recv settles.
-                while tries < 1000:
-                    if memif_try_lock(&ring.lock):
-                        self.rx.settle()
-                        memif_unlock(&ring.lock)
-                        break
-                    tries += 1
-                    memif_pause()
+        end_loan(self.ring, self.tx, self.run)
         put_store(self.pool, self.store)
         self.ring = self.rx = self.tx = None
         self.store = None
+        self.lease = None
+        self.shown = None
         return 0
 
     cdef int give_up(self) except -1:
@@ -269,7 +225,7 @@ cdef class Burst:
         cdef Pool pool = self.pool
         self.close()
         self.pool = None
-        if self.lease is None:
+        if not self.counted:
             if pool.idle is None:
                 pool.idle = self
             elif pool.idle_too is None:
@@ -362,30 +318,46 @@ cdef class Burst:
 
     cdef object packet(self, uint32_t i):
         cdef Columns *c = self.c
-        if c == NULL:
+        cdef uint32_t d
+        if c == NULL or i >= c.packets:             # what numbered the packets can have released it
             self.check()
-        self.fit(i)
-        cdef uint32_t d = first_of(c, i)
-        cdef uint64_t low = c.offset[d]
+            raise IndexError(f"packet {i}")
+        d = first_of(c, i)
         if first_of(c, i + 1) - d > 1:
+            self.fit(i)
             return memoryview(self.join(i))
-        return self.view(self.ring, c.region[d], low, c.piece[d])
+        if self.tx is None or self.sized or c.length[i]:
+            self.fit(i)
+        return self.piece(d)
+
+    cdef object piece(self, uint32_t d):
+        """A view of a descriptor's data; of all its room while an allocated packet has no length yet."""
+        cdef Columns *c = self.c
+        cdef uint32_t n = piece_of(c, d)
+        if self.tx is not None:
+            if n == 0 and not self.sized:
+                n = c.room[d]
+            wash(self.ring, c, d, n)
+        return self.view(c.region[d], c.offset[d], n)
 
     cdef bytes join(self, uint32_t i):
-        """A packet, copied; its length has been checked."""
+        """A packet, copied. Its length has been checked, but may be another now."""
         cdef Columns *c = self.c
-        cdef uint32_t n = c.length[i]
+        cdef uint32_t d, n = 0
+        for d in range(first_of(c, i), first_of(c, i + 1)):
+            n += piece_of(c, d)
         cdef bytes data = PyBytes_FromStringAndSize(NULL, n)
-        row_copy(self.ring, c, i, <uint8_t *>PyBytes_AsString(data), n, False)
-        return data
+        cdef uint32_t done = row_copy(self.ring, c, i, <uint8_t *>PyBytes_AsString(data), n, False, NULL)
+        return data if done == n else data[:done]
 
     def __getitem__(self, key):
-        if isinstance(key, slice):
-            packets = []                            # no comprehension: it gives back twice when memory is out
-            for i in range(*key.indices(len(self))):
-                packets.append(self.packet(i))
-            return packets
-        return self.packet(self.index(key))
+        cdef list views
+        if not isinstance(key, slice):
+            return self.packet(self.index(key))
+        views = []          # loops, not comprehensions: those of Cython drop a reference twice when memory runs out
+        for i in range(*key.indices(len(self))):
+            views.append(self.packet(i))
+        return views
 
     def __iter__(self):
         self.check()
@@ -396,28 +368,34 @@ cdef class Burst:
     def fragments(self, i: int) -> list:
         """The pieces of packet `i` as a list of writable memoryviews in place; one element when it is not
         chained."""
-        cdef uint32_t p = self.index(i), d
-        cdef Columns *c = self.c
-        cdef Ring ring = self.ring
+        cdef uint32_t p = self.index(i), d, end
         cdef list views = []
-        self.fit(p)
-        self.busy += 1          # a finalizer, run by what follows, must not release the burst
-        try:
-            for d in range(first_of(c, p), first_of(c, p + 1)):
-                views.append(self.view(ring, c.region[d], c.offset[d], c.piece[d]))
-        finally:
-            self.busy -= 1
+        self.check()
+        if first_of(self.c, p + 1) - first_of(self.c, p) > 1:
+            self.fit(p)
+        else:
+            views.append(self.packet(p))
+            return views
+        d, end = first_of(self.c, p), first_of(self.c, p + 1)
+        while d < end:
+            views.append(self.piece(d))
+            self.check()
+            d += 1
         return views
 
     def tobytes(self) -> list:
         """All packets as a list of bytes, copied."""
-        self.check()
         cdef list packets = []
-        cdef uint32_t i
-        if self.c != NULL:
-            self.check_lengths()
-            for i in range(self.c.packets):
-                packets.append(self.join(i))
+        cdef uint32_t i = 0
+        self.check()
+        if self.c == NULL:
+            return packets
+        self.check_lengths()
+        if self.tx is not None:
+            wash_packets(self.tx, self.c)
+        while self.c != NULL and i < self.c.packets:
+            packets.append(self.join(i))
+            i += 1
         return packets
 
     # -- columns
@@ -426,44 +404,53 @@ cdef class Burst:
     def lengths(self):
         """Bytes of each packet: numpy uint32, shape (len(burst),), no copy.
 
-        Writable. In an allocated burst this sets what will be sent; in a received burst it may shorten a
+        Writable. In an allocated burst this sets what will be sent: it starts with the size that `TxQueue.alloc`
+        was given, and with zeros, which cannot be sent, if that was none. In a received burst it may shorten a
         packet before `TxQueue.forward`. The array stays readable after the release.
         """
-        self.check()
-        if self.c == NULL:
-            return load_numpy().empty(0, load_numpy().uint32)
-        return self.store.words(self.c.length, self.c.packets, True)
+        return self.column(LENGTHS)
 
     @property
     def offsets(self):
         """Where each descriptor's data starts in its region: numpy uint32, one a descriptor, read-only, no
         copy."""
-        self.check()
-        return self.store.words(self.c.offset, self.c.descriptors, False) if self.c != NULL else self.lengths
+        return self.column(OFFSETS)
 
     @property
     def pieces(self):
         """Bytes of each descriptor: numpy uint32, one a descriptor, read-only, no copy. The same as `lengths`
         while no packet of the burst is chained."""
-        self.check()
-        return self.store.words(self.c.piece, self.c.descriptors, False) if self.c != NULL else self.lengths
+        return self.column(PIECES)
 
     @property
     def regions(self):
         """Region index of each descriptor: numpy uint16, one a descriptor, read-only, no copy."""
-        self.check()
-        if self.c == NULL:
-            return load_numpy().empty(0, load_numpy().uint16)
-        return self.store.halves(self.c.region, self.c.descriptors)
+        return self.column(REGIONS)
 
     @property
     def flags(self):
         """Flags of each descriptor (1: the packet goes on in the next one): numpy uint16, one a descriptor,
         read-only."""
+        return self.column(FLAGS)
+
+    cdef object column(self, int which):
+        cdef Store store = self.store
+        cdef Columns *c = self.c
         self.check()
-        if self.c == NULL:
-            return load_numpy().empty(0, load_numpy().uint16)
-        return self.store.halves(self.c.flags, self.c.descriptors)
+        if c == NULL:
+            return load_numpy().empty(0, load_numpy().uint32 if which < REGIONS else load_numpy().uint16)
+        if which == LENGTHS:
+            array = words(store, c.length, c.packets, True)
+        elif which == OFFSETS:
+            if self.tx is not None:
+                wash_rooms(self.tx, c)              # who knows where the buffers are can write anywhere in them
+            array = words(store, c.offset, c.descriptors, False)
+        elif which == PIECES:
+            array = words(store, c.piece, c.descriptors, False)
+        else:
+            array = halves(store, c.region if which == REGIONS else c.flags, c.descriptors)
+        self.check()                                # a finalizer can have released it meanwhile
+        return array
 
     @property
     def chained(self) -> bool:
@@ -478,12 +465,20 @@ cdef class Burst:
         For compiled handlers: packet i without a chain is ``memory[regions[i]][offsets[i]:offsets[i] +
         lengths[i]]``. Whoever writes elsewhere damages the rings of this connection.
         """
+        cdef Ring ring = self.ring
+        cdef Numpy numpy
+        cdef list arrays
+        cdef uint32_t i
         self.check()
-        if self.ring is None:
+        if ring is None:
             return ()
-        arrays = []                                 # no comprehension, see __getitem__
-        for region in self.ring.regions:
-            arrays.append(load_numpy().array((len(region),), load_numpy().uint8, region))
+        numpy, arrays = load_numpy(), []
+        self.check()
+        if self.tx is not None:
+            wash_rooms(ring, self.c)
+        for i in range(ring.span_count):
+            arrays.append(numpy.array((ring.spans[i].size,), numpy.uint8, self.whole(i)))
+            self.check()
         return tuple(arrays)
 
     def gather(self, width: int, out=None):
@@ -496,60 +491,67 @@ cdef class Burst:
         cdef Py_ssize_t columns = number("width", width, 1, MAX_PACKET)
         self.check()
         cdef Py_ssize_t n = self.c.packets if self.c != NULL else 0
-        if n == 0:
-            return load_numpy().empty((0, columns), load_numpy().uint8) if out is None else out[:0]
-        if out is None:
-            out = matrix(self.pool, n, columns)
-            self.check()                            # a finalizer can have released it
-        self.check_lengths()
         cdef Py_buffer target
-        cdef Columns *c = self.c
-        cdef Ring ring = self.ring
-        PyObject_GetBuffer(out, &target, PyBUF_STRIDES | PyBUF_WRITABLE)
+        if out is None:
+            if n == 0:
+                return load_numpy().empty((0, columns), load_numpy().uint8)
+            out = matrix(self.pool, n, columns)
+        take_buffer("out", out, &target, PyBUF_STRIDES | PyBUF_WRITABLE)
         self.busy += 1
         try:
-            if self.c != c:
-                self.check()                        # released by what exported the buffer
+            self.check()                            # what ran meanwhile can have released it
             check_matrix("out", &target, n, columns)
             if target.shape[1] != columns or n > 1 and target.strides[0] < columns:
-                raise MemifValueError.argument("out", f"rows of {target.shape[1]} bytes",
-                                               f"rows of {columns}")
-            if n * columns <= SMALL_BYTES:
-                gather_rows(ring, c, <uint8_t *>target.buf, target.strides[0], <uint32_t>columns)
-            else:
-                with nogil:
-                    gather_rows(ring, c, <uint8_t *>target.buf, target.strides[0], <uint32_t>columns)
+                raise MemifValueError.argument("out", f"rows of {target.shape[1]} bytes, {target.strides[0]} apart",
+                                               f"rows of {columns}, that far apart or more")
+            if n:
+                self.read_rows(&target, n * columns)
         finally:
             self.busy -= 1
             PyBuffer_Release(&target)
         return out if len(out) == n else out[:n]
+
+    cdef int read_rows(self, Py_buffer *target, Py_ssize_t total) except -1:
+        cdef Columns *c = self.c
+        cdef Ring ring = self.ring
+        self.check_lengths()
+        if self.tx is not None:
+            wash_packets(ring, c)
+        if total <= SMALL_BYTES:
+            gather_rows(ring, c, <uint8_t *>target.buf, target.strides[0], <uint32_t>target.shape[1])
+        else:
+            with nogil:
+                gather_rows(ring, c, <uint8_t *>target.buf, target.strides[0], <uint32_t>target.shape[1])
+        return 0
 
     def scatter(self, array) -> None:
         """Write the rows of `array` (uint8, shape (len(burst), width)) back into the packets: of each row as
         many bytes as the packet has, up to width. The reverse of `gather`."""
         self.check()
         cdef Py_ssize_t n = self.c.packets if self.c != NULL else 0
-        if n == 0:
-            return
-        self.check_lengths()
         cdef Py_buffer source
-        cdef Columns *c = self.c
-        cdef Ring ring = self.ring
-        PyObject_GetBuffer(array, &source, PyBUF_STRIDES)
+        take_buffer("array", array, &source, PyBUF_STRIDES)
         self.busy += 1
         try:
-            if self.c != c:
-                self.check()
-            check_matrix("array", &source, n, 1)
-            if n * source.shape[1] <= SMALL_BYTES:
-                scatter_rows(ring, c, <uint8_t *>source.buf, source.strides[0], <uint32_t>source.shape[1])
-            else:
-                with nogil:
-                    scatter_rows(ring, c, <uint8_t *>source.buf, source.strides[0],
-                                 <uint32_t>min(source.shape[1], MAX_PACKET))
+            self.check()
+            check_matrix("array", &source, n, 1 if n else 0)
+            if n:
+                self.write_rows(&source, <uint32_t>min(source.shape[1], MAX_PACKET))
         finally:
             self.busy -= 1
             PyBuffer_Release(&source)
+
+    cdef int write_rows(self, Py_buffer *source, uint32_t width) except -1:
+        cdef Columns *c = self.c
+        cdef Ring ring = self.ring
+        cdef bint note = self.tx is not None
+        self.check_lengths()
+        if c.packets * <uint64_t>width <= SMALL_BYTES:
+            scatter_rows(ring, c, <uint8_t *>source.buf, source.strides[0], width, note)
+        else:
+            with nogil:
+                scatter_rows(ring, c, <uint8_t *>source.buf, source.strides[0], width, note)
+        return 0
 
     def prepend(self, count: int) -> None:
         """Grow every packet of a received burst by `count` bytes at its front, into the headroom.

@@ -2,6 +2,8 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
+from memif.ring._atomics cimport memif_load32
+
 cdef extern from "copy.h" nogil:
     void copy "memif_copy"(uint8_t *target, const uint8_t *source, uint32_t n)
 
@@ -22,6 +24,7 @@ cdef struct Columns:
     uint32_t *pieces        # storage behind piece when chained
     uint32_t *offset
     uint32_t *room
+    uint32_t *clean         # allocated bursts: how many bytes from offset on hold nothing of an earlier packet
     uint16_t *region
     uint16_t *flags
     uint16_t *slot
@@ -52,6 +55,11 @@ cdef inline uint32_t first_of(const Columns *c, uint32_t i) noexcept nogil:
     return c.first[i] if c.chained else i
 
 
-# Bytes of a descriptor's data, whatever the user has written into `lengths` meanwhile.
+# Bytes of a descriptor's data, whatever the user has written into `lengths` meanwhile: read once, then clamped.
 cdef inline uint32_t piece_of(const Columns *c, uint32_t d) noexcept nogil:
-    return min(c.piece[d], c.room[d])
+    return min(memif_load32(c.piece + d), c.room[d])
+
+
+# The same for a descriptor that is published: an empty one is none that a peer accepts.
+cdef inline uint32_t sent_of(const Columns *c, uint32_t d) noexcept nogil:
+    return max(piece_of(c, d), 1)

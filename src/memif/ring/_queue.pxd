@@ -33,6 +33,8 @@ cdef class Queue:
     cdef unsigned long holder           # the thread that holds busy
     cdef int64_t served
     cdef Ring usable(self)
+    cdef int check_owned(self) except -1
+    cdef int check_ours(self, Ring ring) except -1
     cdef int enter(self) except -1
     cdef void leave(self) noexcept
     cdef int serve(self) except -1

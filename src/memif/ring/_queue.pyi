@@ -1,4 +1,4 @@
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from typing_extensions import disjoint_base
 
@@ -11,7 +11,7 @@ class _Owner(Protocol):
 
 @disjoint_base
 class Queue:
-    def __init__(self, owner: _Owner, index: int, control_fd: int) -> None: ...
+    def __new__(cls, owner: _Owner | None = None, index: int = 0, control_fd: int = -1) -> Self: ...
     @property
     def owner(self) -> Any: ...
     @property

@@ -21,7 +21,7 @@ cdef extern from "pythread.h":
 cdef class Queue:
     """What both directions share. Made by an Interface; not to be made by hand."""
 
-    def __init__(self, owner, unsigned int index, int control_fd):
+    def __cinit__(self, owner=None, unsigned int index=0, int control_fd=-1):
         self.owner = owner
         self.index = index
         self.control_fd = control_fd
@@ -41,6 +41,8 @@ cdef class Queue:
     def attach(self, Ring ring not None) -> None:
         """The link is up: from now on calls work on `ring`, and it counts here."""
         ring.check_complete()
+        self.check_ours(ring)
+        self.check_owned()
         ring.stats = self.counters
         self.any_ring = ring
 
@@ -73,11 +75,21 @@ cdef class Queue:
     cdef Ring usable(self):
         """The ring, if calls may work on it."""
         cdef Ring ring = self.any_ring
+        self.check_owned()
         if ring is None or memif_flag_get(&ring.dead):
             raise self.owner.down()
+        self.check_ours(ring)
+        return ring
+
+    cdef int check_owned(self) except -1:
+        if self.owner is None:
+            raise MemifStateError("this queue was made by hand and belongs to no interface")
+        return 0
+
+    cdef int check_ours(self, Ring ring) except -1:
         if ring.born != fork_count():
             raise MemifStateError("this connection belongs to the parent process: open another after fork()")
-        return ring
+        return 0
 
     cdef int in_use(self) except -1:
         raise MemifStateError(f"queue {self.index} is in use by another thread: one thread at a time")
@@ -97,8 +109,11 @@ cdef class Queue:
     cdef int serve(self) except -1:
         """Look after the control channel, timers and reconnects. May end the link, and may call the user's
         functions."""
+        cdef unsigned int forks = fork_count()
         self.served = now()
         self.owner.serve()
+        if forks != fork_count():
+            raise MemifStateError("this connection belongs to the parent process: open another after fork()")
         return 0
 
     cdef int idle(self) except -1:

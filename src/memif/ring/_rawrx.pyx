@@ -27,8 +27,7 @@ cdef object NOBUF = ErrorCode.NOBUF
 cdef class ManualRxQueue(Queue):
     """A receive queue that hands no buffers to the peer by itself and cannot receive: a RawRx does both."""
 
-    def __init__(self, owner, unsigned int index, int control_fd):
-        super().__init__(owner, index, control_fd)
+    def __cinit__(self, *args):
         self.direction = "rx"
 
     def attach(self, Ring ring not None) -> None:

@@ -250,6 +250,7 @@ cdef class RawTx(Raw):
         c.slot[0] = <uint16_t>slot
         c.offset[0] = b.offset
         c.piece[0] = b.size
+        c.room[0] = b.room
         cdef bint moved = self.tx.swap(source.rx, c, 0, 1) == SENT
         if moved:
             source.stamps[slot] += 1

@@ -6,7 +6,8 @@ the mapping stays in place until the last view is gone, whatever happens to the 
 
 After ``fork`` the child must not touch rings that its parent drives. A handler that runs in the child
 replaces each mapping made here by private zero pages: a view kept by the child stays readable and can corrupt
-nothing.
+nothing. Memory that an allocator mapped is its owner's business and stays; there no call of this package
+touches a ring in the child (`Ring.born`), but a view kept by the child still reaches the memory.
 """
 cimport cython
 from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
@@ -14,8 +15,8 @@ from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_FillIn
 from libc.errno cimport EINVAL, errno
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
-from posix.mman cimport (MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE,
-                         mmap, munmap)
+from posix.mman cimport (MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_NONE,
+                         PROT_READ, PROT_WRITE, mmap, munmap)
 
 cdef enum:
     HUGE = 1 << 21
@@ -40,9 +41,21 @@ cdef uint64_t round_up(uint64_t size, uint64_t unit) noexcept nogil:
     return (size + unit - 1) & ~(unit - 1)
 
 
+cdef bint replace(void *base, uint64_t size, int protection) noexcept nogil:
+    return mmap(base, size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED
+
+
 cdef bint blank(void *base, uint64_t size) noexcept nogil:
-    """Put private zero pages there instead of whatever it is."""
-    return mmap(base, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED
+    """Put private zero pages there instead of whatever it is; they take no memory until they are written to.
+
+    Where the system refuses so many writable pages (strict overcommit), zeros that can only be read; in the
+    end nothing at all: a view that the child kept then faults, which is better than a write that arrives.
+    """
+    if replace(base, size, PROT_READ | PROT_WRITE):
+        return True
+    if errno == EINVAL:                 # not whole huge pages: the caller knows better
+        return False
+    return replace(base, size, PROT_READ) or replace(base, size, PROT_NONE)
 
 
 cdef void in_child() noexcept nogil:
@@ -82,6 +95,7 @@ cdef void forget(Mapping *m) noexcept:
     free(m)
 
 
+@cython.final
 @cython.no_gc               # no part of a cycle: what it wraps must not be thought garbage before it lets go
 cdef class Region:
     """One region of memif memory.
@@ -142,6 +156,8 @@ cdef class Region:
             PyBuffer_Release(&self.buffer)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
+        if self.base == NULL:
+            raise BufferError("this Region was never set up")
         PyBuffer_FillInfo(view, self, self.base, self.size, not self.writable, flags)
 
     def __len__(self):

@@ -76,7 +76,9 @@ cdef class Ring:
     cdef Trouble trouble
     cdef readonly int event_fd
     cdef unsigned int born               # fork_count() when made
+    cdef bint begun                      # __init__ was called
     cdef bint complete                   # set up without an error
+    cdef int signalling                  # a thread is about to write to the event fd, which can block
     cdef readonly Stats stats
     cdef prepare(self)
     cdef set_spans(self)

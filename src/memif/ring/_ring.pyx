@@ -29,9 +29,10 @@ section 7: acquire on the peer's index, release on our own, one full fence betwe
 MASK_INT.
 """
 cimport cython
-from libc.errno cimport EAGAIN, EINTR, errno
+from libc.errno cimport EINTR, ENOSYS, EOPNOTSUPP, errno
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from posix.fcntl cimport F_GETFL, F_SETFL, O_NONBLOCK, fcntl
 from posix.types cimport off_t
 from posix.unistd cimport close, read, write
 
@@ -49,6 +50,9 @@ cdef extern from "sys/uio.h" nogil:
     ssize_t preadv2(int fd, const iovec *iov, int count, off_t offset, int flags)
     enum:
         RWF_NOWAIT
+
+cdef extern from "unistd.h" nogil:
+    int usleep(unsigned int us)
 
 
 cdef class Stats:
@@ -75,10 +79,13 @@ cdef class Stats:
 cdef class Ring:
     """What both kinds share: the place in memory, the event fd, the indices.
 
-    regions         Region objects of the connection, by region index region, offset  where the ring's header
-    stands log2_size       0 to 14 slave           which side we are; the direction follows from the class (a
-    slave receives on M2S, a master on S2M) event_fd        taken over once the ring is made: closed with it
-    (-1: none) buffers         slave only: (region, bytes of a buffer, offsets of the buffers, one a slot)
+    regions         Region objects of the connection, by region index
+    region, offset  where the ring's header stands
+    log2_size       0 to 14
+    slave           which side we are; the direction follows from the class (a slave receives on M2S, a master on
+                    S2M)
+    event_fd        taken over once the ring is made: closed with it (-1: none)
+    buffers         slave only: (region, bytes of a buffer, offsets of the buffers, one a slot)
     cache_line      64 or 128
 
     Raises ValueError when anything would lie outside its region, so that no loop has to ask again.
@@ -91,13 +98,11 @@ cdef class Ring:
     def __init__(self, regions, uint32_t region, uint64_t offset, uint32_t log2_size, *, bint slave,
                  event_fd=-1, buffers=None, uint32_t cache_line=64, Stats stats=None):
         cdef int number = event_fd
-        if self.spans != NULL:
+        if self.begun:
             raise RuntimeError("a ring is set up only once")
+        self.begun = True           # before code of the arguments can run
         self.regions = tuple(regions)
-        views = []                                  # no comprehension: it gives back twice when memory is out
-        for each in self.regions:
-            views.append(memoryview(each))
-        self.views = tuple(views)
+        self.views = views_of(self.regions)
         self.stats = stats if stats is not None else Stats()
         self.slave = slave
         self.region_index = region
@@ -148,10 +153,11 @@ cdef class Ring:
         self.wrap = <uint16_t>(self.size - 1)
         cdef uint64_t need = 2 * cache_line + 16 * <uint64_t>self.size
         cdef uint64_t size = self.spans[region].size
-        self.header = self.spans[region].base + offset
-        if offset % 16 or need > size or offset > size - need or <size_t>self.header % 16:
+        if (need > size or offset > size - need or offset % 16
+                or <size_t>self.spans[region].base % 16):
             raise ValueError(f"offset: got {offset} for a ring of {need} bytes, allowed: a multiple of 16 "
                              f"inside the {size} bytes of region {region}")
+        self.header = self.spans[region].base + offset
         self.mask = <uint16_t *>(self.header + 4)
         self.desc = <uint64_t *>(self.header + 2 * cache_line)
         self.own = <uint16_t *>(self.header + (6 if self.slave else cache_line))
@@ -230,6 +236,8 @@ cdef class Ring:
         self.check_complete()
         if not self.slave:
             raise RuntimeError("only the slave writes a ring's header")
+        if self.born != fork_count():
+            raise RuntimeError("this ring belongs to the parent process")
         (<uint32_t *>self.header)[0] = COOKIE
         memif_store16(self.mask, 0)
         memif_store16(self.own, 0)
@@ -240,11 +248,24 @@ cdef class Ring:
             memif_store64(self.desc + 2 * i + 1, self.slots[i].start)
 
     def kill(self) -> None:
-        """The connection is gone: no operation will start any more. Threads that wait are woken by the owner,
-        through the control descriptor: a write to the event fd could block. Emptying it cannot, and frees a
-        thread that does."""
+        """The connection is gone: no operation will start any more.
+
+        Threads that wait are woken by the owner, through the control descriptor: a write to the event fd could
+        block. A thread that is blocked in one, see `signal`, is freed by emptying the fd until it is out. The
+        peer can fill it again and again, but not before the thread wakes up each time; after a second this
+        gives up, and a signal is what is left.
+        """
+        cdef int tries = 0
         memif_flag_set(&self.dead, 1)
+        if self.born != fork_count():
+            return                                  # the event fd is the parent's, too
+        memif_fence()                               # with the one in signal: it sees dead, or this sees signalling
         self.drain()
+        while memif_flag_get(&self.signalling) and tries < 10_000:
+            with nogil:
+                self.drain()
+                usleep(50)
+            tries += 1
 
     @property
     def alive(self) -> bool:
@@ -260,37 +281,59 @@ cdef class Ring:
         """Interrupt the consumer. EAGAIN (the counter is full) is as good as a success.
 
         Never with the interpreter lock held: a hostile peer shares the descriptor's flags, can make it
-        blocking and fill it. Then this thread sleeps in here, and a signal or the end of the connection frees
-        it. Only then is there EINTR.
+        blocking and fill it. Then this thread sleeps in here, and a signal or the end of the connection (`kill`)
+        frees it. Only then is there EINTR.
         """
         cdef uint64_t one = 1
-        if write(self.event_fd, &one, sizeof(one)) < 0 and errno == EINTR:
-            self.trouble = BLOCKED
-        self.stats.n.interrupts_sent += 1
+        memif_flag_set(&self.signalling, 1)
+        memif_fence()
+        if not memif_flag_get(&self.dead):
+            if write(self.event_fd, &one, sizeof(one)) < 0 and errno == EINTR:
+                self.trouble = BLOCKED
+            self.stats.n.interrupts_sent += 1
+        memif_flag_set(&self.signalling, 0)
 
     cdef void wake_self(self) noexcept nogil:
         """Make the event fd readable, unless it is: packets wait whose interrupts were taken, or never sent. Without
         the interpreter lock, for the reason that `signal` has."""
         cdef uint64_t one = 1
-        if self.event_fd >= 0 and not readable(self.event_fd):
+        if self.event_fd < 0 or self.born != fork_count():
+            return
+        memif_flag_set(&self.signalling, 1)         # see signal
+        memif_fence()
+        if not memif_flag_get(&self.dead) and not readable(self.event_fd):
             write(self.event_fd, &one, sizeof(one))
+        memif_flag_set(&self.signalling, 0)
 
     cdef void set_mask(self, bint masked) noexcept nogil:
+        if self.born != fork_count():
+            return                                  # the flags are the parent's
         memif_store16(self.mask, MASK_INT if masked else 0)
         memif_fence()
 
     cdef void drain(self) noexcept nogil:
-        """Take the interrupts that have come. RWF_NOWAIT: the peer shares the descriptor's flags and could
-        make a plain read block; kernels before 5.8 do not know it for event fds."""
+        """Take the interrupts that have come, and never block: the peer shares the descriptor's flags and can
+        make it blocking, so a plain read could. RWF_NOWAIT is for this read alone, and event fds know it from
+        Linux 5.8 on. Older kernels say EOPNOTSUPP; there the flag is put right and the fd looked at before a
+        plain read, and a peer that changes both in between makes this thread wait for its next interrupt."""
         cdef uint64_t count = 0
         cdef iovec vector
         cdef ssize_t got
-        if self.event_fd < 0:
+        if self.event_fd < 0 or self.born != fork_count():
             return
         vector.iov_base = &count
         vector.iov_len = sizeof(count)
         got = preadv2(self.event_fd, &vector, 1, -1, RWF_NOWAIT)
-        if got < 0 and errno != EAGAIN and readable(self.event_fd):
-            got = read(self.event_fd, &count, sizeof(count))
+        if got < 0 and (errno == EOPNOTSUPP or errno == ENOSYS):
+            fcntl(self.event_fd, F_SETFL, fcntl(self.event_fd, F_GETFL) | O_NONBLOCK)
+            if readable(self.event_fd):
+                got = read(self.event_fd, &count, sizeof(count))
         if got == sizeof(count):
             self.stats.n.interrupts_received += 1
+
+
+cdef tuple views_of(tuple regions):
+    cdef list views = []        # no comprehension: Cython's gives its list back twice when memory is out
+    for region in regions:
+        views.append(memoryview(region))
+    return tuple(views)

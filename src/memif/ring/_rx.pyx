@@ -8,6 +8,7 @@ from libc.stdlib cimport calloc, free
 from memif.ring._atomics cimport (memif_flag_get, memif_load64, memif_load_acquire, memif_prefetch_read, memif_store16,
                                   memif_store_pair, memif_store_release)
 from memif.ring._columns cimport MAX_PACKET, Columns, make_chained
+from memif.ring._region cimport fork_count
 from memif.ring._ring cimport NEXT, Slot, Span, peer_moved
 
 
@@ -24,7 +25,7 @@ cdef class RxRing(Ring):
     """
 
     def __init__(self, *args, uint32_t headroom=0, **kwargs):
-        if not self.complete:
+        if not self.begun:
             self.headroom = headroom
         super().__init__(*args, **kwargs)
 
@@ -45,7 +46,7 @@ cdef class RxRing(Ring):
         """Slave, after CONNECTED: hand all buffers to the master. On a master this does nothing, nor a second
         time."""
         self.check_complete()
-        if self.slave and not self.started:
+        if self.slave and not self.started and self.born == fork_count():
             self.started = True
             self.give_back(self.size, self.headroom)
 

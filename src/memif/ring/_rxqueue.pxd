@@ -15,6 +15,7 @@ cdef class RxQueue(Queue):
     cdef uint32_t lent_run
     cdef RxRing left            # of a link that the peer has ended, with packets that nobody has received yet
     cdef RxRing source(self)
+    cdef bint has_packets(self, RxRing ring) noexcept
     cdef void forget(self) noexcept
     cdef Burst take(self, RxRing ring, uint32_t limit)
     cdef Burst wait_take(self, RxRing ring, uint32_t limit, int64_t deadline)

@@ -131,9 +131,12 @@ cdef class RxQueue(Queue):
 
     @mode.setter
     def mode(self, value) -> None:
-        if value not in MODES:
+        if not isinstance(value, str) or value not in MODES:
             raise MemifValueError.argument("mode", value, "one of " + ", ".join(MODES))
-        self._mode = MODES.index(value)
+        cdef int mode = MODES.index(value)
+        if self.any_ring is not None:
+            self.check_ours(self.any_ring)
+        self._mode = mode
         self.disarm()
 
     def attach(self, Ring ring not None) -> None:
@@ -149,7 +152,7 @@ cdef class RxQueue(Queue):
         """See `Queue.detach`."""
         cdef RxRing ring = <RxRing>self.any_ring
         self.forget()
-        if keep and ring is not None and ring.ready() and ring.trouble == OK:
+        if keep and ring is not None and self.has_packets(ring) and ring.trouble == OK:
             self.left = ring
         super().detach(telling=telling)
 
@@ -159,16 +162,30 @@ cdef class RxQueue(Queue):
 
     cdef RxRing source(self):
         """The ring to receive from: that of the link, or of the last one while it holds packets."""
-        if self.left is not None and self.left.born == fork_count():
-            if self.left.ready():
-                return self.left
+        cdef RxRing left = self.left
+        if left is not None and left.born == fork_count():
+            if self.has_packets(left):
+                return left
             self.forget()
         return <RxRing>self.usable()
 
+    cdef bint has_packets(self, RxRing ring) noexcept:
+        """Whether packets are left in a ring. Another thread can be in the middle of `take`: without its lock,
+        what `ready` notes of the peer's index could be older than what that thread has gone by, and slots would
+        be received a second time."""
+        cdef bint found
+        if ring.born != fork_count() or not lock_ring(ring):
+            return False
+        found = ring.ready()
+        memif_unlock(&ring.lock)
+        return found
+
     cdef void forget(self) noexcept:
-        if self.left is not None:
-            self.counters.n.dropped_left += <uint16_t>(self.left.seen - self.left.cursor)
+        cdef RxRing left = self.left
         self.left = None
+        if left is not None and lock_ring(left):
+            self.counters.n.dropped_left += <uint16_t>(left.seen - left.cursor)
+            memif_unlock(&left.lock)
 
     def fileno(self) -> int:
         """A descriptor for select, epoll or an event loop: readable when there may be something to receive.

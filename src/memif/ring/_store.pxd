@@ -12,13 +12,14 @@ cdef class Store:
     cdef Py_ssize_t block_size
     cdef int exports
     cdef Store below                # the next one in the pool
-    cdef object words(self, uint32_t *data, uint32_t count, bint writable)
-    cdef object halves(self, uint16_t *data, uint32_t count)
 
 
-# The same memory for columns that no user may write.
-cdef class Fixed:
+# The exporter of one column, and of nothing else.
+cdef class Column:
     cdef Store store
+    cdef void *data
+    cdef Py_ssize_t size
+    cdef bint writable
 
 
 # What a queue keeps to be used again. The stores are a stack without a Python call.
@@ -31,6 +32,8 @@ cdef class Pool:
     cdef object rows_too
 
 
+cdef object words(Store store, uint32_t *data, uint32_t count, bint writable)
+cdef object halves(Store store, uint16_t *data, uint32_t count)
 cdef Store take_store(Pool pool, uint32_t capacity)
 cdef object matrix(Pool pool, Py_ssize_t rows, Py_ssize_t width)
 

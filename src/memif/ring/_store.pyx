@@ -22,12 +22,13 @@ cdef enum:
     KEPT_BYTES = 4 << 20    # largest array of gather() that is kept to be used again
 
 
+@cython.final
 @cython.no_gc               # no part of a cycle
 cdef class Store:
-    """The arrays behind one burst, in one block. Exports them as bytes and counts who looks."""
+    """The arrays behind one burst, in one block, and a count of those who look at one."""
 
     def __cinit__(self, uint32_t capacity):
-        cdef Py_ssize_t words = 5 * <Py_ssize_t>capacity + 1, halves = 3 * <Py_ssize_t>capacity
+        cdef Py_ssize_t words = 6 * <Py_ssize_t>capacity + 1, halves = 3 * <Py_ssize_t>capacity
         self.block_size = 4 * words + 2 * halves
         self.block = <char *>calloc(self.block_size, 1)
         if self.block == NULL:
@@ -39,7 +40,8 @@ cdef class Store:
         self.c.pieces = word + capacity
         self.c.offset = word + 2 * capacity
         self.c.room = word + 3 * capacity
-        self.c.first = word + 4 * capacity          # one more than the others
+        self.c.clean = word + 4 * capacity
+        self.c.first = word + 5 * capacity          # one more than the others
         self.c.region = half
         self.c.flags = half + capacity
         self.c.slot = half + 2 * capacity
@@ -48,43 +50,54 @@ cdef class Store:
     def __dealloc__(self):
         free(self.block)
 
-    def __getbuffer__(self, Py_buffer *view, int flags):
-        PyBuffer_FillInfo(view, self, self.block, self.block_size, False, flags)
-        self.exports += 1
 
-    def __releasebuffer__(self, Py_buffer *view):
-        self.exports -= 1
-
-    cdef object words(self, uint32_t *data, uint32_t count, bint writable):
-        """A numpy array over `count` uint32 (at least one) from `data` on. frombuffer keeps the export open
-        for as long as any array derived from it lives; the ndarray constructor would not."""
-        cdef Numpy numpy = load_numpy()
-        exporter = self if writable else fixed(self)
-        return numpy.frombuffer(exporter, numpy.uint32, count, <char *>data - self.block)
-
-    cdef object halves(self, uint16_t *data, uint32_t count):
-        """The same for uint16, read-only."""
-        cdef Numpy numpy = load_numpy()
-        return numpy.frombuffer(fixed(self), numpy.uint16, count, <char *>data - self.block)
-
-
-cdef class Fixed:
-    """A store's memory, read-only: numpy asks the exporter again when somebody sets an array writable."""
+@cython.final
+@cython.no_gc
+cdef class Column:
+    """Exports one column. Whatever an array's `base` leads to shows this column and no other, and a read-only
+    one stays so: numpy asks the exporter again when somebody sets an array writable."""
 
     def __getbuffer__(self, Py_buffer *view, int flags):
-        PyBuffer_FillInfo(view, self, self.store.block, self.store.block_size, True, flags)
+        if self.store is None:
+            raise BufferError("a column made by hand has no memory")
+        PyBuffer_FillInfo(view, self, self.data, self.size, not self.writable, flags)
         self.store.exports += 1
 
     def __releasebuffer__(self, Py_buffer *view):
         self.store.exports -= 1
 
+    def __reduce__(self):
+        raise TypeError("a column is memory of a burst and cannot be pickled or copied")
 
-cdef Fixed fixed(Store store):
-    cdef Fixed self = Fixed.__new__(Fixed)
+
+cdef Column column(Store store, void *data, Py_ssize_t size, bint writable):
+    """`data` lies in the block of `store`, which stays where it is while the store lives."""
+    cdef Column self = Column.__new__(Column)
     self.store = store
+    self.data = data
+    self.size = size
+    self.writable = writable
     return self
 
 
+# The caller owns a reference to `store`, and asks its burst again afterwards: while numpy is loaded and arrays
+# are made, finalizers and other threads run, and can have released it.
+
+
+cdef object words(Store store, uint32_t *data, uint32_t count, bint writable):
+    """A numpy array over `count` uint32 (at least one) from `data` on. frombuffer keeps the export open for
+    as long as any array derived from it lives; the ndarray constructor would not."""
+    cdef Numpy numpy = load_numpy()
+    return numpy.frombuffer(column(store, data, 4 * <Py_ssize_t>count, writable), numpy.uint32)
+
+
+cdef object halves(Store store, uint16_t *data, uint32_t count):
+    """The same for uint16, read-only."""
+    cdef Numpy numpy = load_numpy()
+    return numpy.frombuffer(column(store, data, 2 * <Py_ssize_t>count, False), numpy.uint16)
+
+
+@cython.final
 @cython.no_gc
 cdef class Pool:
     """What a queue keeps to be used again: stores, bursts and arrays."""

@@ -5,9 +5,9 @@ cimport cython
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from memif.ring._atomics cimport (memif_load64, memif_load_acquire, memif_prefetch_write, memif_store16,
+from memif.ring._atomics cimport (memif_load32, memif_load64, memif_load_acquire, memif_prefetch_write, memif_store16,
                                   memif_store32, memif_store64, memif_store_pair, memif_store_release)
-from memif.ring._columns cimport MAX_PACKET, MOVED, Columns, copy, first_of, make_chained
+from memif.ring._columns cimport MAX_PACKET, MOVED, Columns, copy, first_of, make_chained, sent_of
 from memif.ring._ring cimport BAD_DESCRIPTOR, BAD_INDEX, NEXT, Slot, Span, peer_moved
 
 cdef enum:                  # measured between cores that share their L3 cache, and between such that do not
@@ -65,7 +65,7 @@ cdef inline uint32_t put_singly(TxRing r, const uint8_t *rows, Py_ssize_t stride
     cdef uint64_t word, start
     for i in range(most):
         if lengths != NULL:
-            length = lengths[i]
+            length = memif_load32(lengths + i)
             if length - 1 >= width:                 # changed by another thread since the caller's check
                 break
         if i + AHEAD < available:                   # no line of a slot that the peer still reads
@@ -193,7 +193,7 @@ cdef class TxRing(Ring):
                                 count - i, False)
             if i == count or self.free_slots(1) == 0:
                 break
-            length = width if lengths == NULL else lengths[i]
+            length = width if lengths == NULL else memif_load32(lengths + i)
             if length - 1 >= width:                 # changed by another thread since the caller's check
                 self.verdict = NEVER
                 break
@@ -307,7 +307,7 @@ cdef class TxRing(Ring):
             kept = mine[0]
             mine[0] = theirs[0]
             theirs[0] = kept
-            fill_slot(self, self.cursor, mine, c.offset[i], c.piece[i], NEXT if i + 1 < first + count else 0)
+            fill_slot(self, self.cursor, mine, c.offset[i], sent_of(c, i), NEXT if i + 1 < first + count else 0)
             c.slot[i] = MOVED
             self.cursor += 1
         return SENT
@@ -333,6 +333,7 @@ cdef class TxRing(Ring):
             piece = slot.room if size == 0 else min(slot.room, size - room)
             c.piece[at] = piece
             c.room[at] = slot.room
+            c.clean[at] = 0
             c.offset[at] = slot.start
             c.region[at] = slot.region
             c.flags[at] = NEXT
@@ -353,12 +354,12 @@ cdef class TxRing(Ring):
         return SENT
 
     cdef void commit(self, Columns *c, uint32_t first_packet, uint32_t packets) noexcept nogil:
-        """Write the descriptors of reserved packets; the caller has checked the lengths against the rooms."""
+        """Write the descriptors of reserved packets."""
         cdef uint32_t d, length
         cdef uint64_t total = 0
         cdef Slot slot
         for d in range(first_of(c, first_packet), first_of(c, first_packet + packets)):
-            length = c.piece[d]
+            length = sent_of(c, d)
             slot.region = c.region[d]
             slot.room = c.room[d]
             fill_slot(self, c.slot[d], &slot, c.offset[d], length, c.flags[d])

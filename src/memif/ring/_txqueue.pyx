@@ -2,19 +2,21 @@
 # cython: binding=False, embedsignature=True, embedsignature.format=clinic
 """TxQueue: sending by copy, by reservation, and straight out of a received burst."""
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_STRIDES, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_STRIDES, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AsString, PyBytes_Check
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 from memif.errors import MemifStateError, MemifValueError
 
-from memif.ring._arguments cimport as_uint32, check_matrix, number, span_of
+from memif.ring._arguments cimport as_uint32, check_matrix, number, span_of, take_buffer
 from memif.ring._atomics cimport memif_flag_get, memif_flag_set, memif_unlock
 from memif.ring._burst cimport EMPTY, allocated
-from memif.ring._columns cimport MAX_PACKET, MOVED, first_of, piece_of
+from memif.ring._columns cimport MAX_PACKET, MOVED, first_of, sent_of
 from memif.ring._queue cimport after_span, lock_ring, now, timespec
+from memif.ring._region cimport fork_count
 from memif.ring._ring cimport OK, SMALL_BYTES, Ring
 from memif.ring._store cimport Store, put_store, take_store
 from memif.ring._tx cimport FREE, FULL, GONE, LENT, NARROW, NEVER, RETURNED, SENT
@@ -61,7 +63,7 @@ cdef class TxQueue(Queue):
             ring.lent = FREE
         elif lent == LENT:
             self.finish(ring)
-            raise MemifStateError(f"queue {self.index} has an open burst: send or release it first")
+            raise MemifStateError(f"queue {self.index} has an open burst: send or release it, or let go of its views")
         if ring.trouble != OK:
             self.finish(ring)
             self.broken(ring)
@@ -109,7 +111,7 @@ cdef class TxQueue(Queue):
         cdef TxRing ring = self.start()
         try:
             while i < len(packets):                 # a packet's own code can change the list
-                verdict = self.put(ring, packets[i], &length)
+                verdict = self.put(ring, packets[i], i, &length)
                 if verdict != SENT:
                     break
                 total += length
@@ -130,7 +132,7 @@ cdef class TxQueue(Queue):
             self.after(ring, count, i)
         return i
 
-    cdef int put(self, TxRing ring, packet, Py_ssize_t *length) except? -1:
+    cdef int put(self, TxRing ring, packet, Py_ssize_t i, Py_ssize_t *length) except? -1:
         """Copy one bytes-like object in. -> Verdict."""
         cdef Py_buffer view
         cdef int verdict
@@ -139,9 +141,12 @@ cdef class TxQueue(Queue):
             if not 0 < length[0] <= MAX_PACKET:
                 return NEVER
             return ring.put(<const uint8_t *>PyBytes_AsString(packet), <uint32_t>length[0])
-        PyObject_GetBuffer(packet, &view, PyBUF_SIMPLE)
+        take_buffer("packets", packet, &view, PyBUF_SIMPLE, i)
         length[0] = view.len
         verdict = NEVER
+        if ring.born != fork_count():
+            PyBuffer_Release(&view)
+            self.check_ours(ring)                   # the packet's own code has forked
         if 0 < view.len <= MAX_PACKET:
             verdict = ring.put(<const uint8_t *>view.buf, <uint32_t>view.len)
         PyBuffer_Release(&view)
@@ -156,7 +161,7 @@ cdef class TxQueue(Queue):
         converted. Results and errors as in `send`.
         """
         cdef Py_buffer rows, sizes
-        PyObject_GetBuffer(matrix, &rows, PyBUF_STRIDES)
+        take_buffer("matrix", matrix, &rows, PyBUF_STRIDES)
         try:
             check_matrix("matrix", &rows, 0, 1)
             if rows.shape[1] > MAX_PACKET or rows.shape[0] > 0x7FFFFFFF:
@@ -165,7 +170,7 @@ cdef class TxQueue(Queue):
             if lengths is None:
                 return self.send_matrix(&rows, NULL)
             lengths = as_uint32(lengths, <uint32_t>rows.shape[0])
-            PyObject_GetBuffer(lengths, &sizes, PyBUF_SIMPLE)
+            take_buffer("lengths", lengths, &sizes, PyBUF_SIMPLE)
             try:
                 return self.send_matrix(&rows, <const uint32_t *>sizes.buf)
             finally:
@@ -231,12 +236,10 @@ cdef class TxQueue(Queue):
         order.sent = 0
         if select is None:
             return self.pass_on(burst, &order, copy)
-        PyObject_GetBuffer(select, &chosen, PyBUF_SIMPLE)
+        take_buffer("select", select, &chosen, PyBUF_STRIDES)
         try:
             burst.check()
-            if chosen.itemsize != 1 or chosen.len != burst.c.packets:
-                raise MemifValueError.argument("select", f"{chosen.len // chosen.itemsize} elements of "
-                                               f"{chosen.itemsize} bytes", f"{burst.c.packets} booleans")
+            check_choice(&chosen, burst.c.packets)
             order.choice = <const uint8_t *>chosen.buf
             return self.pass_on(burst, &order, copy)
         finally:
@@ -258,7 +261,7 @@ cdef class TxQueue(Queue):
                 verdict = copy_all(ring, source, order)
         burst.busy -= 1
         if verdict == FULL:
-            ring.stats.n.ring_full += wanted - order.sent
+            ring.stats.n.ring_full += wanted - min(order.sent, wanted)     # select can have changed meanwhile
         self.finish(ring)
         if verdict == GONE:
             raise MemifStateError("a packet of this burst was given away by an earlier forward(): "
@@ -272,14 +275,19 @@ cdef class TxQueue(Queue):
     # -- writing in place
 
     def alloc(self, count, size=None) -> Burst:
-        """Reserve up to `count` empty packets of `size` bytes (default: one whole buffer each) to write in
-        place.
+        """Reserve up to `count` packets of `size` bytes to write in place.
 
         -> Burst, with fewer packets when the ring is full (empty when it is quite full). Leaving its ``with``
-        block sends it, an exception or `Burst.release` gives it up. Set `Burst.lengths` to send less than
-        `size`. A size above the peer's buffers makes chained packets: write those through `Burst.fragments`
-        or `Burst.scatter`. While the burst is open nothing else can be sent on this queue. Errors as in
-        `send`.
+        block sends it, an exception or `Burst.release` gives it up. `Burst.lengths` can be set to send less
+        than `size`, or more where the buffers are larger. Without `size` each packet has a whole buffer to
+        write to, and no length: set `Burst.lengths` before the burst is sent, MemifValueError otherwise.
+
+        What is not written is sent as zeros, never as bytes of an earlier packet. That is cheap for packets of
+        the given size, and free for what `Burst.scatter` fills; without `size`, and by `Burst.memory` or
+        `Burst.offsets`, whole buffers are set to zero first.
+
+        A size above the peer's buffers makes chained packets: write those through `Burst.fragments` or
+        `Burst.scatter`. While the burst is open nothing else can be sent on this queue. Errors as in `send`.
         """
         cdef uint32_t wanted = <uint32_t>number("count", count, 1, 16384)
         cdef uint32_t each = 0 if size is None else <uint32_t>number("size", size, 1, MAX_PACKET)
@@ -323,7 +331,9 @@ cdef class TxQueue(Queue):
                         break
                     n += 1
             if n:
-                return allocated(ring, store, self.pool)
+                if size == 0:
+                    memset(store.c.length, 0, n * sizeof(uint32_t))
+                return allocated(ring, store, size != 0, self.pool)
             put_store(self.pool, store)
             if verdict[0] != NARROW or capacity >= ring.size:
                 return None
@@ -395,6 +405,19 @@ cdef class TxQueue(Queue):
         return self.counters.n.packets == self.before
 
 
+cdef int check_choice(Py_buffer *choice, uint32_t packets) except -1:
+    """One byte for each packet, one behind the other."""
+    if (choice.ndim != 1 or choice.itemsize != 1 or choice.shape[0] != packets
+            or choice.strides[0] != 1 and packets > 1):
+        shape = ()
+        for k in range(choice.ndim):
+            shape += (choice.shape[k],)
+        apart = f", {choice.strides[0]} apart" if choice.ndim == 1 else ""
+        raise MemifValueError.argument("select", f"shape {shape}, items of {choice.itemsize} bytes{apart}",
+                                       f"shape ({packets},), contiguous booleans of one byte")
+    return 0
+
+
 cdef uint32_t put_matrix(TxRing ring, Py_buffer *rows, const uint32_t *each) noexcept nogil:
     """-> rows accepted; after NEVER none of them is sent, and it is the number of the one to blame."""
     cdef uint32_t count = <uint32_t>rows.shape[0], width = <uint32_t>rows.shape[1]
@@ -413,7 +436,7 @@ cdef bint may_swap(TxRing ring, RxRing source) noexcept:
 
 cdef int swap_all(TxRing ring, RxRing source, Order *order) noexcept nogil:
     """Exchange the buffers of the chosen packets and publish. -> Verdict."""
-    cdef uint32_t p, d
+    cdef uint32_t p, d, i
     cdef int verdict = SENT
     cdef uint64_t total = 0
     cdef Columns *c = order.c
@@ -425,7 +448,8 @@ cdef int swap_all(TxRing ring, RxRing source, Order *order) noexcept nogil:
         verdict = GONE if c.slot[d] == MOVED else ring.swap(source, c, d, first_of(c, p + 1) - d)
         if verdict != SENT:
             break
-        total += c.length[p]
+        for i in range(d, first_of(c, p + 1)):
+            total += sent_of(c, i)
         order.sent += 1
     ring.count_sent(order.sent, total)
     ring.publish()
@@ -451,7 +475,7 @@ cdef int copy_all(TxRing ring, RxRing source, Order *order) noexcept nogil:
         size = 0
         for i in range(pieces):                     # the user can change c.length while this runs
             data[i] = source.spans[c.region[d + i]].base + c.offset[d + i]
-            lengths[i] = piece_of(c, d + i)
+            lengths[i] = sent_of(c, d + i)
             size += lengths[i]
         if c.slot[d] == MOVED:
             verdict = GONE

@@ -12,6 +12,7 @@
 
 static inline uint16_t memif_load_acquire(const volatile uint16_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
 static inline uint16_t memif_load16(const volatile uint16_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
+static inline uint32_t memif_load32(const volatile uint32_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
 static inline uint64_t memif_load64(const volatile uint64_t *p) { return __atomic_load_n(p, __ATOMIC_RELAXED); }
 static inline void memif_store_release(volatile uint16_t *p, uint16_t v) { __atomic_store_n(p, v, __ATOMIC_RELEASE); }
 static inline void memif_store16(volatile uint16_t *p, uint16_t v) { __atomic_store_n(p, v, __ATOMIC_RELAXED); }

@@ -1,0 +1,15 @@
+from libc.stdint cimport uint8_t, uint32_t
+
+from memif.ring._columns cimport Columns
+from memif.ring._ring cimport Ring
+from memif.ring._tx cimport TxRing
+
+cdef uint32_t row_copy(Ring ring, const Columns *c, uint32_t i, uint8_t *row, uint32_t width, bint back,
+                       uint32_t *clean) noexcept nogil
+cdef void gather_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t stride, uint32_t width) noexcept nogil
+cdef void scatter_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t stride, uint32_t width,
+                       bint note) noexcept nogil
+cdef void wash(Ring ring, Columns *c, uint32_t d, uint32_t n) noexcept nogil
+cdef void wash_rooms(Ring ring, Columns *c) noexcept nogil
+cdef void wash_packets(Ring ring, Columns *c) noexcept nogil
+cdef void send_some(TxRing ring, Columns *c, uint32_t packets) noexcept nogil

@@ -1,0 +1,107 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: auto_pickle=False, autotestdict=False
+"""The loops over the packets of a burst. They run without the interpreter lock where there is much to copy."""
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.string cimport memset
+
+from memif.ring._atomics cimport memif_load32, memif_prefetch_read, memif_prefetch_write
+from memif.ring._columns cimport Columns, copy, first_of, piece_of, sent_of
+from memif.ring._ring cimport Ring, Span
+from memif.ring._tx cimport TxRing
+
+
+cdef uint32_t row_copy(Ring ring, const Columns *c, uint32_t i, uint8_t *row, uint32_t width,
+                       bint back, uint32_t *clean) noexcept nogil:
+    """Copy the first `width` bytes of packet i to `row`, or back. -> bytes copied. `clean`: NULL, or the column
+    in which to note what was written."""
+    cdef uint32_t d, last = first_of(c, i + 1), n, done = 0
+    cdef uint8_t *data
+    for d in range(first_of(c, i), last):
+        n = min(piece_of(c, d), width - done)
+        data = ring.spans[c.region[d]].base + c.offset[d]
+        if back:
+            copy(data, row + done, n)
+            if clean != NULL:
+                clean[d] = max(clean[d], n)
+        else:
+            copy(row + done, data, n)
+        done += n
+        if done == width:
+            break
+    return done
+
+
+cdef void gather_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t stride,
+                      uint32_t width) noexcept nogil:
+    """The rows of a matrix from the packets; what is behind a short packet's end becomes zeros."""
+    cdef uint32_t i, n, line, ahead, packets = c.packets
+    cdef const Span *spans = ring.spans
+    cdef const uint32_t *pieces = c.piece       # in locals, as a store to a row could change c for the compiler
+    cdef const uint32_t *rooms = c.room
+    cdef const uint32_t *offsets = c.offset
+    cdef const uint16_t *regions = c.region
+    cdef bint chained = c.chained
+    for i in range(packets):
+        if not chained and min(pieces[i], rooms[i]) >= width:
+            if width > 64 and i + 2 < packets:              # line 0 came while the descriptors were scanned
+                ahead = min(width, piece_of(c, i + 2))
+                line = 64
+                while line < ahead:
+                    memif_prefetch_read(spans[regions[i + 2]].base + offsets[i + 2] + line)
+                    line += 64
+            copy(rows + i * stride, spans[regions[i]].base + offsets[i], width)
+        else:
+            n = row_copy(ring, c, i, rows + i * stride, width, False, NULL)
+            memset(rows + i * stride + n, 0, width - n)
+
+
+cdef void scatter_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t stride, uint32_t width,
+                       bint note) noexcept nogil:
+    """The rows into the packets; `note`: of an allocated burst."""
+    cdef uint32_t i
+    for i in range(c.packets):
+        if i + 4 < c.packets and not c.chained:
+            memif_prefetch_write(ring.spans[c.region[i + 4]].base + c.offset[i + 4])
+        row_copy(ring, c, i, rows + i * stride, width, True, c.clean if note else NULL)
+
+
+# What an allocated burst's buffers held before is never sent and never shown: `clean` counts how many bytes of
+# each buffer were set to zero or written by scatter. They are set as late as can be, so that who writes whole
+# rows pays nothing.
+
+
+cdef void wash(Ring ring, Columns *c, uint32_t d, uint32_t n) noexcept nogil:
+    """Before the first `n` bytes of a buffer are sent or shown."""
+    cdef uint32_t done = memif_load32(c.clean + d)      # once: another thread could be here as well
+    if done < n:
+        memset(ring.spans[c.region[d]].base + c.offset[d] + done, 0, n - done)
+        c.clean[d] = n
+
+
+cdef void wash_rooms(Ring ring, Columns *c) noexcept nogil:
+    """Before the user is told where the buffers are and can write anywhere."""
+    cdef uint32_t d
+    for d in range(c.descriptors):
+        wash(ring, c, d, c.room[d])
+
+
+cdef void wash_packets(Ring ring, Columns *c) noexcept nogil:
+    """Before the packets are read."""
+    cdef uint32_t d
+    for d in range(c.descriptors):
+        wash(ring, c, d, piece_of(c, d))
+
+
+cdef void send_some(TxRing ring, Columns *c, uint32_t packets) noexcept nogil:
+    """Send the first packets of an allocated burst; the slots of the others are free again. Lengths are read
+    once, into an array that the user cannot write to."""
+    cdef uint32_t d, n
+    if packets < c.packets:
+        ring.rollback(<uint16_t>(ring.settled + ((c.slot[first_of(c, packets)] - ring.settled) & ring.wrap)))
+    for d in range(first_of(c, packets)):
+        n = sent_of(c, d)
+        wash(ring, c, d, n)
+        c.pieces[d] = n
+    c.piece = c.pieces
+    ring.commit(c, 0, packets)
+    ring.publish()
