@@ -10,7 +10,7 @@ a peer sent is closed by `discard`, or by its owner, which does the same.
 """
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.errno cimport ECONNABORTED, EINTR, errno
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
 import _socket
@@ -30,6 +30,7 @@ cdef extern from "_naming.h" nogil:
 
 cdef extern from "unistd.h" nogil:
     int c_close "close" (int fd)
+    ssize_t c_write "write" (int fd, const void *data, size_t size)
 
 cdef extern from "fcntl.h" nogil:
     int c_fcntl "fcntl" (int fd, int command, ...)
@@ -196,6 +197,15 @@ def eventfd():
     return own(fd)
 
 
+def notify(event):
+    """Add one to an event fd (a `Descriptor`), unless it is closed. No other thread and no signal handler, which could
+    close it, comes between the look and the write."""
+    cdef Owner owner = event.owner
+    cdef uint64_t one = 1
+    if owner.fd >= 0:
+        c_write(owner.fd, &one, sizeof(one))    # when it is full, it is readable as well
+
+
 def memfd(bytes name, unsigned int flags):
     """New memory, as os.memfd_create makes it."""
     cdef int fd = memif_memfd(name, flags)
@@ -219,8 +229,8 @@ def timer_set(int fd, long long nanoseconds):
 
 
 def bind(int sock, bytes path, unsigned int mode):
-    """Bind a UNIX socket to ``path``; its file has ``mode`` from its first moment, whatever the umask. Raises what bind
-    does."""
+    """Bind a UNIX socket to ``path``; its file has ``mode`` from its first moment, whatever the umask. Raises what
+    bind does."""
     cdef const char *name = path
     cdef size_t length = len(path)
     cdef int failed
@@ -231,8 +241,8 @@ def bind(int sock, bytes path, unsigned int mode):
 
 
 def bound_file(int sock):
-    """The file that a UNIX socket was bound to, as O_PATH does it, whatever its name leads to by now. Raises OSError, so
-    without CAP_NET_ADMIN."""
+    """The file that a UNIX socket was bound to, opened with O_PATH, whatever its name leads to by now. Raises OSError,
+    also without CAP_NET_ADMIN."""
     cdef int fd = memif_bound_file(sock)
     if fd < 0:
         PyErr_SetFromErrno(OSError)
@@ -240,7 +250,7 @@ def bound_file(int sock):
 
 
 def rename_new(int folder, bytes before, bytes after):
-    """Rename within a directory; FileExistsError if there is such a file, OSError where the file system cannot do it."""
+    """Rename within a directory; FileExistsError if there is such a file, OSError if the file system cannot do it."""
     if memif_rename_new(folder, before, after):
         PyErr_SetFromErrno(OSError)
 

@@ -316,17 +316,20 @@ class Interface(Single):
             self._close()
 
     def _close(self) -> None:
-        with self.socket.locked():
-            # Each step can be done again: after an exception the second call does the rest.
-            self._closed = True
-            self._retry_at = None
-            if self._connection is not None:
-                self._connection.disconnect("interface deleted")
-            for queue in self._rx:
-                queue.detach()  # also what is left of a link that ended before
-            self.socket.remove(self)
+        self.socket.alone(self.close_now)
         if self._owns_socket:
             self.socket.close()
+
+    def close_now(self) -> None:
+        """With the socket's lock: all of `close` but the socket of its own."""
+        # Each step can be done again: after an exception the second call does the rest.
+        self._closed = True
+        self._retry_at = None
+        if self._connection is not None:
+            self._connection.disconnect("interface deleted")
+        for queue in self._rx:
+            queue.detach()  # also what is left of a link that ended before
+        self.socket.remove(self)
 
     def __enter__(self) -> Self:
         self._check_open()

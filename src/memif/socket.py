@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from memif import transport
-from memif._steady import Count, Guard, Hold, eventfd
+from memif._steady import Count, Guard, Hold, eventfd, notify
 from memif.address import Address, SocketName, parse_address
 from memif.admission import Gate, Seldom, whom_to_drop
 from memif.config import LARGEST_REGION_LIMIT, InterfaceConfig, check_name, check_owner, seconds, whole
@@ -224,26 +224,29 @@ class Socket(Single):
         """End a `poll` that waits, or the next one. For any thread and for signal handlers."""
         with self._lock:
             self._cancelled = True
-            if not self._closed:
-                os.eventfd_write(self._wake, 1)
+            notify(self._wake)
 
     def close(self) -> None:
-        """Close all interfaces and the socket. A second call does nothing."""
+        """Close all interfaces and the socket. A second call does nothing.
+
+        A signal handler may call this, too, and `Interface.close`: what it interrupts in the middle is finished first.
+        """
         if self._closed:
             return
         if self.pid != os.getpid():
             self._abandon()
             return
-        with self.locked():
-            for interface in self.interfaces:
-                interface.close()  # which comes back here if it owns this socket
-            if not self._closed:
-                for connection in list(self._connections.values()):
-                    connection.disconnect("closed")
-                self._close_listener()
-                self._closed = True
-                os.eventfd_write(self._wake, 1)
-        self._release_descriptors()
+        self.alone(self._close_now)
+
+    def _close_now(self) -> None:
+        for interface in self.interfaces:
+            interface.close_now()
+        if not self._closed:
+            for connection in list(self._connections.values()):
+                connection.disconnect("closed")
+            self._close_listener()
+            self._closed = True
+            notify(self._wake)
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -266,23 +269,38 @@ class Socket(Single):
 
     def locked(self) -> Hold:
         """Context: nobody else changes connections; callbacks that became due run after it."""
-        return self._guard.hold(self._leave, self._run_calls)
+        return self._guard.hold(self._leave, self._after)
+
+    def alone(self, work: Callable[[], object]) -> None:
+        """Do `work` with the lock, and when this thread is in the middle of something with it already (this is a signal
+        handler, or a callback that comes at once), do it after that."""
+        with self.locked():
+            if self._guard.depth == 1:
+                work()
+            else:
+                self.later(work)
 
     def _leave(self) -> None:
         """On the way out of `locked`."""
-        if not self._closed and self.pid == os.getpid():
+        if self._guard.depth == 1 and not self._closed and self.pid == os.getpid():
             self._forget_ended()
             self._set_timer()
+
+    def _after(self) -> None:
+        """Once the lock is free again."""
+        self._release_descriptors()
+        self._run_calls()
 
     def serve(self) -> None:
         """Handle what is pending, for a queue operation: without waiting, and leaving `on_interrupt` aside."""
         if not self._closed and self.pid == os.getpid():
             self._handle(poller=False)
+            self._release_descriptors()
 
     def leaving(self) -> tuple[Interface, ...]:
         """Interfaces whose peer has said goodbye or closed its end, which `poll` has yet to read. For event loops,
         which see the end of a link and its last packets at the same time."""
-        with self._lock:
+        with self.locked():
             if self._closed:
                 return ()
             ready = {fd for fd, _ in self._epoll.poll(0)}
@@ -322,8 +340,7 @@ class Socket(Single):
 
     def wake(self) -> None:
         """Wake the threads that wait on this socket, in `poll` or in a queue's call: something has changed for them."""
-        if not self._closed:
-            os.eventfd_write(self._wake, 1)
+        notify(self._wake)
 
     def remove(self, interface: Interface) -> None:
         """The interface is closed."""
@@ -543,14 +560,18 @@ class Socket(Single):
     # -- the end
 
     def _close_listener(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
+        listener = self._listener
+        if listener is not None:
+            listener.close()
             self._listener = None
 
     def _release_descriptors(self) -> None:
-        """Close what threads inside `poll` need, once there is none any more."""
+        """Close what threads inside `poll` need, once there is none any more, and what the call needs that a signal
+        handler interrupts."""
+        if not self._closed or self._epoll.closed:
+            return
         with self._lock:
-            if self._closed and not self._pollers and not self._epoll.closed:
+            if not self._pollers and not self._guard.depth:
                 self._epoll.close()
                 self._timer.close()
                 self._gate.close()

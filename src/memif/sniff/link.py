@@ -93,11 +93,11 @@ class Link:
 
     def _start(self) -> None:
         sizes = [len(region) for region in self._regions]
-        fds, self._fds = self._fds, []
-        for index, (fd, size) in enumerate(fds):
+        for index, (fd, size) in enumerate(self._fds):
             if os.fstat(fd).st_size < size:  # cut off meanwhile: looking at it would be the end
                 raise MemifProtocolError(f"region {index}: memory has become shorter than announced")
-            discard(fd)
+        while self._fds:
+            discard(self._fds.pop()[0])
         line = infer_cache_line(self._rings, sizes) or self._probe() or 64
         check_offer(sizes, self._rings, line)
         memory: list[Bytes] = [np.frombuffer(memoryview(region), np.uint8) for region in self._regions]
