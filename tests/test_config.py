@@ -135,7 +135,7 @@ def test_wrong_argument_of_a_socket(socket_path: str, options: dict[str, Any], m
 
 @pytest.mark.parametrize("path", ["", "@", "x" * 108, "a\0b", 5])
 def test_wrong_socket_name(path: Any) -> None:
-    with pytest.raises(memif.MemifValueError, match="socket"):
+    with pytest.raises(memif.MemifValueError, match="argument path"):
         memif.Socket(path)
 
 

@@ -10,6 +10,7 @@ from text import first_paragraph, table
 CURES = {
     "MemifError": "Base of all errors of this package; `code` and `str()` say what happened.",
     "MemifValueError": "Correct the argument that the message names; it also says what is allowed.",
+    "MemifTypeError": "As for `MemifValueError`.",
     "MemifQueueError": "Check `len(iface.rx)` and `len(iface.tx)`: the slave decides how many queues a link has.",
     "MemifStateError": "Use the object in the order its documentation gives, a queue or burst in one thread at a time.",
     "MemifClosedError": "Open a new object; a closed one stays closed.",

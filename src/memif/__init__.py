@@ -30,6 +30,7 @@ _HOME = {
     "ErrorCode": "errors",
     "MemifError": "errors",
     "MemifValueError": "errors",
+    "MemifTypeError": "errors",
     "MemifQueueError": "errors",
     "MemifStateError": "errors",
     "MemifClosedError": "errors",
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
         MemifRefusedError as MemifRefusedError,
         MemifStateError as MemifStateError,
         MemifTimeoutError as MemifTimeoutError,
+        MemifTypeError as MemifTypeError,
         MemifValueError as MemifValueError,
     )
     from memif.interface import (

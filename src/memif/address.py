@@ -48,62 +48,69 @@ class Address:
 SocketName = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Address
 
 
-def parse_address(name: SocketName | None = None) -> Address:
+class _NotAName(ValueError):
+    """Its text is what would be allowed."""
+
+
+def parse_address(name: SocketName | None = None, *, argument: str = "path") -> Address:
     """Return what `name` stands for; the default is `DEFAULT_SOCKET`. An `Address` comes back as it is.
 
     Looks at the name only: whether such a socket exists shows when it is used. Raises `MemifValueError` for a
     name that can not be one: empty, too long, a NUL within a path, VPP's options for another network
     namespace (entering one needs root and a thread of its own: start the program with ``ip netns exec``
-    instead).
+    instead). `argument` is what it is called there.
     """
-    if isinstance(name, Address):
-        return name
-    raw = _encode(DEFAULT_SOCKET if name is None else name)
+    try:
+        return name if isinstance(name, Address) else _parse(DEFAULT_SOCKET if name is None else name)
+    except _NotAName as error:
+        raise MemifValueError.argument(argument, name, str(error)) from error.__cause__
+
+
+def _parse(name: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> Address:
+    raw = _encode(name)
     if isinstance(name, (str, bytes)):
         if raw.startswith(b"\0"):
-            return _abstract(raw[1:], name)
+            return _abstract(raw[1:])
         if raw.startswith(b"@"):
-            return _abstract(_without_nul(raw[1:], name), name)
+            return _abstract(_without_nul(raw[1:]))
         if raw.startswith(_VPP_PREFIX):
-            return _abstract(_without_options(_without_nul(raw[len(_VPP_PREFIX) :], name), name), name)
+            return _abstract(_without_options(_without_nul(raw[len(_VPP_PREFIX) :])))
         if raw.startswith(b"unix:"):
-            raise MemifValueError.argument("socket", name, "a path, without 'unix:' before it")
-    return _path(_without_nul(raw, name), name)
+            raise _NotAName("a path, without 'unix:' before it")
+    return _path(_without_nul(raw))
 
 
 def _encode(name: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> bytes:
     try:
         return os.fsencode(name)
     except (TypeError, UnicodeError) as error:
-        raise MemifValueError.argument("socket", name, "a name as str, bytes or PathLike") from error
+        raise _NotAName("a name as str, bytes or PathLike") from error
 
 
-def _path(raw: bytes, name: object) -> Address:
-    _check_length(raw, name)
+def _path(raw: bytes) -> Address:
+    _check_length(raw)
     # Without "./" a path object with such a name would not be shown as a path.
     ambiguous = raw.startswith((b"@", b"unix:", _VPP_PREFIX))
     return Address("path", raw, ("./" if ambiguous else "") + os.fsdecode(raw))
 
 
-def _abstract(raw: bytes, name: object) -> Address:
-    _check_length(raw, name)
+def _abstract(raw: bytes) -> Address:
+    _check_length(raw)
     return Address("abstract", b"\0" + raw, "@" + os.fsdecode(raw.rstrip(b"\0")))
 
 
-def _check_length(raw: bytes, name: object) -> None:
+def _check_length(raw: bytes) -> None:
     if not 1 <= len(raw) <= MAX_NAME_BYTES:
-        raise MemifValueError.argument("socket", name, f"1 to {MAX_NAME_BYTES} bytes, not {len(raw)}")
+        raise _NotAName(f"1 to {MAX_NAME_BYTES} bytes, not {len(raw)}")
 
 
-def _without_nul(raw: bytes, name: object) -> bytes:
+def _without_nul(raw: bytes) -> bytes:
     if b"\0" in raw:
-        raise MemifValueError.argument("socket", name, "no NUL after the first byte")
+        raise _NotAName("no NUL after the first byte")
     return raw
 
 
-def _without_options(raw: bytes, name: object) -> bytes:
+def _without_options(raw: bytes) -> bytes:
     if any(option in raw for option in _NAMESPACE_OPTIONS):
-        raise MemifValueError.argument(
-            "socket", name, "no network namespace here; start the program inside the namespace, with 'ip netns exec'"
-        )
+        raise _NotAName("no network namespace here; start the program inside the namespace, with 'ip netns exec'")
     return raw

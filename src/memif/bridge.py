@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
-from memif.errors import MemifDisconnectedError, MemifOSError
+from memif.config import check_callback, seconds
+from memif.errors import MemifDisconnectedError, MemifOSError, MemifTypeError
 from memif.interface import Interface
 from memif.ring import Burst
 
@@ -55,7 +56,9 @@ class MemifPort:
 
     def __init__(self, interface: Interface, patience: float = 0.001) -> None:
         """patience: seconds to wait for room in a full ring before packets are dropped."""
-        self.interface, self.patience = interface, patience
+        if not isinstance(interface, Interface):
+            raise MemifTypeError.argument("interface", interface, "a memif.Interface")
+        self.interface, self.patience = interface, seconds("patience", patience, none=False) or 0.0
         self.name = interface.name
 
     @property
@@ -119,6 +122,10 @@ class DevicePort:
     polling = False
 
     def __init__(self, device: Device, close: Callable[[], None]) -> None:
+        if not all(hasattr(device, name) for name in ("name", "fileno", "recv", "send")):
+            raise MemifTypeError.argument("device", device, "a Tap, a PacketSocket, or what has their methods")
+        if not callable(close):
+            raise MemifTypeError.argument("close", close, "something to call")
         self.device, self.name, self.close = device, device.name, close
         #: True while the interface was last seen to be down.
         self.down = False
@@ -165,8 +172,11 @@ class Bridge:
     """
 
     def __init__(self, first: Port, second: Port, watch: Callable[[int, Packets], object] | None = None) -> None:
+        for name, port in (("first", first), ("second", second)):
+            if not isinstance(port, MemifPort | DevicePort):
+                raise MemifTypeError.argument(name, port, "a MemifPort or a DevicePort")
         self.ports = (first, second)
-        self.watch = watch
+        self.watch = check_callback("watch", watch)
         #: From the first port to the second, and back.
         self.counters = (Counters(), Counters())
         self._exit = ExitStack()
@@ -176,8 +186,8 @@ class Bridge:
     def step(self, timeout: float = 0.1) -> int:
         """Move what is there; wait for something, `timeout` seconds at most, when nothing is. -> packets moved."""
         moved = sum(self._move(source) for source in (0, 1))
-        if not moved and timeout > 0:
-            self._wait(timeout)
+        if not moved and (limit := seconds("timeout", timeout, none=False)):
+            self._wait(limit)
         return moved
 
     def _move(self, source: int) -> int:

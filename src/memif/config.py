@@ -1,12 +1,13 @@
 """What a user asks of an interface and of a socket, checked once, before anything is opened."""
 
+import operator
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, Final, Literal, cast
 
-from memif.errors import MemifValueError
+from memif.errors import MemifTypeError, MemifValueError
 from memif.memory.allocator import Allocator, MemfdAllocator
 from memif.memory.region import DEFAULT_REGION_LIMIT, SealPolicy
 from memif.protocol import Mode, Role
@@ -32,18 +33,26 @@ _OF_OPENING: Final = ("timeout", "app_name", "handshake_timeout", "socket_mode",
 DEFAULT_CACHE_LINE: Final = 128 if platform.machine() == "aarch64" else 64
 
 
+def one_of(name: str, value: object, words: Collection[str]) -> Any:
+    """Return `value` if it is one of the words; the error for any other names all of them."""
+    if isinstance(value, str) and value in words:
+        return value
+    raise MemifValueError.argument(name, value, "one of " + ", ".join(map(repr, words)))
+
+
 def choose(name: str, value: object, allowed: dict[str, Any]) -> Any:
-    """Look a word up; the error for any other names all of them."""
-    if isinstance(value, str) and value in allowed:
-        return allowed[value]
-    raise MemifValueError.argument(name, value, "one of " + ", ".join(map(repr, allowed)))
+    """Look a word up."""
+    return allowed[one_of(name, value, allowed)]
 
 
 def whole(name: str, value: object, low: int, high: int) -> int:
     """Return `value` if it is an integer between the bounds."""
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
+    try:
+        number = operator.index(cast(int, value))
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
         raise MemifValueError.argument(name, value, f"a whole number from {low} to {high}")
-    number = int(cast(int, value).__index__())
     if not low <= number <= high:
         raise MemifValueError.argument(name, value, f"{low} to {high}")
     return number
@@ -54,8 +63,9 @@ def seconds(name: str, value: object, *, none: bool = True) -> float | None:
     if value is None and none:
         return None
     try:
-        number = float(cast(float, value))
-    except (TypeError, ValueError):
+        # A text that is a number, or a yes that was meant to be one, is most likely a slip.
+        number = -1.0 if isinstance(value, str | bytes | bytearray | bool) else float(cast(float, value))
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
     if not 0 <= number < 1e9:
         raise MemifValueError.argument(name, value, f"{'None or ' if none else ''}seconds, 0 to 1e9")
@@ -143,11 +153,11 @@ class InterfaceConfig:
             log2_ring_size=log2_of("ring_size", ring_size),
             buffer_size=size,
             headroom=whole("headroom", headroom, 0, size - 1),
-            rx_mode=choose("rx_mode", rx_mode, dict(zip(RX_MODES, RX_MODES, strict=True))),
-            layout=choose("layout", layout, {"single": "single", "split": "split"}),
+            rx_mode=one_of("rx_mode", rx_mode, RX_MODES),
+            layout=one_of("layout", layout, ("single", "split")),
             cache_line=None if cache_line is None else choose_line(cache_line),
             allocator=check_allocator(allocator),
-            seal=choose("seal", seal, {"add": "add", "require": "require"}),
+            seal=one_of("seal", seal, ("add", "require")),
             max_regions=whole("max_regions", max_regions, 1, MAX_REGION + 1),
             max_region_bytes=whole("max_region_bytes", max_region_bytes, 1, LARGEST_REGION_LIMIT),
             reconnect=seconds("reconnect", reconnect),
@@ -164,7 +174,7 @@ def unknown_argument(name: str, value: object) -> TypeError:
     near = get_close_matches(name, [*known, *_OF_OPENING], 1)
     hint = f"did you mean {near[0]}?" if near and near[0] != name else "there are " + ", ".join(known)
     shown = "(hidden)" if "secret" in name else repr(value)
-    return TypeError(f"unknown argument {name}={shown}: {hint}")
+    return MemifTypeError(f"unknown argument {name}={shown}: {hint}")
 
 
 def check_name(name: str, value: object, limit: int) -> str:
@@ -188,7 +198,12 @@ def choose_line(value: object) -> int:
     return value
 
 
-def check_owner(value: object) -> tuple[int, int] | None:
+def check_mode(name: str, value: object) -> int | None:
+    """Return the mode of a file, None to leave it to the umask."""
+    return None if value is None else whole(name, value, 0, 0o777)
+
+
+def check_owner(name: str, value: object) -> tuple[int, int] | None:
     """Return user and group number for a file; -1 keeps what it has."""
     if value is None:
         return None
@@ -196,7 +211,7 @@ def check_owner(value: object) -> tuple[int, int] | None:
         user, group = cast(tuple[object, object], value)
         return whole("user", user, -1, 0xFFFFFFFE), whole("group", group, -1, 0xFFFFFFFE)
     except (TypeError, ValueError) as error:
-        raise MemifValueError.argument("owner", value, "None or (user number, group number), -1 to keep one") from error
+        raise MemifValueError.argument(name, value, "None or (user number, group number), -1 to keep one") from error
 
 
 def check_allocator(value: object) -> Allocator:
@@ -205,6 +220,27 @@ def check_allocator(value: object) -> Allocator:
         return MemfdAllocator()
     if not isinstance(value, Allocator):
         raise MemifValueError.argument("allocator", value, "an object with allocate(size) and free(fd, buffer)")
+    return value
+
+
+def text_of(name: str, value: object) -> str:
+    """Return a text of any length."""
+    if not isinstance(value, str):
+        raise MemifTypeError.argument(name, value, "text, as str")
+    return value
+
+
+def each(name: str, values: object, of: str = "bytes-like objects") -> Iterator[Any]:
+    """Return an iterator; one text or packet in the place of many is most likely a slip."""
+    if isinstance(values, str | bytes | bytearray | memoryview) or not isinstance(values, Iterable):
+        raise MemifTypeError.argument(name, values, f"an iterable of {of}")
+    return iter(values)
+
+
+def yes_or_no(name: str, value: object) -> bool:
+    """Return a choice: words like "down" would all mean yes."""
+    if not isinstance(value, bool):
+        raise MemifTypeError.argument(name, value, "True or False")
     return value
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from memif.address import SocketName
-from memif.config import seconds, whole
+from memif.config import check_mode, check_owner, seconds
 from memif.interface import Interface
 from memif.socket import DEFAULT_APP_NAME, Socket
 
@@ -57,11 +57,16 @@ def listen(
     directory, `MemifPermissionError`, `MemifValueError`.
     """
     options.setdefault("role", "master")
-    if socket_mode is not None:
-        whole("socket_mode", socket_mode, 0, 0o777)  # the interface has a mode of its own
+    check_file(socket_mode, socket_owner)
     socket = Socket(path, app_name=app_name, mode=socket_mode, owner=socket_owner, handshake_timeout=handshake_timeout)
     try:
         return socket.only_interface(**options)
     except BaseException:
         socket.close()
         raise
+
+
+def check_file(socket_mode: object, socket_owner: object) -> None:
+    """Check what `listen` gives to the socket, which has other names for it: the interface has a mode of its own."""
+    check_mode("socket_mode", socket_mode)
+    check_owner("socket_owner", socket_owner)

@@ -109,6 +109,8 @@ _TEXTS: dict[int, str] = {
 }
 
 _UNDEFINED = "undefined error"
+#: Characters of an argument's value in an error.
+_LONGEST_SHOWN = 300
 #: Where our errors do not repeat the C library: slips, and advice that is of no use here.
 _RIGHT: dict[int, str] = {
     ErrorCode.SYSCALL: "Unspecified system call error",
@@ -163,6 +165,15 @@ class MemifError(Exception):
         return type(self), (self.detail,), state
 
 
+def _shown(value: object) -> str:
+    """`value` for an error: never longer than a few lines, and whatever its ``repr`` does."""
+    try:
+        text = repr(value)
+    except Exception:  # of a user's class; of int for thousands of digits
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."
+
+
 class MemifValueError(MemifError, ValueError):
     """An argument has a value that is not allowed; nothing was changed."""
 
@@ -171,7 +182,11 @@ class MemifValueError(MemifError, ValueError):
     @classmethod
     def argument(cls, name: str, value: object, allowed: str, *, code: ErrorCode | None = None) -> Self:
         """Build the error for argument `name` which got `value`; `allowed` says what would be accepted."""
-        return cls(f"argument {name}: got {value!r}, allowed: {allowed}", code=code)
+        return cls(f"argument {name}: got {_shown(value)}, allowed: {allowed}", code=code)
+
+
+class MemifTypeError(MemifValueError, TypeError):
+    """An argument is of a kind that is not allowed; nothing was changed."""
 
 
 class MemifQueueError(MemifError, IndexError):

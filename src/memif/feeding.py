@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from memif.config import each
 from memif.deadline import Deadline
 from memif.errors import MemifValueError
 
@@ -23,8 +24,8 @@ def sending(queue: "TxQueue", packets: Iterable[Any], lengths: Any) -> Steps:
     if getattr(packets, "ndim", 0) == 2:
         return _rows(queue, packets, lengths)
     if lengths is not None:
-        raise MemifValueError.argument("lengths", "given", "None, unless packets is a matrix")
-    return _packets(queue, iter(packets))
+        raise MemifValueError.argument("lengths", lengths, "None, unless packets is a matrix")
+    return _packets(queue, each("packets", packets))
 
 
 def forwarding(queue: "TxQueue", burst: "Burst", start: int | None, stop: int | None) -> Steps:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from memif.admission import Seldom
-from memif.config import DEFAULT_CACHE_LINE, InterfaceConfig, seconds
+from memif.config import DEFAULT_CACHE_LINE, InterfaceConfig, check_name, seconds
 from memif.connection import Connection
 from memif.deadline import Deadline
 from memif.errors import (
@@ -21,12 +21,12 @@ from memif.errors import (
     MemifError,
     MemifStateError,
     MemifTimeoutError,
-    MemifValueError,
 )
 from memif.logs import get_logger
 from memif.memory import mapped as memory
 from memif.memory.mapped import Mapped
 from memif.protocol import Cause, Close, CreateMemory, MapMemory, RegionOffer, RingOffer, Role
+from memif.protocol.wire import REASON_BYTES
 from memif.ring import RxQueue, RxRing, TxQueue, TxRing
 from memif.single import Single
 
@@ -287,8 +287,7 @@ class Interface(Single):
 
     def disconnect(self, reason: str = "") -> None:
         """Take the link down and tell the peer `reason` (at most 95 bytes). A slave connects again after its period."""
-        if not isinstance(reason, str):
-            raise MemifValueError.argument("reason", reason, "a text")
+        check_name("reason", reason, REASON_BYTES)
         with self.socket.locked():
             self._check_parent()
             if self._connection is not None:

@@ -44,6 +44,8 @@ from typing import Any, Protocol
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from memif.errors import MemifTypeError
+
 _KEY = ("socket", "id", "role", "interface")
 
 #: Of `memif.ring.Stats`: which of its counters becomes which metric of its direction.
@@ -93,13 +95,16 @@ class MemifCollector(Collector):
     def __init__(self, *sources: _Source) -> None:
         """sources: interfaces and sockets; more can be added later."""
         self._sources: list[Any] = []
-        for source in sources:
-            self.add(source)
+        for i, source in enumerate(sources):
+            self._add(f"sources[{i}]", source)
 
     def add(self, source: _Source) -> None:
         """Collect from this interface or socket as well. Twice is as good as once."""
+        self._add("source", source)
+
+    def _add(self, name: str, source: _Source) -> None:
         if not hasattr(source, "stats") or not (hasattr(source, "interfaces") or hasattr(source, "rx")):
-            raise TypeError(f"expected an interface or a socket, got {source!r}")
+            raise MemifTypeError.argument(name, source, "an interface or a socket")
         if not any(known is source for known in self._sources):
             self._sources = [*self._sources, source]
 

@@ -12,11 +12,13 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from memif.errors import MemifClosedError, MemifOSError, MemifValueError
+from memif.config import each, whole, yes_or_no
+from memif.errors import MemifClosedError, MemifOSError, MemifTypeError, MemifValueError
 from memif.single import Single
 
 if TYPE_CHECKING:
@@ -63,7 +65,8 @@ class PacketSocket(Single):
         #: Frames that the kernel would not send: too long for the interface, or malformed.
         self.rejected = 0
         self._down = False  # when last seen
-        if not 0 < len(os.fsencode(name)) <= 15:
+        yes_or_no("promiscuous", promiscuous)
+        if not isinstance(name, str) or not 0 < len(os.fsencode(name)) <= 15 or "\0" in name:
             raise MemifValueError.argument("name", name, "1 to 15 bytes")
         try:
             self._index = socket.if_nametoindex(name)
@@ -105,6 +108,7 @@ class PacketSocket(Single):
         `PacketError` once when the link has gone down (errno ENETDOWN), and when the interface is gone (ENXIO).
         """
         sock, buffer = self._open(), self._buffer
+        whole("count", count, 0, sys.maxsize)
         frames: list[bytes] = []
         unfinished: list[int] = []
         try:
@@ -133,9 +137,11 @@ class PacketSocket(Single):
         is down (errno ENETDOWN) or the interface is gone (ENXIO), unless some were taken before.
         """
         sock, taken = self._open(), 0
-        for frame in frames:
+        for frame in each("frames", frames):
             try:
                 sock.send(frame)
+            except TypeError:
+                raise MemifTypeError.argument(f"frames[{taken}]", frame, "a bytes-like object") from None
             except OSError as error:
                 if error.errno in _TOO_LATE:
                     break

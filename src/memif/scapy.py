@@ -35,7 +35,8 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 from scapy.supersocket import SuperSocket
 
-from memif.address import SocketName
+from memif.address import SocketName, parse_address
+from memif.config import seconds
 from memif.endpoints import connect
 from memif.errors import MemifBufferError, MemifClosedError, MemifDisconnectedError, MemifValueError
 from memif.interface import Interface
@@ -66,11 +67,13 @@ class MemifSocket(Single, SuperSocket):
     def __init__(
         self, interface: Interface | SocketName | None = None, *, timeout: float | None = 5.0, **options: Any
     ) -> None:
+        self.timeout = seconds("timeout", timeout)
         self._owned = not isinstance(interface, Interface)
-        self.timeout = timeout
         #: The memif underneath.
         self.interface: Interface = (
-            interface if isinstance(interface, Interface) else connect(interface, timeout=timeout, **options)
+            interface
+            if isinstance(interface, Interface)
+            else connect(parse_address(interface, argument="interface"), timeout=timeout, **options)
         )
         self._send_lock = threading.Lock()
         self._lock = threading.RLock()  # what follows; never held while waiting

@@ -14,7 +14,7 @@ from memif import transport
 from memif._steady import Count, Guard, Hold, eventfd, notify
 from memif.address import Address, SocketName, parse_address
 from memif.admission import Gate, Seldom, whom_to_drop
-from memif.config import LARGEST_REGION_LIMIT, InterfaceConfig, check_name, check_owner, seconds, whole
+from memif.config import LARGEST_REGION_LIMIT, InterfaceConfig, check_mode, check_name, check_owner, seconds, whole
 from memif.connection import Connection
 from memif.errors import (
     ErrorCode,
@@ -100,8 +100,8 @@ class Socket(Single):
         self.address: Address = parse_address(path)
         self.app_name = check_name("app_name", app_name, 31)
         self.pid = os.getpid()
-        self._mode = None if mode is None else whole("mode", mode, 0, 0o777)
-        self._owner = check_owner(owner)
+        self._mode = check_mode("mode", mode)
+        self._owner = check_owner("owner", owner)
         self._handshake_timeout = seconds("handshake_timeout", handshake_timeout, none=False) or 0.0
         self._max_pending = whole("max_pending", max_pending, 1, 4096)
         self._lock = threading.RLock()

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -17,7 +18,8 @@ from ipaddress import ip_interface
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-from memif.errors import MemifClosedError, MemifOSError, MemifQueueError, MemifValueError
+from memif.config import each, one_of, whole, yes_or_no
+from memif.errors import MemifClosedError, MemifOSError, MemifQueueError, MemifTypeError, MemifValueError
 from memif.single import Single
 
 if TYPE_CHECKING:
@@ -76,16 +78,13 @@ class Tap(Single):
         netns: str | os.PathLike[str] | None = None,
         queues: int = 1,
     ) -> None:
-        if mode not in ("tap", "tun"):
-            raise MemifValueError.argument("mode", mode, '"tap" or "tun"')
-        if not 1 <= queues <= _MAX_QUEUES:
-            raise MemifValueError.argument("queues", queues, f"1 to {_MAX_QUEUES}")
-        self.mode = mode
+        self.mode: str = one_of("mode", mode, ("tap", "tun"))
+        count = whole("queues", queues, 1, _MAX_QUEUES)
         self.rejected = 0
         self.netns = None if netns is None else _namespace_path(netns)
-        self.name = _checked_name(name) if name else f"{mode}%d"
+        self.name = f"{mode}%d" if name is None else _checked_name(name)
         self._fds: list[int] = []
-        self._buffers = [memoryview(bytearray(_MAX_PACKET)) for _ in range(queues)]
+        self._buffers = [memoryview(bytearray(_MAX_PACKET)) for _ in range(count)]
         try:
             _in_namespace(self.netns, self._create)
         except BaseException:
@@ -113,6 +112,8 @@ class Tap(Single):
         """Return the descriptor of `queue`; readable when a packet waits. It stays owned by this object."""
         if not self._fds:
             raise MemifClosedError(f"{self.name} is closed")
+        if not isinstance(queue, int):
+            raise MemifTypeError.argument("queue", queue, f"a whole number from 0 to {len(self._fds) - 1}")
         if not 0 <= queue < len(self._fds):
             raise MemifQueueError(f"{self.name} has {len(self._fds)} queues, there is no queue {queue}")
         return self._fds[queue]
@@ -123,6 +124,7 @@ class Tap(Single):
         `TapError` when the interface was deleted.
         """
         fd = self.fileno(queue)
+        whole("count", count, 0, sys.maxsize)
         buffer = self._buffers[queue]
         into = [buffer]
         packets: list[bytes] = []
@@ -144,11 +146,13 @@ class Tap(Single):
         `TapError` if the link is down (errno EIO) or the interface was deleted, unless some were taken before.
         """
         fd, taken = self.fileno(queue), 0
-        for packet in packets:
+        for packet in each("packets", packets):
             try:
                 os.write(fd, packet)
             except BlockingIOError:
                 break
+            except TypeError:
+                raise MemifTypeError.argument(f"packets[{taken}]", packet, "a bytes-like object") from None
             except OSError as error:
                 if error.errno in (errno.ENOBUFS, errno.ENOMEM):
                     break
@@ -171,15 +175,10 @@ class Tap(Single):
         `mtu` in bytes, link state `up`. Needs pyroute2; `TapError` if that is missing or the kernel
         refuses."""
         self.fileno()
-        addresses = [address] if isinstance(address, str) else list(address or ())
-        for text in addresses:
-            try:
-                ip_interface(text)
-            except ValueError:
-                raise MemifValueError.argument("address", text, "an IP address with prefix length") from None
-        settings: dict[str, Any] = {} if mtu is None else {"mtu": mtu}
+        addresses = [] if address is None else _addresses(address)
+        settings: dict[str, Any] = {} if mtu is None else {"mtu": whole("mtu", mtu, 68, 65535)}
         if up is not None:
-            settings["state"] = "up" if up else "down"
+            settings["state"] = "up" if yes_or_no("up", up) else "down"
         _in_namespace(self.netns, lambda: _configure(self.name, addresses, settings))
 
     def close(self) -> None:
@@ -202,9 +201,24 @@ class Tap(Single):
             self.close()
 
 
-def _checked_name(name: str) -> str:
-    raw = name.encode("utf-8", "replace")
-    if not 0 < len(raw) <= 15 or name in (".", "..") or any(c in "/:%" or c.isspace() for c in name):
+def _addresses(given: object) -> list[str]:
+    texts = given if isinstance(given, (list, tuple)) else [given]
+    for text in texts:
+        try:
+            ip_interface(text if isinstance(text, str) else "")  # it would take numbers for addresses
+        except ValueError:
+            raise MemifValueError.argument("address", text, "an IP address with prefix length, as text") from None
+    return list(texts)
+
+
+def _checked_name(name: object) -> str:
+    raw = name.encode("utf-8", "replace") if isinstance(name, str) else b""
+    if (
+        not isinstance(name, str)
+        or not 0 < len(raw) <= 15
+        or name in (".", "..")
+        or any(c in "/:%\0" or c.isspace() for c in name)
+    ):
         raise MemifValueError.argument("name", name, "1 to 15 bytes without /, :, % and blanks")
     return name
 
@@ -219,7 +233,9 @@ def _open_device() -> int:
 
 
 def _namespace_path(netns: str | os.PathLike[str]) -> str:
-    path = os.fspath(netns)
+    path = os.fspath(netns) if isinstance(netns, (str, os.PathLike)) else ""
+    if not path or "\0" in path:
+        raise MemifValueError.argument("netns", netns, "a name of `ip netns`, or a path")
     return path if "/" in path else f"/var/run/netns/{path}"
 
 

@@ -9,8 +9,9 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from memif.config import each
 from memif.deadline import Deadline
-from memif.errors import MemifDisconnectedError, MemifValueError
+from memif.errors import MemifDisconnectedError, MemifTypeError, MemifValueError
 from memif.interface import Interface
 from memif.ring import RxQueue
 from memif.socket import Socket
@@ -51,12 +52,12 @@ def wait(objects: Iterable[Waitable], timeout: float | None = None) -> list[Any]
 
 
 def _checked(objects: Iterable[Waitable]) -> Sequence[Waitable]:
-    things = tuple(objects)
+    things = tuple(each("objects", objects, "receive queues, interfaces and sockets"))
     for i, thing in enumerate(things):
         if not isinstance(thing, RxQueue | Interface | Socket):
-            raise MemifValueError.argument(f"objects[{i}]", thing, "receive queues, interfaces and sockets")
+            raise MemifTypeError.argument(f"objects[{i}]", thing, "receive queues, interfaces and sockets")
     if not things:
-        raise MemifValueError.argument("objects", "none", "at least one")
+        raise MemifValueError.argument("objects", objects, "at least one")
     return things
 
 

@@ -215,7 +215,7 @@ def test_missing_file_and_directory_and_text_mode(tmp_path: Path) -> None:
     assert str(missing.value) == f"open {tmp_path}/none: No such file or directory"
     with pytest.raises(MemifError, match="Is a directory"):
         CaptureReader(tmp_path)
-    with pytest.raises(MemifError, match="binary mode"):
+    with pytest.raises(MemifError, match="binary file object"):
         CaptureReader(io.StringIO("text, not bytes"))  # type: ignore[arg-type]
 
 

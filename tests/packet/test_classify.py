@@ -194,17 +194,17 @@ def test_gather_and_scatter_undo_each_other(frames: list[Frame]) -> None:
 
 def test_what_lies_outside_is_refused() -> None:
     matrix = np.zeros((2, 64), np.uint8)
-    with pytest.raises(ValueError, match="outside"):
+    with pytest.raises(ValueError, match=r"argument offsets?: got .*, allowed: 0 to "):
         view(matrix, IPV4, 45)
-    with pytest.raises(ValueError, match="outside"):
+    with pytest.raises(ValueError, match=r"argument offsets?: got .*, allowed: 0 to "):
         view(matrix, IPV4, -1)
-    with pytest.raises(ValueError, match="outside"):
+    with pytest.raises(ValueError, match=r"argument offsets?: got .*, allowed: 0 to "):
         gather(matrix, IPV4, np.array([0, 45]))
     with pytest.raises(ValueError, match="offsets"):
         gather(matrix, IPV4, np.array([0]))
     with pytest.raises(ValueError, match="mode"):
         classify(matrix, np.array([1, 2]), "token-ring")
-    with pytest.raises(ValueError, match="shapes"):
+    with pytest.raises(ValueError, match=r"argument lengths: got .* of shape"):
         classify(matrix, np.array([1, 2, 3]))
     with pytest.raises(TypeError, match="uint8"):
         classify(matrix.astype(np.uint16), np.array([1, 2]))

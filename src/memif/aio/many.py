@@ -10,7 +10,8 @@ from memif.aio.interface import Interface
 from memif.aio.queues import RxQueue
 from memif.aio.socket import Socket
 from memif.aio.waiting import Deadline, Signal, first_of
-from memif.errors import MemifClosedError, MemifDisconnectedError, MemifValueError
+from memif.config import each
+from memif.errors import MemifClosedError, MemifDisconnectedError, MemifTypeError, MemifValueError
 
 _ADAPTIVE_SPIN = 50e-6
 
@@ -38,12 +39,12 @@ async def wait(objects: Iterable[Waitable], timeout: float | None = None) -> lis
 
 
 def _checked(objects: Iterable[Waitable]) -> Sequence[Waitable]:
-    things = tuple(objects)
+    things = tuple(each("objects", objects, "queues, interfaces, sockets of memif.aio"))
     for i, thing in enumerate(things):
         if not isinstance(thing, RxQueue | Interface | Socket):
-            raise MemifValueError.argument(f"objects[{i}]", thing, "queues, interfaces, sockets of memif.aio")
+            raise MemifTypeError.argument(f"objects[{i}]", thing, "queues, interfaces, sockets of memif.aio")
     if not things:
-        raise MemifValueError.argument("objects", "none", "at least one")
+        raise MemifValueError.argument("objects", objects, "at least one")
     return things
 
 

@@ -185,6 +185,7 @@ _OF_SOCKET = {
 
 
 def _open(path: SocketName | None, like: Callable[..., Any], options: dict[str, Any]) -> Interface:
+    endpoints.check_file(options.get("socket_mode"), options.get("socket_owner"))
     taken = inspect.signature(like).parameters.keys() & _OF_SOCKET.keys()
     socket = Socket(path, **{_OF_SOCKET[name]: options.pop(name) for name in taken & options.keys()})
     try:

@@ -5,9 +5,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+from memif.config import text_of
 from memif.errors import MemifError
 from memif.protocol import wire
 
+from .encode import plain
 from .errors import CaptureFormatError
 from .packet import Direction
 
@@ -48,7 +50,7 @@ def describe(
     raises.
     """
     if not isinstance(message, wire.Message):
-        raw = bytes(message)
+        raw = bytes(plain(message, "message"))
         try:
             message = wire.decode(raw)
         except MemifError as error:
@@ -108,7 +110,7 @@ def parse_dump(text: str) -> list[ControlRecord]:
     output that move anything but 128 bytes belong to other sockets and are passed over. `CaptureFormatError`
     names the first line that can not be understood.
     """
-    if _CALL.search(text):
+    if _CALL.search(text_of("text", text)):
         return list(_from_strace(text))
     data = _from_hex(text)
     if not data or len(data) % wire.MESSAGE_SIZE:

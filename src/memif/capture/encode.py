@@ -6,9 +6,10 @@ About half a microsecond a packet for a list, far less for a matrix whose rows a
 import struct
 from collections.abc import Iterable, Sequence
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from memif.errors import MemifValueError
+from memif.config import whole
+from memif.errors import MemifTypeError, MemifValueError
 
 from .blocks import EPB, EPB_HEADER, packet_tail
 from .packet import Direction
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     import numpy
     from typing_extensions import Buffer  # typing only: nothing to install
 
+#: The largest time and length that a block can hold.
+MAX_TIME: Final = (1 << 64) - 1
+MAX_LENGTH: Final = (1 << 32) - 1
+_TIMES: Final = "one number, 0 to 2**64 - 1, or one for each packet"
 #: Nanoseconds since 1970: one for all packets, or one for each.
 Times = int | Iterable[int]
 
@@ -35,24 +40,45 @@ def encode_list(
     packet is not bytes-like, a time is not in 0..2**64-1, or there are fewer times than packets.
     """
     originals = None if originals is None else list(originals)
-    times = times if isinstance(times, int) else list(times)
+    if not isinstance(times, int):
+        times = _listed(times, len(packets))
     try:
         blocks = _join(packets, times, interface, direction, snaplen, originals)
     except (TypeError, BufferError):
         blocks = None
     if blocks is None:  # some object is not a plain run of bytes: make it one
-        blocks = _join([plain(packet) for packet in packets], times, interface, direction, snaplen, originals)
-    if blocks is None:
-        raise MemifValueError.argument("timestamps_ns", times, "one number, or as many as there are packets")
+        plains = [plain(packet, f"packets[{i}]") for i, packet in enumerate(packets)]
+        _check_times(times)
+        blocks = _join(plains, times, interface, direction, snaplen, originals)
+    assert blocks is not None
     return blocks
 
 
-def plain(packet: "Buffer") -> memoryview:
+def _listed(times: Iterable[int], count: int) -> list[int]:
+    try:
+        listed = list(times)
+    except TypeError:
+        raise MemifTypeError.argument("timestamps_ns", times, _TIMES) from None
+    if len(listed) != count:
+        raise MemifValueError.argument("timestamps_ns", listed, f"one number, or {count}: one for each packet")
+    return listed
+
+
+def _check_times(times: "int | list[int]") -> None:
+    """Raises `MemifValueError` for the first that is no time."""
+    if isinstance(times, int):
+        whole("timestamps_ns", times, 0, MAX_TIME)
+        return
+    for i, ns in enumerate(times):
+        whole(f"timestamps_ns[{i}]", ns, 0, MAX_TIME)
+
+
+def plain(packet: "Buffer", name: str) -> memoryview:
     """Return the bytes of any bytes-like object in logical order; copies only what is not contiguous."""
     try:
         view = memoryview(packet)
     except TypeError:
-        raise MemifValueError(f"a packet must be bytes-like, not {type(packet).__name__}") from None
+        raise MemifTypeError.argument(name, packet, "a bytes-like object") from None
     return view.cast("B") if view.c_contiguous and view.nbytes else memoryview(view.tobytes())
 
 
@@ -84,7 +110,8 @@ def _join(
             append(tail)
             size += total
     except struct.error:
-        raise MemifValueError("a timestamp is not in 0..2**64-1 ns, or a length not in 0..2**32-1") from None
+        _check_times(times if isinstance(times, int) else list(times))
+        raise MemifValueError.argument("lengths", originals, f"0 to {MAX_LENGTH} each") from None
     blocks = b"".join(parts)
     return blocks if len(blocks) == size and len(parts) == 3 * len(packets) else None
 
@@ -104,18 +131,20 @@ def encode_matrix(
     """
     import numpy as np
 
-    if matrix.ndim != 2 or matrix.dtype != np.uint8 or np.shape(lengths) != (len(matrix),):
-        raise MemifValueError("packets as an array must be uint8 (n, width) with lengths (n,)")
-    if not len(matrix):
+    from memif.packet.arguments import check_lengths, check_matrix
+
+    check_matrix(matrix)
+    given, lengths = lengths, np.asarray(lengths)
+    if not len(matrix) and not lengths.size:
         return b""
-    lengths = np.asarray(lengths)
+    check_lengths("lengths", lengths if lengths.dtype.kind in "ui" else given, matrix)
+    if lengths.min() < 0 or lengths.max() > MAX_LENGTH:
+        raise MemifValueError.argument("lengths", f"{lengths.min()} to {lengths.max()}", f"0 to {MAX_LENGTH}")
     kept = np.minimum(lengths, min(matrix.shape[1], snaplen)).astype(np.int64)
     if kept.min() == kept.max() and isinstance(times, (int, np.ndarray)):
         return _same_length(matrix[:, : kept[0]], lengths, times, interface, direction)
     whole, width = memoryview(np.ascontiguousarray(matrix).data).cast("B"), matrix.shape[1]
     rows = [whole[start : start + n] for start, n in zip(range(0, len(whole), width), kept.tolist(), strict=True)]
-    if not isinstance(times, int):
-        times = [int(ns) for ns in times]
     return encode_list(rows, times, interface, direction, snaplen, lengths.tolist())
 
 
@@ -134,7 +163,7 @@ def _same_length(
         if ns.dtype.kind not in "iu" or ns.min() < 0:
             raise ValueError
     except (ValueError, OverflowError):
-        raise MemifValueError("timestamps_ns must be one number in 0..2**64-1, or one for each packet") from None
+        raise MemifValueError.argument("timestamps_ns", times, _TIMES) from None
     ns = ns.astype(np.uint64)
     tail, total = packet_tail(length, direction)
     blocks = np.zeros((count, total), np.uint8)

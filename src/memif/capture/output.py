@@ -13,13 +13,15 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from io import TextIOBase
 from typing import BinaryIO, Final
 
-from memif.errors import MemifClosedError
+from memif.config import whole
+from memif.errors import MemifClosedError, MemifTypeError
 from memif.single import Single
 
 from .blocks import whole_blocks
-from .errors import CapturePipeClosedError, os_error
+from .errors import FILES, CapturePipeClosedError, os_error, path_of
 
 _LOOK_EVERY: Final = 0.05  # seconds: how often `stop` is asked while a pipe makes us wait
 _GRACE: Final = 1.0  # seconds without progress that a pipe's reader is given once it is true
@@ -55,13 +57,15 @@ class BlockOutput(Single):
 
     def _open(self, target: Target) -> int:
         if isinstance(target, int):
-            return target
+            return whole("target", target, 0, 0x7FFFFFFF)
         if target == "-":
             self.name = "standard output"
             return sys.__stdout__.fileno() if sys.__stdout__ else 1
         if isinstance(target, (str, os.PathLike)):
-            self.name = os.fspath(target)
+            self.name = path_of("target", target)
             return self._open_path(self.name)
+        if isinstance(target, TextIOBase) or not hasattr(target, "write"):
+            raise MemifTypeError.argument("target", target, FILES)
         try:
             target.flush()
             return target.fileno()

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
-from memif.config import whole
+from memif.config import check_callback, each, one_of, text_of, whole
 from memif.errors import MemifClosedError, MemifValueError
 from memif.single import Single
 
 from . import blocks
-from .encode import Times, encode_list, encode_matrix, plain
+from .encode import MAX_LENGTH, MAX_TIME, Times, encode_list, encode_matrix, plain
 from .output import BlockOutput, Target
 from .packet import MAX_SNAPLEN, Direction, LinkType
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 #: Bytes kept of a packet up to which rows of a matrix are quicker than pieces.
 _LONGEST_ROW: Final = 512
-_U32, _U64 = (1 << 32) - 1, (1 << 64) - 1
 
 
 @dataclass(slots=True)
@@ -45,6 +44,10 @@ class _Interface:
     def statistics(self, index: int) -> bytes:
         seen = self.written + self.dropped if self.received is None else self.received
         return blocks.interface_statistics(index, self.start_ns, time.time_ns(), seen, self.dropped)
+
+
+def _snaplen(snaplen: object) -> int:
+    return whole("snaplen", snaplen, 1, MAX_LENGTH)
 
 
 class PcapngWriter(Single):
@@ -74,11 +77,14 @@ class PcapngWriter(Single):
         os_name: str | None = None,
         stop: Callable[[], object] | None = None,
     ) -> None:
-        self._stop = stop
-        self.snaplen = whole("snaplen", snaplen, 1, _U32)
+        self._stop = check_callback("stop", stop)
+        self.snaplen = _snaplen(snaplen)
         self._interfaces: list[_Interface] = []
         self._failed = self._closed = False
         os_name = f"{platform.system()} {platform.release()}" if os_name is None else os_name
+        texts = {"hardware": hardware, "os_name": os_name, "application": application, "comment": comment}
+        for name, text in texts.items():
+            text_of(name, text)
         self._header = blocks.section_header(hardware, os_name, application, comment)
         self._open(target)
 
@@ -113,9 +119,9 @@ class PcapngWriter(Single):
         snaplen: int | None = None,
     ) -> int:
         """Declare where packets come from and return its number, 0 for the first. Possible at any time."""
-        linktype = whole("linktype", linktype, 0, 0xFFFF)
-        snaplen = self.snaplen if snaplen is None else whole("snaplen", snaplen, 1, _U32)
-        block = blocks.interface_description(linktype, snaplen, name, description)
+        snaplen = self.snaplen if snaplen is None else _snaplen(snaplen)
+        kind = whole("linktype", linktype, 0, 0xFFFF)
+        block = blocks.interface_description(kind, snaplen, text_of("name", name), text_of("description", description))
         self._declare(block)
         self._interfaces.append(_Interface(block, snaplen, time.time_ns()))
         return len(self._interfaces) - 1
@@ -124,9 +130,9 @@ class PcapngWriter(Single):
         self._emit(block)
 
     def _interface(self, index: int) -> _Interface:
-        if not self._interfaces and index == 0:
+        if not self._interfaces and index == 0 and isinstance(index, int):
             self.add_interface()
-        if not 0 <= index < len(self._interfaces):
+        if not isinstance(index, int) or not 0 <= index < len(self._interfaces):
             raise MemifValueError.argument("interface", index, "a number that add_interface() returned")
         return self._interfaces[index]
 
@@ -143,13 +149,12 @@ class PcapngWriter(Single):
         """Write one packet; `timestamp_ns` since 1970, None for now; `original_length` defaults to that of
         `data`."""
         state = self._interface(interface)
-        view = plain(data)
+        view = plain(data, "data")
         kept = view[: state.snaplen]
-        ns = time.time_ns() if timestamp_ns is None else timestamp_ns
-        original = len(view) if original_length is None else original_length
-        if not 0 <= ns < 1 << 64 or not 0 <= original < 1 << 32 or direction not in blocks.DIRECTION_FLAGS:
-            raise MemifValueError(f"bad timestamp ({ns}), length ({original}) or direction ({direction!r})")
-        tail, total = blocks.packet_tail(len(kept), direction, comment)
+        ns = time.time_ns() if timestamp_ns is None else whole("timestamp_ns", timestamp_ns, 0, MAX_TIME)
+        original = len(view) if original_length is None else whole("original_length", original_length, 0, MAX_LENGTH)
+        one_of("direction", direction, blocks.DIRECTION_FLAGS)
+        tail, total = blocks.packet_tail(len(kept), direction, text_of("comment", comment))
         high, low = blocks.split_time(ns)
         head = blocks.EPB_HEADER.pack(blocks.EPB, total, interface, high, low, len(kept), original)
         state.written += 1
@@ -173,7 +178,7 @@ class PcapngWriter(Single):
         if isinstance(packets, tuple) and len(packets) == 2 and getattr(packets[0], "ndim", 0) == 2:
             return self.write_array(packets[0], packets[1], timestamps_ns, interface, direction)
         state = self._interface(interface)
-        burst = packets if isinstance(packets, (list, tuple)) else list(packets)
+        burst = packets if isinstance(packets, (list, tuple)) else list(each("packets", packets))
         times = self._times(timestamps_ns, direction)
         data = encode_list(burst, times, interface, direction, state.snaplen)
         state.written += len(burst)
@@ -215,17 +220,17 @@ class PcapngWriter(Single):
         return len(matrix)
 
     def _times(self, timestamps_ns: Times | None, direction: Direction) -> Times:
-        if direction not in blocks.DIRECTION_FLAGS:
-            raise MemifValueError.argument("direction", direction, '"in", "out" or "unknown"')
+        one_of("direction", direction, blocks.DIRECTION_FLAGS)
+        if getattr(timestamps_ns, "ndim", None) == 0:  # a number of numpy's
+            return whole("timestamps_ns", timestamps_ns, 0, MAX_TIME)
         return time.time_ns() if timestamps_ns is None else timestamps_ns
 
     def set_statistics(self, interface: int = 0, *, received: int | None = None, dropped: int = 0) -> None:
         """Set the counters that are written at close: packets seen (default: written + dropped), and packets
         that should be in the file and are not."""
         state = self._interface(interface)
-        if received is not None:
-            received = whole("received", received, 0, _U64)
-        state.received, state.dropped = received, whole("dropped", dropped, 0, _U64)
+        received = None if received is None else whole("received", received, 0, MAX_TIME)
+        state.received, state.dropped = received, whole("dropped", dropped, 0, MAX_TIME)
 
     def _emit(self, data: bytes) -> None:
         """Write whole blocks, where a subclass may choose another file first."""

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from memif.errors import MemifValueError
+from memif.config import seconds, whole
+from memif.errors import MemifTypeError, MemifValueError
 
 from .blocks import STATISTICS_SIZE, first_block_length, whole_blocks
+from .errors import path_of
 from .output import BlockOutput, Target
 from .packet import MAX_SNAPLEN
 from .pcapng import PcapngWriter
@@ -41,14 +43,15 @@ class RotatingWriter(PcapngWriter):
         os_name: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        for name, value in (("max_bytes", max_bytes), ("max_seconds", max_seconds), ("files", files)):
-            if value < 0:
-                raise MemifValueError.argument(name, value, "0 (no limit) or more")
+        self.max_bytes = whole("max_bytes", max_bytes, 0, 1 << 63)
+        self.max_seconds = seconds("max_seconds", max_seconds, none=False) or 0.0
+        self.files = whole("files", files, 0, 1 << 31)
         if not max_bytes and not max_seconds:
-            raise MemifValueError("a rotating capture needs max_bytes or max_seconds")
-        self.max_bytes, self.max_seconds, self.files = max_bytes, max_seconds, files
+            raise MemifValueError.argument("max_bytes", max_bytes, "1 or more, for max_seconds is 0 too")
+        if not callable(clock):
+            raise MemifTypeError.argument("clock", clock, "a function that returns seconds")
         self.paths: deque[Path] = deque()
-        self._base, self._count = Path(path), 0
+        self._base, self._count = Path(path_of("path", path)), 0
         self._clock = clock
         super().__init__(
             path,

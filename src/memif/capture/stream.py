@@ -5,11 +5,12 @@ import os
 import sys
 from typing import BinaryIO, Final
 
-from memif.errors import MemifClosedError
+from memif.config import whole
+from memif.errors import MemifClosedError, MemifTypeError
 from memif.single import Single
 
 from .compressed import Decompressed
-from .errors import CaptureFormatError, os_error
+from .errors import FILES, CaptureFormatError, os_error, path_of
 
 #: A path, "-" for standard input, an open descriptor (not closed by us), or a binary file object (likewise).
 Source = str | os.PathLike[str] | int | BinaryIO
@@ -54,12 +55,14 @@ class ByteStream(Single):
             if source == "-":
                 return sys.stdin.buffer
             if isinstance(source, int):
-                return open(source, "rb", closefd=False)
+                return open(whole("source", source, 0, 0x7FFFFFFF), "rb", closefd=False)
             if isinstance(source, (str, os.PathLike)):
-                self.name = os.fspath(source)
+                self.name = path_of("source", source)
                 return open(source, "rb")
         except OSError as error:
             raise os_error(error, f"open {self.name}") from error
+        if isinstance(source, io.TextIOBase) or not hasattr(source, "read"):
+            raise MemifTypeError.argument("source", source, FILES)
         return source
 
     def decompress(self, kind: str) -> None:

@@ -4,11 +4,16 @@ Knows Ethernet with VLAN tags, ARP, IPv4, IPv6, ICMP, ICMPv6, UDP and TCP. Never
 are: what can not be read is shown as cut ("[|udp]") or by its number.
 """
 
+import operator
 import struct
 import time
 from ipaddress import IPv6Address
-from typing import Final
+from typing import Final, SupportsIndex
 
+from memif.config import one_of
+from memif.errors import MemifTypeError
+
+from .encode import plain
 from .packet import Direction, LinkType
 
 _ETHERTYPES: Final = {0x0800: "IPv4", 0x0806: "ARP", 0x86DD: "IPv6", 0x8847: "MPLS", 0x88CC: "LLDP"}
@@ -53,18 +58,27 @@ def packet_line(
 
     `length` is that on the wire where it differs from ``len(data)``. Never raises on any bytes or integers.
     """
-    seconds, ns = divmod(timestamp_ns, 1_000_000_000)
+    seconds, ns = divmod(_integer("timestamp_ns", timestamp_ns), 1_000_000_000)
+    arrow = _ARROWS[one_of("direction", direction, _ARROWS)]
     try:
         clock = time.strftime("%H:%M:%S", time.localtime(seconds))
     except (OverflowError, ValueError, OSError):  # a year the C library can not express
         clock = str(seconds)
-    size = len(data) if length is None else length
-    return f"{clock}.{ns // 1000:06d} {_ARROWS.get(direction, '-')} {size:5d} {summary(data, linktype)}"
+    text = summary(data, linktype)
+    size = len(data) if length is None else _integer("length", length)
+    return f"{clock}.{ns // 1000:06d} {arrow} {size:5d} {text}"
+
+
+def _integer(name: str, value: object) -> int:
+    if not isinstance(value, SupportsIndex):
+        raise MemifTypeError.argument(name, value, "a whole number")
+    return operator.index(value)
 
 
 def summary(data: "bytes | bytearray | memoryview", linktype: int = LinkType.ETHERNET) -> str:
     """Return what the packet is, on one line without control characters; never raises on any bytes."""
-    packet = bytes(data)
+    _integer("linktype", linktype)
+    packet = bytes(plain(data, "data"))
     try:
         if linktype == LinkType.ETHERNET:
             return _ethernet(packet)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from memif._steady import Descriptor, discard
-from memif.errors import MemifMemoryError, MemifOSError, MemifValueError
+from memif.errors import MemifMemoryError, MemifOSError, MemifTypeError, MemifValueError
 from memif.logs import get_logger
 from memif.memory.layout import align_up
 from memif.memory.region import HUGEPAGE_SIZE, owned_memfd
@@ -83,12 +83,22 @@ def allocator_place(allocator: Allocator | None) -> Callable[[int], Sequence[int
     return getattr(allocator, "place", None)
 
 
+#: Bytes: of no processor's pages are there larger ones.
+_LARGEST_PAGE = 1 << 34
+
+
+def _checked_name(name: object) -> str:
+    if not isinstance(name, str):
+        raise MemifTypeError.argument("name", name, "text, as str")
+    return name
+
+
 class MemfdAllocator:
     """Ordinary memory without a path, zeroed and sealed: the default. One can serve many interfaces."""
 
     def __init__(self, name: str = "memif") -> None:
         """`name` is what ``/proc/<pid>/maps`` shows."""
-        self.name = name
+        self.name = _checked_name(name)
 
     @property
     def page_size(self) -> int:
@@ -124,11 +134,13 @@ class HugepageAllocator:
 
     def __init__(self, page_size: int = HUGEPAGE_SIZE, *, fallback: bool = True, name: str = "memif") -> None:
         """Raises `MemifValueError` if `page_size` is not a power of two above the system's page size."""
-        if page_size <= mmap.PAGESIZE or page_size & (page_size - 1):
-            raise MemifValueError.argument("page_size", page_size, f"a power of two above {mmap.PAGESIZE}")
+        fits = isinstance(page_size, int) and mmap.PAGESIZE < page_size <= _LARGEST_PAGE
+        if not fits or page_size & (page_size - 1):
+            allowed = f"a power of two above {mmap.PAGESIZE}, at most {_LARGEST_PAGE}"
+            raise MemifValueError.argument("page_size", page_size, allowed)
         self.page_size = page_size
         self.fallback = fallback
-        self.name = name
+        self.name = _checked_name(name)
         self._warned = False
 
     def allocate(self, size: int) -> int:

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memif.errors import MemifValueError
+from memif.config import whole
+from memif.errors import MemifTypeError, MemifValueError
 
-from .classify import Bools, Ints, Layers, described
+from .arguments import Described, check_matrix
+from .classify import Bools, Ints, Layers
 from .destination import UNKNOWN, final_destination
-from .headers import UDP, Matrix, Protocol, gather
+from .headers import UDP, Matrix, Protocol, gathered
 
 Words = NDArray[np.uint16]
 Sums = NDArray[np.uint64]
@@ -29,10 +31,30 @@ def internet_checksum(matrix: Matrix, start: Any, stop: Any) -> Words:
     """The checksum of bytes ``start`` to ``stop`` of each row, as a number: uint16 (n,).
 
     ``start`` and ``stop`` are offsets in bytes, one for all rows or an array of shape (n,). An odd count is
-    padded with zero. Over a range that includes a right checksum the result is 0. Raises ValueError when a
-    range leaves the matrix.
+    padded with zero. Over a range that includes a right checksum the result is 0. Raises `MemifValueError` when a
+    range leaves the matrix, or ends before it starts.
     """
+    check_matrix(matrix)
+    if not (isinstance(start, int) and isinstance(stop, int) and 0 <= start <= stop <= matrix.shape[1]):
+        _check_offsets("stop", stop, matrix, _check_offsets("start", start, matrix, 0))
     return ~_swap(fold(raw_sum(matrix, start, stop)))
+
+
+def _check_offsets(name: str, value: Any, matrix: Matrix, least: Any) -> Any:
+    """`value` unless it is no offset into the rows, or one that is below `least`."""
+    width, array = matrix.shape[1], np.asarray(value)
+    if array.ndim == 0:
+        low = int(np.max(least, initial=0))
+        return whole(name, value, low, width) if low <= width else low
+    if array.dtype.kind not in "ui" or array.shape != (len(matrix),):
+        what = f"a whole number, or an array of them of shape ({len(matrix)},)"
+        raise MemifValueError.argument(name, Described(value), what)
+    bad = np.nonzero((array < least) | (array > width))[0]
+    if len(bad):
+        at = int(bad[0])
+        low = int(np.broadcast_to(least, array.shape)[at])
+        raise MemifValueError.argument(f"{name}[{at}]", int(array[at]), f"{low} to {width}")
+    return array
 
 
 def raw_sum(matrix: Matrix, start: Any, stop: Any) -> Sums:
@@ -72,8 +94,26 @@ def update(old_checksum: Any, old: Any, new: Any) -> Words:
 
     Arguments are numbers or arrays of them that broadcast, all in the same byte order, whichever it is. The
     result is an array of uint16 of at least one dimension. A checksum that was wrong stays wrong, so that
-    corruption is not hidden.
+    corruption is not hidden. Raises `MemifValueError` for what is no word of 16 bits.
     """
+    arguments = {"old_checksum": old_checksum, "old": old, "new": new}
+    for name, value in arguments.items():
+        _check_word(name, value)
+    try:
+        np.broadcast_shapes(*(np.shape(value) for value in arguments.values()))
+    except ValueError:
+        raise MemifValueError.argument("new", Described(new), "a shape that broadcasts with the others") from None
+    return updated(old_checksum, old, new)
+
+
+def _check_word(name: str, value: Any) -> None:
+    array = np.asarray(value)
+    if array.dtype.kind not in "ui" or (array.size and not 0 <= array.min() <= array.max() <= 0xFFFF):
+        raise MemifValueError.argument(name, Described(value), "whole numbers from 0 to 65535")
+
+
+def updated(old_checksum: Any, old: Any, new: Any) -> Words:
+    """`update`, unchecked: of what was read from packets."""
     change: Any
     total: Words
     if isinstance(old, int) and isinstance(new, int):
@@ -108,7 +148,7 @@ def verify_ipv4(matrix: Matrix, layers: Layers) -> Bools:
 
 def fill_ipv4(matrix: Matrix, layers: Layers) -> None:
     """Writes the right header checksum into each valid IPv4 packet."""
-    _check(matrix, layers)
+    _check(matrix, layers, writable=True)
     rows = layers.ipv4.nonzero()[0]
     _put(matrix, rows, layers.l3_offset[rows] + 10, ipv4_checksum(matrix, layers)[rows])
 
@@ -147,7 +187,7 @@ def verify_l4(matrix: Matrix, layers: Layers) -> Bools:
 
 def fill_l4(matrix: Matrix, layers: Layers) -> None:
     """Writes the right ICMP, ICMPv6, UDP or TCP checksum into each packet of `l4_computable`."""
-    _check(matrix, layers)
+    _check(matrix, layers, writable=True)
     rows = l4_computable(matrix, layers).nonzero()[0]
     _put(matrix, rows, _checksum_offset(layers, rows), l4_checksum(matrix, layers)[rows])
 
@@ -160,7 +200,7 @@ def l4_computable(matrix: Matrix, layers: Layers) -> Bools:
     """
     known = (layers.icmp | layers.icmp6 | layers.udp | layers.tcp) & layers.whole & ~layers.is_fragment
     rows = (known & layers.udp).nonzero()[0]
-    stated = gather(matrix, UDP, layers.l4_offset, rows)["length"]
+    stated = gathered(matrix, UDP, layers.l4_offset, rows)["length"]
     known[rows] = (stated >= 8) & (stated <= layers.l4_length[rows])
     rows = (known & layers.has_options & ~layers.icmp).nonzero()[0]
     if len(rows):
@@ -168,21 +208,20 @@ def l4_computable(matrix: Matrix, layers: Layers) -> Bools:
     return known
 
 
-def _check(matrix: Matrix, layers: Layers) -> None:
+def _check(matrix: Matrix, layers: Layers, *, writable: bool = False) -> None:
     if not isinstance(layers, Layers):
-        raise TypeError(f"argument layers: must be what classify returns, not {described(layers)}")
-    if not isinstance(matrix, np.ndarray) or matrix.dtype != np.uint8:
-        raise TypeError(f"argument matrix: must be an array of uint8, not {described(matrix)}")
-    if matrix.ndim != 2 or len(matrix) != len(layers.valid) or matrix.shape[1] < layers.width:
+        raise MemifTypeError.argument("layers", Described(layers), "what classify returns")
+    check_matrix(matrix, writable=writable)
+    if len(matrix) != len(layers.valid) or matrix.shape[1] < layers.width:
         shape = f"({len(layers.valid)}, {layers.width})"
-        raise MemifValueError.argument("matrix", described(matrix), f"the matrix of these layers, of shape {shape}")
+        raise MemifValueError.argument("matrix", Described(matrix), f"the matrix of these layers, of shape {shape}")
 
 
 def _l4_sum(block: Matrix, layers: Layers, rows: NDArray[np.intp]) -> Sums:
     """Sums over pseudo header and layer 4 of the rows of ``layers`` that ``block`` is a copy of."""
     start, length = layers.l4_offset[rows], layers.l4_length[rows].copy()
     udp = layers.udp[rows].nonzero()[0]
-    length[udp] = gather(block, UDP, start, udp)["length"]
+    length[udp] = gathered(block, UDP, start, udp)["length"]
     return raw_sum(block, start, start + length) + _pseudo_sum(block, layers, rows, length)
 
 

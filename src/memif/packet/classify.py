@@ -13,8 +13,9 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from memif.errors import MemifValueError
+from memif.config import one_of
 
+from .arguments import check
 from .headers import ARP, IPV4, IPV6, EtherType, Matrix, Protocol
 
 Mode = Literal["ethernet", "ip"]
@@ -166,38 +167,14 @@ def classify(matrix: Matrix, lengths: NDArray[Any], mode: Mode = "ethernet") -> 
     ``matrix``: uint8 (n, width), the head of each packet, only read. ``lengths``: (n,) true packet lengths
     in bytes. ``mode``: "ethernet" or "ip". A width of 64 reaches every header of untagged traffic without
     IP options save for TCP over IPv6; 128 suits tags and options. Bytes past a packet's length are never
-    believed. Raises TypeError for other kinds of arrays, and `MemifValueError` for shapes that do not match or
-    an unknown mode.
+    believed. Raises `MemifTypeError` for other kinds of arrays, and `MemifValueError` for shapes that do not match
+    or an unknown mode.
     """
     check(matrix, lengths)
-    if mode not in ("ethernet", "ip"):
-        raise MemifValueError.argument("mode", mode, "'ethernet' or 'ip'")
+    one_of("mode", mode, ("ethernet", "ip"))
     width = matrix.shape[1]
     head = matrix if width >= _FARTHEST else np.pad(matrix, ((0, 0), (0, _FARTHEST - width)))
     return _Classifier(head, width, lengths.astype(np.int32), mode).run()
-
-
-def check(matrix: Matrix, lengths: NDArray[Any]) -> None:
-    """Raises TypeError or `MemifValueError` unless the two arrays describe one burst."""
-    if not isinstance(matrix, np.ndarray) or matrix.dtype != np.uint8:
-        raise TypeError(f"argument matrix: must be an array of uint8, not {described(matrix)}")
-    if matrix.ndim != 2:
-        raise MemifValueError.argument("matrix", described(matrix), "a uint8 array of shape (n, width)")
-    check_lengths("lengths", lengths, matrix)
-
-
-def check_lengths(name: str, lengths: Any, matrix: Matrix) -> None:
-    """Raises TypeError or `MemifValueError` unless there is an integer for each row."""
-    if not isinstance(lengths, np.ndarray) or lengths.dtype.kind not in "ui":
-        raise TypeError(f"argument {name}: must be an array of integers, not {described(lengths)}")
-    if lengths.shape != matrix.shape[:1]:
-        shapes = f"shapes {matrix.shape} of matrix and {lengths.shape}"
-        raise MemifValueError.argument(name, shapes, "(n, width) and (n,)")
-
-
-def described(value: object) -> str:
-    """What an error shows of an argument that should be an array."""
-    return f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
 
 
 @lru_cache(maxsize=256)

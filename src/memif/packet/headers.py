@@ -11,6 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memif.config import whole
+from memif.errors import MemifTypeError, MemifValueError
+
+from .arguments import Described, check_lengths, check_matrix
+
 Matrix = NDArray[np.uint8]
 """A burst as rows of bytes: uint8, shape (n, width)."""
 
@@ -120,15 +125,20 @@ class Protocol(IntEnum):
 def view(matrix: Matrix, dtype: np.dtype[Any], offset: int) -> NDArray[Any]:
     """The header at ``offset`` (bytes) of every row as a structured array of shape (n,), without a copy.
 
-    Assigning to a field writes into ``matrix``. Raises ValueError when the header does not fit in the width,
-    and TypeError or ValueError when ``matrix`` is not uint8 with contiguous rows.
+    Assigning to a field writes into ``matrix``. Raises `MemifValueError` when the header does not fit in the width,
+    and when ``matrix`` is not uint8 with contiguous rows.
     """
-    end = offset + dtype.itemsize
-    if offset < 0 or end > matrix.shape[1]:
-        raise ValueError(f"header at bytes {offset}..{end} is outside rows of {matrix.shape[1]} bytes")
-    if matrix.dtype != np.uint8:
-        raise TypeError(f"matrix must be uint8, not {matrix.dtype}")
-    return matrix[:, offset:end].view(dtype)[:, 0]
+    try:
+        end = offset + dtype.itemsize
+        if offset >= 0 and end <= matrix.shape[1] and matrix.dtype == np.uint8:
+            return matrix[:, offset:end].view(dtype)[:, 0]
+    except (AttributeError, IndexError, TypeError, ValueError):
+        _check_header(matrix, dtype)
+        _check_offset(matrix, dtype, "offset", offset)
+        raise MemifValueError.argument("matrix", f"strides {matrix.strides}", "contiguous rows") from None
+    _check_header(matrix, dtype)
+    _check_offset(matrix, dtype, "offset", offset)
+    raise AssertionError("a header inside its row was refused")
 
 
 def gather(
@@ -137,20 +147,33 @@ def gather(
     """Copies the header at a different offset of each row into a structured array of shape (m,).
 
     ``offsets`` are bytes, one per row. ``rows`` (row numbers or a mask of shape (n,)) restricts the work to
-    some rows, and ``offsets`` still has shape (n,). `scatter` writes the result back. Raises ValueError when
+    some rows, and ``offsets`` still has shape (n,). `scatter` writes the result back. Raises `MemifValueError` when
     a header lies outside its row.
     """
-    index = _cells(matrix, dtype, offsets, rows)
-    copied: NDArray[Any] = matrix[index].view(dtype)[:, 0]
+    _check_cells(matrix, dtype, offsets, rows)
+    return gathered(matrix, dtype, offsets, rows)
+
+
+def gathered(
+    matrix: Matrix, dtype: np.dtype[Any], offsets: NDArray[Any], rows: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """`gather`, unchecked: from offsets that were found here."""
+    copied: NDArray[Any] = matrix[_cells(matrix, dtype, offsets, rows)].view(dtype)[:, 0]
     return copied
 
 
 def scatter(matrix: Matrix, records: NDArray[Any], offsets: NDArray[Any], rows: NDArray[Any] | None = None) -> None:
     """Writes ``records``, as `gather` made them from the same offsets and rows, back into ``matrix``.
 
-    Raises ValueError when a header lies outside its row or the number of records differs from that of rows.
+    Raises `MemifValueError` when a header lies outside its row or the number of records differs from that of rows.
     """
+    check_matrix(matrix, writable=True)
+    if not isinstance(records, np.ndarray):
+        raise MemifTypeError.argument("records", records, "an array of headers, as gather returns")
+    _check_cells(matrix, records.dtype, offsets, rows, "records")
     index = _cells(matrix, records.dtype, offsets, rows)
+    if records.shape != index[0].shape[:1]:
+        raise MemifValueError.argument("records", Described(records), f"shape {index[0].shape[:1]}, one for each row")
     raw = np.ascontiguousarray(records).view(np.uint8)
     matrix[index] = raw.reshape(len(records), records.dtype.itemsize)
 
@@ -162,9 +185,35 @@ def _cells(
     numbers = np.arange(len(matrix))
     if rows is not None:
         numbers, offsets = numbers[rows], offsets[rows]
-    if len(offsets) != len(numbers):
-        raise ValueError(f"{len(offsets)} offsets for {len(numbers)} rows")
-    if len(offsets) and (offsets.min() < 0 or int(offsets.max()) + dtype.itemsize > matrix.shape[1]):
-        raise ValueError(f"a header of {dtype.itemsize} bytes is outside rows of {matrix.shape[1]} bytes")
     columns = offsets.astype(np.intp)[:, None] + np.arange(dtype.itemsize)
     return numbers[:, None], columns
+
+
+def _check_cells(matrix: Any, dtype: Any, offsets: Any, rows: Any, name: str = "dtype") -> None:
+    """Raises `MemifValueError` for what is wrong with the arguments of `gather`."""
+    _check_header(matrix, dtype, name)
+    check_lengths("offsets", offsets, matrix)
+    used = offsets
+    if rows is not None:
+        try:
+            used = offsets[rows]
+        except (IndexError, TypeError, ValueError):
+            used = None
+        if used is None or used.ndim != 1:
+            allowed = f"row numbers below {len(matrix)}, or a mask of shape ({len(matrix)},)"
+            raise MemifValueError.argument("rows", Described(rows), allowed)
+    for worst in (used.min(), used.max()) if len(used) else ():
+        _check_offset(matrix, dtype, "offsets", worst, name)
+
+
+def _check_header(matrix: Any, dtype: Any, name: str = "dtype") -> None:
+    check_matrix(matrix)
+    if not isinstance(dtype, np.dtype) or not dtype.itemsize or dtype.hasobject:
+        raise MemifTypeError.argument(name, dtype, "a numpy dtype of plain bytes, such as memif.packet.IPV4")
+
+
+def _check_offset(matrix: Any, dtype: Any, name: str, offset: Any, of: str = "dtype") -> None:
+    """Raises `MemifValueError` when a header lies outside the row."""
+    if dtype.itemsize > matrix.shape[1]:
+        raise MemifValueError.argument(of, dtype, f"at most {matrix.shape[1]} bytes, as the rows have")
+    whole(name, offset, 0, matrix.shape[1] - dtype.itemsize)

@@ -22,12 +22,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memif.config import one_of
 from memif.errors import MemifValueError
 
 from . import neighbour, rewrite
 from .addresses import Addresses
+from .arguments import check, check_lengths
 from .checksum import is_ones, raw_sum
-from .classify import Bools, Mode, check, check_lengths, classify
+from .classify import Bools, Mode, classify
 from .fastpath import PlainEcho
 from .groups import Burst, Group
 from .headers import ETHERNET, IPV4, IPV6, Matrix
@@ -68,8 +70,7 @@ class Responder:
         *,
         verify: bool = False,
     ) -> None:
-        if mode not in ("ethernet", "ip"):
-            raise MemifValueError.argument("mode", mode, "'ethernet' or 'ip'")
+        one_of("mode", mode, ("ethernet", "ip"))
         self._own = Addresses(ipv4, ipv6, mac)
         self._mode: Mode = mode
         self._verify = verify
@@ -94,7 +95,7 @@ class Responder:
         one exception: a solicitation without options sent to a group (duplicate address detection by old
         hosts) is answered with 8 bytes more. That needs ``new_lengths``, (n,), which is set to the lengths of
         the packets after rewriting, to be sent by ``send_array``; without it such requests are left alone.
-        Raises TypeError or `MemifValueError` for unsuitable arrays.
+        Raises `MemifValueError` for unsuitable arrays.
         """
         check(matrix, lengths)
         if not matrix.flags.writeable or (matrix.size and matrix.strides[1] != 1):
@@ -102,6 +103,8 @@ class Responder:
             raise MemifValueError.argument("matrix", what, "a writable array with contiguous rows")
         if new_lengths is not None:
             check_lengths("new_lengths", new_lengths, matrix)
+            if not new_lengths.flags.writeable:
+                raise MemifValueError.argument("new_lengths", "a read-only array", "a writable one")
             new_lengths[:] = lengths
         if self._plain is not None and self._plain.fills(matrix, lengths):
             rewrite.echo_reply(matrix, self._plain.offset, self._own)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .addresses import Addresses, double
-from .checksum import fold, raw_sum, update
+from .checksum import fold, raw_sum, updated
 from .headers import ETHERNET, IPV4, IPV6, Matrix
 
 
@@ -47,7 +47,7 @@ def echo_reply(block: Matrix, offset: int, own: Addresses) -> None:
     hops = word(block, offset + 8)  # time to live and protocol
     if np.count_nonzero(hops != _FRESH):  # most senders start with the same value
         checksum = word(block, offset + 10)
-        checksum[:] = update(checksum, hops, _FRESH)
+        checksum[:] = updated(checksum, hops, _FRESH)
         hops[:] = _FRESH
     _turn_type(block, offset + IPV4.itemsize, ECHO_REQUEST, ECHO_REPLY)
 
@@ -60,7 +60,7 @@ def echo6_reply(block: Matrix, offset: int, own: Addresses) -> None:
     if np.count_nonzero(target[:, 0] == 0xFF):  # to swap addresses changes no checksum, ours for a group's does
         checksum = word(block, offset + IPV6.itemsize + 2)
         ours = fold(raw_sum(own.ipv6.reshape(1, -1), 0, 16))
-        checksum[:] = update(checksum, fold(raw_sum(block, offset + 24, offset + 40)), ours)
+        checksum[:] = updated(checksum, fold(raw_sum(block, offset + 24, offset + 40)), ours)
     target[:] = block[:, offset + 8 : offset + 24]
     block[:, offset + 8 : offset + 24] = own.ipv6
     block[:, offset + 7] = TTL

@@ -89,7 +89,7 @@ class Sniffer(Single):
         socket_mode: int | None = 0o600,
     ) -> None:
         self.snaplen, self.load = snaplen, load
-        self.listen, self.connect = parse_address(listen), parse_address(connect)
+        self.listen, self.connect = parse_address(listen, argument="listen"), parse_address(connect, argument="connect")
         self.links: dict[int, Link] = {}
         #: Process number of the relay.
         self.relay_pid = 0

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from memif.errors import MemifTimeoutError
+from memif.config import seconds
+from memif.errors import MemifTimeoutError, MemifTypeError
 from memif.interface import Interface
 from memif.socket import Socket
 
@@ -36,7 +37,11 @@ def pair(
     that leaves no file). Both are closed at the end. Raises `MemifTimeoutError` when the link is not up within
     `timeout` seconds, and the errors of `Socket.interface`.
     """
-    name = path or unused_name()
+    name = unused_name() if path is None else path
+    for which, options in (("master", master), ("slave", slave)):
+        if options is not None and not isinstance(options, dict):
+            raise MemifTypeError.argument(which, options, "a dict of options")
+    seconds("timeout", timeout, none=False)
     with Socket(name, app_name="master") as listening, Socket(name, app_name="slave") as connecting:
         server = listening.interface(role="master", **{**both, **(master or {})})
         client = connecting.interface(role="slave", **{**both, **(slave or {})})
@@ -49,7 +54,7 @@ def pump(*sockets: Socket, until: Callable[[], object], timeout: float = 5.0) ->
 
     Raises `MemifTimeoutError` after `timeout` seconds.
     """
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + (seconds("timeout", timeout, none=False) or 0.0)
     while not until():
         if time.monotonic() > deadline:
             raise MemifTimeoutError(f"it did not happen within {timeout:g} s")
