@@ -135,6 +135,12 @@ inline take_packet() {
                 :: else -> assert(i < SIZE)                     /* chain(): it would never end */
                 fi
             od;
+#ifdef CHAINS
+            if
+            :: taken + i > capacity -> no_room = 1; i = 0              /* the columns do not hold all its pieces */
+            :: else -> skip
+            fi;
+#endif
             count = i;
             at = cursor
         };
@@ -161,24 +167,59 @@ inline take_packet() {
     }
 }
 
-/* RxRing.take: up to `limit` packets; the index is read anew only when fewer slots are known of. */
+/* RxRing.take: up to `limit` packets and `capacity` pieces. The index is read anew only when fewer slots than `limit`
+ * are known of, or the end of a chain is awaited. */
 inline take() {
     if
-    :: IDX(seen - cursor) < limit || REREAD(stalled) -> read_early(); look_at_published()
+    :: IDX(seen - cursor) < limit || stalled -> read_early(); look_at_published()
     :: else -> skip
     fi;
     stalled = 0;
+    no_room = 0;
     do
-    :: BEFORE(cursor, seen) && got < limit && !stalled -> take_packet()
+    :: BEFORE(cursor, seen) && got < limit && !stalled && !no_room -> take_packet()
     :: else -> break
     od
 }
 
 #define READY   (BEFORE(cursor, seen) && IDX(seen - cursor) != stalled)
+#ifdef NO_RESIGNAL
+#define resignal()      skip
+#else
+#define resignal()      syscall(CONSUMER); event = 1
+#endif
+
+/* take_locked: `take`, and an empty event fd for an empty ring. */
+inline take_locked() {
+    take();
+#ifdef EVENT_LOOP
+    if
+    :: got < limit ->
+        look_at_published();
+        if
+        :: READY -> skip
+        :: else ->
+            syscall(CONSUMER);
+            event = 0;                          /* drain, then look once more */
+#ifndef BLIND_DRAIN
+            take();
+            look_at_published();
+            if
+            :: READY -> resignal()              /* wake_self: the limit or the columns left some for the next call */
+            :: else -> skip
+            fi
+#endif
+        fi
+    :: else -> skip
+    fi
+#endif
+}
+
 #define ALL_RECEIVED    (quit && received == written)
 
 proctype Consumer() {
-    byte cursor, settled, seen, stalled, limit, got, taken, now, i, at, count;
+    byte cursor, settled, seen, stalled, limit, capacity, got, taken, now, i, at, count;
+    bit no_room;
     Run lent[2];
 #ifdef LOOSE_LOADS
     byte early_length, early_payload;
@@ -200,22 +241,12 @@ recv:
 #endif
     fi;
 again:
-    take();
-#ifdef EVENT_LOOP
+    capacity = limit;
+    take_locked();
     if
-    :: got < limit ->
-        syscall(CONSUMER);
-        event = 0;                              /* empty the fd, then look once more */
-        take();
-#ifdef RESIGNAL
-        if
-        :: cursor != seen && !stalled -> event = 1      /* the limit left some for the next call */
-        :: else -> skip
-        fi
-#endif
+    :: taken == 0 && no_room -> capacity = SIZE; take_locked()     /* a chain longer than the columns */
     :: else -> skip
     fi;
-#endif
     if
     :: taken > 0 ->
         d_step {

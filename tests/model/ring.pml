@@ -14,12 +14,9 @@
  *   BOUNDED_WAIT     a sleep may end by itself, at any time
  *   UNFENCED         the sender has no fence before it reads MASK_INT, as VPP and DPDK
  *   PEER_CUTS        the sender shows the pieces of a chain one by one, and the receiver has to cope
- *   REREAD_STALLED   take reads the index anew while it waits for the rest of a chain
- *   RESIGNAL         take signals its own event fd again when it emptied the fd but not the ring
  *   EVENTUALLY       check liveness instead of safety
  * Mistakes to be caught: TWO_STORES, LOOSE_PUBLISH, LOOSE_RETURN, LOOSE_LOADS, LOOSE_FREE, EARLY_RETURN,
- * ARM_UNFENCED, NO_RECHECK, NO_RETURN, OFF_BY_ONE,
- * NO_WRAP.
+ * ARM_UNFENCED, NO_RECHECK, NO_RETURN, NO_RESIGNAL, BLIND_DRAIN, OFF_BY_ONE, NO_WRAP.
  */
 #ifndef SPINS
 #define SPINS 0
@@ -38,11 +35,6 @@
 #define AGAIN (got == limit)
 #else
 #define AGAIN false
-#endif
-#ifdef REREAD_STALLED
-#define REREAD(n) (n > 0)
-#else
-#define REREAD(n) false
 #endif
 
 #include "memory.pml"
