@@ -86,6 +86,48 @@ def test_errors(fd: int) -> None:
         pickle.dumps(region)
 
 
+@pytest.mark.parametrize("length", [0, 1, mmap.PAGESIZE - 1, mmap.PAGESIZE, mmap.PAGESIZE + 1])
+def test_never_beyond_the_end_of_its_file(fd: int, length: int) -> None:
+    """Up to the end of the last page every byte can be touched; one more would be SIGBUS at the first look."""
+    os.ftruncate(fd, length)
+    whole = -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
+    for size in {length, whole} - {0}:
+        region = Region(fd, size)
+        assert bytes(region) == bytes(size)
+        memoryview(region)[-1] = 1
+        memoryview(region)[-1] = 0
+        del region
+    for size in (whole + 1, whole + mmap.PAGESIZE, 2**46):
+        for writable in (True, False):
+            with pytest.raises(OSError, match=f"size: got {size}, allowed: at most {whole}, .* has {length} b"):
+                Region(fd, size, writable)
+    assert mapped("memfd:region") == 0
+
+
+def test_what_has_no_length() -> None:
+    """A device has memory beyond its length, which is 0."""
+    with open("/dev/zero", "r+b", buffering=0) as device:
+        region = Region(device.fileno(), 2 * mmap.PAGESIZE)
+        assert bytes(region) == bytes(2 * mmap.PAGESIZE)
+
+
+def test_a_huge_page_is_whole() -> None:
+    """Its file has a multiple of its size, all of which can be mapped, and nothing more."""
+    fd = os.memfd_create("region", os.MFD_HUGETLB | os.MFD_HUGE_2MB)
+    try:
+        os.ftruncate(fd, HUGE)
+        with pytest.raises(OSError, match=f"size: got {HUGE + 1}, allowed: at most {HUGE}"):
+            Region(fd, HUGE + 1)
+        try:
+            region = Region(fd, HUGE)
+        except OSError as error:
+            pytest.skip(f"no free huge pages of 2 MiB (sysctl vm.nr_hugepages): {error}")
+        assert len(region) == HUGE
+        del region
+    finally:
+        os.close(fd)
+
+
 def harmless(region: Region) -> None:
     """A child sees zeros, and what it writes stays its own; so it is in the child of a child."""
     view = memoryview(region)

@@ -17,6 +17,8 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from posix.mman cimport (MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_NONE,
                          PROT_READ, PROT_WRITE, mmap, munmap)
+from posix.stat cimport S_ISREG, fstat, struct_stat
+from posix.unistd cimport _SC_PAGESIZE, sysconf
 
 cdef enum:
     HUGE = 1 << 21
@@ -95,6 +97,17 @@ cdef void forget(Mapping *m) noexcept:
     free(m)
 
 
+cdef int check_file(int fd, uint64_t size) except -1:
+    """A page beyond the end of its file can be mapped, but touching it is SIGBUS. Only regular files have an end."""
+    cdef struct_stat info
+    if fstat(fd, &info):
+        PyErr_SetFromErrno(OSError)
+    cdef uint64_t most = round_up(info.st_size, sysconf(_SC_PAGESIZE))     # a file on huge pages has whole ones
+    if S_ISREG(info.st_mode) and size > most:
+        raise OSError(EINVAL, f"size: got {size}, allowed: at most {most}, as the file has {info.st_size} bytes")
+    return 0
+
+
 @cython.final
 @cython.no_gc               # no part of a cycle: what it wraps must not be thought garbage before it lets go
 cdef class Region:
@@ -105,7 +118,7 @@ cdef class Region:
     buffer protocol).
 
     Exports its bytes through the buffer protocol: ``memoryview(region)``. Raises OSError when the mapping
-    fails.
+    fails, or when a regular file has fewer bytes than that, its last page taken as a whole.
     """
 
     def __cinit__(self):
@@ -118,6 +131,7 @@ cdef class Region:
             raise RuntimeError("a Region is set up only once")
         if size == 0 or size > (<uint64_t>1 << 46):
             raise ValueError(f"size: got {size}, allowed: 1 to 2**46")
+        check_file(fd, size)
         cdef int protection = PROT_READ | PROT_WRITE if writable else PROT_READ
         cdef void *base = mmap(NULL, size, protection, MAP_SHARED, fd, 0)
         if base == MAP_FAILED:
