@@ -26,7 +26,7 @@ help:
 	@echo "make demo      two processes exchange packets over shared memory, in half a minute"
 	@echo "make test      all tests; those against DPDK need root and the packages named in CONTRIBUTING.md"
 	@echo "               PYTEST='-k name' passes options on"
-	@echo "make check     ruff, mypy, stubtest, cython-lint, codespell"
+	@echo "make check     ruff, mypy, pyright, stubtest, cython-lint, codespell"
 	@echo "make bench     the benchmarks; BENCH='...' passes options on"
 	@echo "make docs      the documentation, into docs/_build/html, and the manual page; warnings are errors"
 	@echo "make wheel     sdist and wheel, into dist/, checked"
@@ -50,6 +50,7 @@ check: $(S)/group-test $(S)/group-check
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy --strict src/memif
+	PATH=$(abspath $(VENV))/bin:$$PATH $(PY) -m pyright --verifytypes memif --ignoreexternal
 	$(PY) -m mypy.stubtest --mypy-config-file pyproject.toml $(STUBS)
 	PATH=$(abspath $(VENV))/bin:$$PATH $(VENV)/bin/cython-lint src
 	$(VENV)/bin/codespell

@@ -93,15 +93,17 @@ if TYPE_CHECKING:
     from memif.waiting import wait as wait
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES or name in _EXTRAS:
-        return import_module(f"memif.{name}")
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'memif' has no attribute {name!r}")
-    value = getattr(import_module(f"memif.{home}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # for a checker every name is here that there is, and no other
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES or name in _EXTRAS:
+            return import_module(f"memif.{name}")
+        home = _HOME.get(name)
+        if home is None:
+            raise AttributeError(f"module 'memif' has no attribute {name!r}")
+        value = getattr(import_module(f"memif.{home}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -52,6 +52,9 @@ class Counters:
 class MemifPort:
     """A memif interface as a port. While its link is down it gives nothing, and takes nothing."""
 
+    interface: Interface
+    patience: float
+
     down = False  # links of memifs come and go
 
     def __init__(self, interface: Interface, patience: float = 0.001) -> None:
@@ -59,7 +62,7 @@ class MemifPort:
         if not isinstance(interface, Interface):
             raise MemifTypeError.argument("interface", interface, "a memif.Interface")
         self.interface, self.patience = interface, seconds("patience", patience, none=False) or 0.0
-        self.name = interface.name
+        self.name: str = interface.name
 
     @property
     def fds(self) -> list[int]:
@@ -119,6 +122,10 @@ class DevicePort:
     """A device of the kernel as a port. While somebody has set its interface down it gives nothing, and takes nothing;
     when that is gone for good, its error comes out of here."""
 
+    device: Device
+    name: str
+    close: Callable[[], None]
+
     polling = False
 
     def __init__(self, device: Device, close: Callable[[], None]) -> None:
@@ -128,7 +135,7 @@ class DevicePort:
             raise MemifTypeError.argument("close", close, "something to call")
         self.device, self.name, self.close = device, device.name, close
         #: True while the interface was last seen to be down.
-        self.down = False
+        self.down: bool = False
 
     @property
     def fds(self) -> list[int]:
@@ -175,10 +182,10 @@ class Bridge:
         for name, port in (("first", first), ("second", second)):
             if not isinstance(port, MemifPort | DevicePort):
                 raise MemifTypeError.argument(name, port, "a MemifPort or a DevicePort")
-        self.ports = (first, second)
-        self.watch = check_callback("watch", watch)
+        self.ports: tuple[Port, Port] = (first, second)
+        self.watch: Callable[[int, Packets], object] | None = check_callback("watch", watch)
         #: From the first port to the second, and back.
-        self.counters = (Counters(), Counters())
+        self.counters: tuple[Counters, Counters] = (Counters(), Counters())
         self._exit = ExitStack()
         for port in self.ports:
             self._exit.callback(port.close)

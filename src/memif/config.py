@@ -2,35 +2,133 @@
 
 import operator
 import platform
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast, get_args
 
 from memif.errors import MemifTypeError, MemifValueError
 from memif.memory.allocator import Allocator, MemfdAllocator
-from memif.memory.region import DEFAULT_REGION_LIMIT, SealPolicy
+from memif.memory.region import DEFAULT_REGION_LIMIT
 from memif.protocol import Mode, Role
 from memif.protocol.wire import MAX_REGION, check_text
+from memif.types import CacheLine, Layout, ModeName, RoleName, RxMode, SealPolicy
 
-RoleName = Literal["slave", "master", "client", "server"]
-ModeName = Literal["ethernet", "ip", "punt/inject"]
-RxMode = Literal["interrupt", "polling", "adaptive"]
+if TYPE_CHECKING:
+    from memif.aio.interface import Interface as AioInterface
+    from memif.interface import Interface, Peer
 
-#: DPDK says client and server where everyone else says slave and master.
-ROLES: Final = {"slave": Role.SLAVE, "client": Role.SLAVE, "master": Role.MASTER, "server": Role.MASTER}
-MODES: Final = {"ethernet": Mode.ETHERNET, "ip": Mode.IP, "punt/inject": Mode.PUNT_INJECT}
-RX_MODES: Final = ("interrupt", "polling", "adaptive")
+ROLES: Final[dict[RoleName, Role]] = {
+    "slave": Role.SLAVE,
+    "client": Role.SLAVE,
+    "master": Role.MASTER,
+    "server": Role.MASTER,
+}
+MODES: Final[dict[ModeName, Mode]] = {"ethernet": Mode.ETHERNET, "ip": Mode.IP, "punt/inject": Mode.PUNT_INJECT}
+RX_MODES: Final[tuple[RxMode, ...]] = get_args(RxMode)
 #: Queues of one direction; more do not fit into the protocol of all peers.
 MAX_QUEUES: Final = 255
 #: Bytes; about what one process can map.
 LARGEST_REGION_LIMIT: Final = 1 << 46
+_BUFFER_SIZE: Final = 2048
 
 #: Arguments of `memif.connect` and `memif.listen` beside those of an interface.
 _OF_OPENING: Final = ("timeout", "app_name", "handshake_timeout", "socket_mode", "socket_owner", "path")
 
 # Peers on AArch64 are usually built for lines of 128 bytes.
 DEFAULT_CACHE_LINE: Final = 128 if platform.machine() == "aarch64" else 64
+
+
+class _Common(TypedDict, total=False):
+    """What `Options` of the sync API and of the asyncio API share."""
+
+    id: int
+    """0 to 2**32 - 1, the number that both ends must agree on. Default: 0."""
+    role: RoleName
+    """"slave" (or "client") connects and owns the memory, "master" (or "server") listens. Default: "slave"."""
+    mode: ModeName
+    """What packets are; both ends must agree. Default: "ethernet"."""
+    name: str | None
+    """At most 31 bytes, shown to the peer. Default: "memif<id>"."""
+    secret: bytes | str | None
+    """At most 23 bytes; a master with a secret refuses clients without it. Default: None."""
+    rx_queues: int | None
+    """Slave: receive queues to offer, 0 to 255 (default: 1). Master: the most to accept (default: no limit)."""
+    tx_queues: int | None
+    """The same for transmit queues."""
+    ring_size: int
+    """Slave: slots of each ring, a power of two, 2 to 16384. Default: 1024."""
+    buffer_size: int
+    """Slave: bytes of each buffer, 64 to 65535; DPDK needs at least the size of its mbufs. Default: 2048."""
+    headroom: int
+    """Slave: bytes to leave free in front of received packets, see `memif.Burst.prepend`. Default: 0."""
+    rx_mode: RxMode
+    """How the receive queues start, see `memif.RxQueue`. Default: "interrupt"."""
+    layout: Layout
+    """Slave: one "single" region for rings and buffers, which every peer takes, or "split". Default: "single"."""
+    cache_line: CacheLine | None
+    """Bytes of a cache line of the peer's machine. Default: None, which is this machine's usual size for a slave; a
+    master finds out."""
+    allocator: "Allocator | None"
+    """Slave: brings the memory, see `memif.memory.allocator`. Default: None, which is ordinary memory."""
+    seal: SealPolicy
+    """"add": a master accepts memory whose pages the peer can take away (not sealed, huge pages, files), with a
+    warning. "require" refuses it, and in a slave an allocator of such memory. Default: "add"."""
+    max_regions: int
+    """Master: how many memory regions to accept. Default: 64."""
+    max_region_bytes: int
+    """Master: how many bytes to accept in all regions together. Default: 64 GiB, as zero-copy peers offer all of their
+    packet memory."""
+    reconnect: float | None
+    """Slave: seconds between attempts to connect; None leaves it to `memif.Interface.connect`. Default: 2.0."""
+    authorize: "Callable[[Peer], object] | None"
+    """Master: called with a client's `memif.Peer` before it is accepted; false refuses it. Default: None."""
+
+
+class Options(_Common, total=False):
+    """Arguments of an interface, by name: for `memif.connect`, `memif.listen` and `memif.Socket.interface`."""
+
+    on_connect: "Callable[[Interface], object] | None"
+    """Called with the interface when the link has come up. Default: None."""
+    on_disconnect: "Callable[[Interface], object] | None"
+    """Called with the interface when the link has gone down. Default: None."""
+    on_interrupt: "Callable[[Interface, int], object] | None"
+    """Called with the interface and the queue id when packets wait on a receive queue. Default: None."""
+
+
+class AioOptions(_Common, total=False):
+    """Arguments of an interface of `memif.aio`. A callback that is a coroutine function runs as a task."""
+
+    on_connect: "Callable[[AioInterface], object] | None"
+    """Called with the interface when the link has come up. Default: None."""
+    on_disconnect: "Callable[[AioInterface], object] | None"
+    """Called with the interface when the link has gone down. Default: None."""
+    on_interrupt: "Callable[[AioInterface, int], object] | None"
+    """Called with the interface and the queue id when packets wait on a receive queue. Default: None."""
+
+
+class ConnectOptions(Options, total=False):
+    """Arguments of `memif.connect` beside its path and its timeout."""
+
+    app_name: str
+    """What peers are told this program is called, at most 31 bytes. Default: "memif for Python"."""
+    handshake_timeout: float
+    """Seconds that the peer may take to come up before it is dropped. Default: 5.0."""
+
+
+class SocketOptions(TypedDict, total=False):
+    """Arguments of `memif.Socket` beside its path."""
+
+    app_name: str
+    """What peers are told this program is called, at most 31 bytes. Default: "memif for Python"."""
+    mode: int | None
+    """Of the socket file, for masters; None: the umask decides. Default: 0o600."""
+    owner: tuple[int, int] | None
+    """User id and group id of the socket file, for masters; -1 keeps one. Default: None."""
+    handshake_timeout: float
+    """Seconds that a client or server may take to come up before it is dropped. Default: 5.0."""
+    max_pending: int
+    """Clients that may be in their handshake at once, 1 to 4096. Default: 64."""
 
 
 def one_of(name: str, value: object, words: Collection[str]) -> Any:
@@ -40,7 +138,7 @@ def one_of(name: str, value: object, words: Collection[str]) -> Any:
     raise MemifValueError.argument(name, value, "one of " + ", ".join(map(repr, words)))
 
 
-def choose(name: str, value: object, allowed: dict[str, Any]) -> Any:
+def choose(name: str, value: object, allowed: Mapping[Any, Any]) -> Any:
     """Look a word up."""
     return allowed[one_of(name, value, allowed)]
 
@@ -72,17 +170,17 @@ def seconds(name: str, value: object, *, none: bool = True) -> float | None:
     return number
 
 
-def log2_of(name: str, size: object) -> int:
-    """Return the binary logarithm of a ring size."""
+def check_ring_size(name: str, size: object) -> int:
+    """Return the slots of a ring."""
     number = whole(name, size, 2, 1 << 14)
     if number & (number - 1):
         raise MemifValueError.argument(name, size, "a power of two from 2 to 16384")
-    return number.bit_length() - 1
+    return number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterfaceConfig:
-    """One interface. Every argument of `Socket.interface` stands here with its default; see there."""
+    """One interface: every argument of `Options`, checked, with its default."""
 
     id: int = 0
     role: Role = Role.SLAVE
@@ -91,86 +189,48 @@ class InterfaceConfig:
     secret: bytes = field(default=b"", repr=False)
     rx_queues: int | None = None
     tx_queues: int | None = None
-    log2_ring_size: int = 10
-    buffer_size: int = 2048
+    ring_size: int = 1024
+    buffer_size: int = _BUFFER_SIZE
     headroom: int = 0
     rx_mode: RxMode = "interrupt"
-    layout: Literal["single", "split"] = "single"
+    layout: Layout = "single"
     cache_line: int | None = None
     allocator: Allocator = field(default_factory=MemfdAllocator)
     seal: SealPolicy = "add"
     max_regions: int = 64
     max_region_bytes: int = DEFAULT_REGION_LIMIT
     reconnect: float | None = 2.0
+    authorize: Callable[..., object] | None = None
     on_connect: Callable[..., object] | None = None
     on_disconnect: Callable[..., object] | None = None
     on_interrupt: Callable[..., object] | None = None
-    authorize: Callable[..., object] | None = None
+
+    @property
+    def log2_ring_size(self) -> int:
+        """As the protocol has it."""
+        return self.ring_size.bit_length() - 1
 
     @classmethod
-    def make(
-        cls,
-        *,
-        id: int = 0,
-        role: str = "slave",
-        mode: str = "ethernet",
-        name: str | None = None,
-        secret: bytes | str | None = None,
-        rx_queues: int | None = None,
-        tx_queues: int | None = None,
-        ring_size: int = 1024,
-        buffer_size: int = 2048,
-        headroom: int = 0,
-        rx_mode: str = "interrupt",
-        layout: str = "single",
-        cache_line: int | None = None,
-        allocator: Allocator | None = None,
-        seal: str = "add",
-        max_regions: int = 64,
-        max_region_bytes: int = DEFAULT_REGION_LIMIT,
-        reconnect: float | None = 2.0,
-        on_connect: Callable[..., object] | None = None,
-        on_disconnect: Callable[..., object] | None = None,
-        on_interrupt: Callable[..., object] | None = None,
-        authorize: Callable[..., object] | None = None,
-        **unknown: object,
-    ) -> "InterfaceConfig":
+    def make(cls, **options: Unpack[Options]) -> "InterfaceConfig":
         """Check what a user wrote; raises `MemifValueError` that names the argument, TypeError for an unknown one."""
-        for name_of_it, value in unknown.items():
-            raise unknown_argument(name_of_it, value)
-        number = whole("id", id, 0, 0xFFFFFFFF)
-        size = whole("buffer_size", buffer_size, 64, 0xFFFF)
-        if rx_queues == tx_queues == 0:
+        checked: dict[str, Any] = {}
+        for name, value in options.items():
+            if name not in _CHECKS:
+                raise unknown_argument(name, value)
+            checked[name] = _CHECKS[name](name, value)
+        if checked.get("name") is None:
+            checked["name"] = f"memif{checked.get('id', 0)}"
+        if "headroom" in checked:
+            room = checked.get("buffer_size", _BUFFER_SIZE)
+            checked["headroom"] = whole("headroom", checked["headroom"], 0, room - 1)
+        if checked.get("rx_queues") == checked.get("tx_queues") == 0:
             raise MemifValueError.argument("tx_queues", 0, "1 to 255, for rx_queues is 0 too")
-        return cls(
-            id=number,
-            role=choose("role", role, ROLES),
-            mode=choose("mode", mode, MODES),
-            name=check_name("name", f"memif{number}" if name is None else name, 31),
-            secret=check_secret(secret),
-            rx_queues=None if rx_queues is None else whole("rx_queues", rx_queues, 0, MAX_QUEUES),
-            tx_queues=None if tx_queues is None else whole("tx_queues", tx_queues, 0, MAX_QUEUES),
-            log2_ring_size=log2_of("ring_size", ring_size),
-            buffer_size=size,
-            headroom=whole("headroom", headroom, 0, size - 1),
-            rx_mode=one_of("rx_mode", rx_mode, RX_MODES),
-            layout=one_of("layout", layout, ("single", "split")),
-            cache_line=None if cache_line is None else choose_line(cache_line),
-            allocator=check_allocator(allocator),
-            seal=one_of("seal", seal, ("add", "require")),
-            max_regions=whole("max_regions", max_regions, 1, MAX_REGION + 1),
-            max_region_bytes=whole("max_region_bytes", max_region_bytes, 1, LARGEST_REGION_LIMIT),
-            reconnect=seconds("reconnect", reconnect),
-            on_connect=check_callback("on_connect", on_connect),
-            on_disconnect=check_callback("on_disconnect", on_disconnect),
-            on_interrupt=check_callback("on_interrupt", on_interrupt),
-            authorize=check_callback("authorize", authorize),
-        )
+        return cls(**checked)
 
 
 def unknown_argument(name: str, value: object) -> TypeError:
     """The error for an argument of an interface that there is not, with the one that may have been meant."""
-    known = [field.name for field in fields(InterfaceConfig) if field.name != "log2_ring_size"] + ["ring_size"]
+    known = list(_CHECKS)
     near = get_close_matches(name, [*known, *_OF_OPENING], 1)
     hint = f"did you mean {near[0]}?" if near and near[0] != name else "there are " + ", ".join(known)
     shown = "(hidden)" if "secret" in name else repr(value)
@@ -249,3 +309,44 @@ def check_callback(name: str, value: Callable[..., object] | None) -> Callable[.
     if value is not None and not callable(value):
         raise MemifValueError.argument(name, value, "None or something to call")
     return value
+
+
+def _within(low: int, high: int) -> "_Check":
+    return lambda name, value: whole(name, value, low, high)
+
+
+def _word(allowed: tuple[str, ...]) -> "_Check":
+    return lambda name, value: one_of(name, value, allowed)
+
+
+def _or_none(check: "_Check") -> "_Check":
+    return lambda name, value: None if value is None else check(name, value)
+
+
+_Check = Callable[[str, Any], Any]
+
+#: What each option has to be.
+_CHECKS: Final[dict[str, _Check]] = {
+    "id": _within(0, 0xFFFFFFFF),
+    "role": lambda name, value: choose(name, value, ROLES),
+    "mode": lambda name, value: choose(name, value, MODES),
+    "name": _or_none(lambda name, value: check_name(name, value, 31)),
+    "secret": lambda name, value: check_secret(value),
+    "rx_queues": _or_none(_within(0, MAX_QUEUES)),
+    "tx_queues": _or_none(_within(0, MAX_QUEUES)),
+    "ring_size": check_ring_size,
+    "buffer_size": _within(64, 0xFFFF),
+    "headroom": lambda name, value: value,  # checked against buffer_size
+    "rx_mode": _word(get_args(RxMode)),
+    "layout": _word(get_args(Layout)),
+    "cache_line": _or_none(lambda name, value: choose_line(value)),
+    "allocator": lambda name, value: check_allocator(value),
+    "seal": _word(get_args(SealPolicy)),
+    "max_regions": _within(1, MAX_REGION + 1),
+    "max_region_bytes": _within(1, LARGEST_REGION_LIMIT),
+    "reconnect": seconds,
+    "authorize": check_callback,
+    "on_connect": check_callback,
+    "on_disconnect": check_callback,
+    "on_interrupt": check_callback,
+}

@@ -69,18 +69,18 @@ class Connection:
         """Takes `sock` over. `name` is for the log."""
         self.sock = sock
         #: The socket's descriptor, also once it is closed.
-        self.key = sock.fileno()
+        self.key: int = sock.fileno()
         self.handshake = handshake
         self.host = host
         self.name = name
         self.mapped: Mapped | None = None
         #: Where the peer's process stands, by SO_PEERCRED.
-        self.credentials = transport.peer_credentials(sock)
+        self.credentials: transport.PeerCredentials = transport.peer_credentials(sock)
         self._unsent: deque[Send] = deque()
         self._at_work = Count()
         self._done = False  # until it has started
         #: Whether it has ended and its owner knows.
-        self.ended = False
+        self.ended: bool = False
 
     @property
     def fd(self) -> int:

@@ -12,7 +12,7 @@ class Deadline:
 
     def __init__(self, timeout: float | None) -> None:
         """Raises `MemifValueError` for what is no time."""
-        self.timeout = seconds("timeout", timeout)
+        self.timeout: float | None = seconds("timeout", timeout)
         self._end = None if self.timeout is None else time.monotonic() + self.timeout
 
     def left(self, longest: float) -> float:

@@ -1,9 +1,9 @@
 """`connect` and `listen`: one interface on a socket of its own, opened in one call."""
 
-from typing import Any
+from typing import Unpack
 
 from memif.address import SocketName
-from memif.config import check_mode, check_owner, seconds
+from memif.config import Options, check_mode, check_owner, seconds
 from memif.interface import Interface
 from memif.socket import DEFAULT_APP_NAME, Socket
 
@@ -14,7 +14,7 @@ def connect(
     timeout: float | None = 5.0,
     app_name: str = DEFAULT_APP_NAME,
     handshake_timeout: float = 5.0,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> Interface:
     """Open an interface, slave unless `role` says otherwise, and wait until the link is up.
 
@@ -45,7 +45,7 @@ def listen(
     socket_mode: int | None = 0o600,
     socket_owner: tuple[int, int] | None = None,
     handshake_timeout: float = 5.0,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> Interface:
     """Open an interface as master and return at once; clients may connect from then on, see `Interface.wait_up`.
 

@@ -182,7 +182,7 @@ def _sleep_on_all(iface: "Interface") -> None:
 
 def _note_drops(iface: "Interface", writer: "PcapngWriter") -> None:
     rx = iface.stats["rx"]
-    dropped = sum(n for queue in rx for name, n in queue.items() if name.startswith("dropped_"))
+    dropped = sum(queue["dropped_bad"] + queue["dropped_oversize"] + queue["dropped_left"] for queue in rx)
     writer.set_statistics(0, dropped=dropped)
 
 

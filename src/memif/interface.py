@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from memif.admission import Seldom
-from memif.config import DEFAULT_CACHE_LINE, InterfaceConfig, check_name, seconds
+from memif.config import DEFAULT_CACHE_LINE, MODES, InterfaceConfig, check_name, seconds
 from memif.connection import Connection
 from memif.deadline import Deadline
 from memif.errors import (
@@ -29,6 +29,7 @@ from memif.protocol import Cause, Close, CreateMemory, MapMemory, RegionOffer, R
 from memif.protocol.wire import REASON_BYTES
 from memif.ring import RxQueue, RxRing, TxQueue, TxRing
 from memif.single import Single
+from memif.types import InterfaceStats, ModeName, Side
 
 if TYPE_CHECKING:
     from memif.socket import Socket
@@ -47,6 +48,7 @@ _FINAL = {
     ErrorCode.INVAL_ARG,
 }
 _FIRST_RETRY = 0.05
+_MODE_NAMES: Final = {mode: name for name, mode in MODES.items()}
 #: Seconds after the link came up, at most, until a master waits no longer for the slave's first buffers.
 _FIRST_BUFFERS = 0.3
 
@@ -96,8 +98,8 @@ class Details:
     name: str
     app_name: str
     id: int
-    role: str
-    mode: str
+    role: Side
+    mode: ModeName
     socket: str
     secret: bytes = field(repr=False)
     link_up: bool
@@ -122,8 +124,8 @@ class Interface(Single):
     def __init__(self, socket: "Socket", config: InterfaceConfig, *, owns_socket: bool = False) -> None:
         """For `Socket.interface` only."""
         self.socket = socket
-        self.config = config
-        self.log = logging.LoggerAdapter(_log, {"interface": config.name})
+        self.config: InterfaceConfig = config
+        self.log: logging.LoggerAdapter[logging.Logger] = logging.LoggerAdapter(_log, {"interface": config.name})
         self._owns_socket = owns_socket
         self._connection: Connection | None = None
         self._up = False
@@ -135,7 +137,7 @@ class Interface(Single):
         self._up_since = 0.0
         self._offered = False
         self._retry_at: float | None = None
-        self._counts = {"connects": 0, "disconnects": 0, "refused": 0}
+        self._connects = self._disconnects = self._refused = 0
         self._rx = [self._queue(RxQueue, i) for i in range(self._wanted(config.rx_queues))]
         self._tx = [self._queue(TxQueue, i) for i in range(self._wanted(config.tx_queues))]
         self._show_queues()
@@ -153,14 +155,14 @@ class Interface(Single):
         return self.config.name
 
     @property
-    def role(self) -> str:
+    def role(self) -> Side:
         """ "slave" or "master"."""
-        return self.config.role.value
+        return "master" if self.config.role is Role.MASTER else "slave"
 
     @property
-    def mode(self) -> str:
+    def mode(self) -> ModeName:
         """ "ethernet", "ip" or "punt/inject"."""
-        return {0: "ethernet", 1: "ip", 2: "punt/inject"}[self.config.mode]
+        return _MODE_NAMES[self.config.mode]
 
     @property
     def up(self) -> bool:
@@ -187,10 +189,16 @@ class Interface(Single):
         return self._reason
 
     @property
-    def stats(self) -> dict[str, Any]:
-        """Counters: "rx" and "tx" are lists with one dict a queue (see `memif.ring.Stats`); "connects", "disconnects"
-        and "refused" count connections. They go on through reconnects."""
-        return {"rx": [q.stats for q in self._rx], "tx": [q.stats for q in self._tx], **self._counts}
+    def stats(self) -> InterfaceStats:
+        """Counters: "rx" and "tx" are lists with one dict a queue (see `memif.types.QueueStats`); "connects",
+        "disconnects" and "refused" count connections. They go on through reconnects."""
+        return {
+            "rx": [q.stats for q in self._rx],
+            "tx": [q.stats for q in self._tx],
+            "connects": self._connects,
+            "disconnects": self._disconnects,
+            "refused": self._refused,
+        }
 
     def details(self) -> Details:
         """Everything about the interface at this moment."""
@@ -401,7 +409,7 @@ class Interface(Single):
         for tx_ring, tx in zip(mapped.tx, self.tx, strict=True):
             tx.attach(tx_ring)
         self.log.info("%s: connected to %s", self.name, connection.handshake.peer_if_name)
-        self._counts["connects"] += 1
+        self._connects += 1
         call = self.config.on_connect
         self._commit(connection, True, None if call is None else partial(call, self))
         self._error, self._failures, self._retry_at = None, 0, None
@@ -421,7 +429,10 @@ class Interface(Single):
                 queue.detach(keep=end.cause in (Cause.PEER, Cause.EOF), telling=was_up)
         level = logging.INFO if was_up or end.cause is Cause.LOCAL else self._seldom.level()
         self.log.log(level, "%s: %s", self.name, end.text)
-        self._counts["disconnects" if was_up else "refused"] += 1
+        if was_up:
+            self._disconnects += 1
+        else:
+            self._refused += 1
         self._commit(None, False, self._end_call() if was_up else None)
         if was_up:
             self.socket.wake()

@@ -63,7 +63,7 @@ class PacketSocket(Single):
     def __init__(self, name: str, *, promiscuous: bool = True) -> None:
         self.name = name
         #: Frames that the kernel would not send: too long for the interface, or malformed.
-        self.rejected = 0
+        self.rejected: int = 0
         self._down = False  # when last seen
         yes_or_no("promiscuous", promiscuous)
         if not isinstance(name, str) or not 0 < len(os.fsencode(name)) <= 15 or "\0" in name:

@@ -23,7 +23,7 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from scapy.config import conf
 from scapy.data import MTU
@@ -36,7 +36,7 @@ from scapy.packet import Packet
 from scapy.supersocket import SuperSocket
 
 from memif.address import SocketName, parse_address
-from memif.config import seconds
+from memif.config import ConnectOptions, seconds
 from memif.endpoints import connect
 from memif.errors import MemifBufferError, MemifClosedError, MemifDisconnectedError, MemifValueError
 from memif.interface import Interface
@@ -65,7 +65,11 @@ class MemifSocket(Single, SuperSocket):
     nonblocking_socket = False
 
     def __init__(
-        self, interface: Interface | SocketName | None = None, *, timeout: float | None = 5.0, **options: Any
+        self,
+        interface: Interface | SocketName | None = None,
+        *,
+        timeout: float | None = 5.0,
+        **options: Unpack[ConnectOptions],
     ) -> None:
         self.timeout = seconds("timeout", timeout)
         self._owned = not isinstance(interface, Interface)
@@ -84,8 +88,8 @@ class MemifSocket(Single, SuperSocket):
             raise MemifClosedError(f"{self.interface.name} was closed")
         self._watcher: int | None = None  # the thread that took our descriptor last
         self._watch = _Watch(self.interface.socket.fileno())
-        self.promisc = True
-        self.iface = self.interface.name
+        self.promisc: bool = True
+        self.iface: str = self.interface.name
 
     # -- what Scapy calls
 

@@ -8,13 +8,22 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Self, Unpack
 
 from memif import transport
 from memif._steady import Count, Guard, Hold, eventfd, notify
 from memif.address import Address, SocketName, parse_address
 from memif.admission import Gate, Seldom, whom_to_drop
-from memif.config import LARGEST_REGION_LIMIT, InterfaceConfig, check_mode, check_name, check_owner, seconds, whole
+from memif.config import (
+    LARGEST_REGION_LIMIT,
+    InterfaceConfig,
+    Options,
+    check_mode,
+    check_name,
+    check_owner,
+    seconds,
+    whole,
+)
 from memif.connection import Connection
 from memif.errors import (
     ErrorCode,
@@ -46,6 +55,7 @@ from memif.protocol.refusals import ALREADY_CONNECTED, IS_SLAVE, UNKNOWN_ID
 from memif.protocol.wire import Init
 from memif.single import Single
 from memif.timer import Timer
+from memif.types import SocketStats
 
 _log = get_logger("memif.socket")
 _NOT_AUTHORIZED = Refusal("not authorized", ErrorCode.ACCES)
@@ -98,8 +108,8 @@ class Socket(Single):
     ) -> None:
         self._closed = True
         self.address: Address = parse_address(path)
-        self.app_name = check_name("app_name", app_name, 31)
-        self.pid = os.getpid()
+        self.app_name: str = check_name("app_name", app_name, 31)
+        self.pid: int = os.getpid()
         self._mode = check_mode("mode", mode)
         self._owner = check_owner("owner", owner)
         self._handshake_timeout = seconds("handshake_timeout", handshake_timeout, none=False) or 0.0
@@ -126,7 +136,7 @@ class Socket(Single):
         self._closed = False
         #: Clients accepted; turned away because there were too many, or no descriptors left; refused before they had
         #: an interface.
-        self.stats = {"accepted": 0, "turned_away": 0, "refused": 0}
+        self.stats: SocketStats = {"accepted": 0, "turned_away": 0, "refused": 0}
         self._epoll.register(self._wake, select.EPOLLIN)
         self._epoll.register(self._timer.fd, select.EPOLLIN)
 
@@ -137,36 +147,17 @@ class Socket(Single):
         """The interfaces that are open on this socket."""
         return tuple(self._interfaces.values())
 
-    def interface(self, **options: Any) -> Interface:
+    def interface(self, **options: Unpack[Options]) -> Interface:
         """Open an interface on this socket. Returns at once; the link comes up later, see `Interface.wait_up`.
 
-        id              0 to 2**32 - 1, the number that both ends must agree on (0)
-        role            "slave" (or "client"; connects, owns the memory; default), "master" (or "server"; listens)
-        mode            "ethernet", "ip", "punt/inject": both ends must agree ("ethernet")
-        name            at most 31 bytes, shown to the peer ("memif<id>")
-        secret          at most 23 bytes or text; a master with a secret refuses clients without it (none)
-        rx_queues, tx_queues    slave: how many to offer, 0 to 255 (1); master: the most to accept (no limit)
-        ring_size       slave: slots of each ring, a power of two, 2 to 16384 (1024)
-        buffer_size     slave: bytes of each buffer, 64 to 65535 (2048; DPDK needs at least its mbuf size)
-        headroom        slave: bytes to leave free in front of received packets, see `Burst.prepend` (0)
-        rx_mode         "interrupt" (default), "polling", "adaptive": how the receive queues start, see `RxQueue`
-        layout          slave: "single" region for rings and buffers (default, every peer takes it), or "split"
-        cache_line      64 or 128, of the peer's machine (slave: this machine's usual one; master: found out)
-        allocator       slave: brings the memory, see `memif.memory.allocator` (ordinary memory)
-        seal            "add" (default): a master accepts memory whose pages the peer can take away (not sealed, huge
-                        pages, files), with a warning; "require" refuses it, and in a slave an allocator of such memory
-        max_regions, max_region_bytes   master: how many memory regions to accept (64), and how many bytes in all of
-                        them together (64 GiB: zero-copy peers offer all of their packet memory)
-        reconnect       slave: seconds between attempts to connect; None leaves it to `Interface.connect` (2.0)
-        on_connect, on_disconnect   called with the interface
-        on_interrupt    called with the interface and the queue id when packets wait on a receive queue
-        authorize       master: called with a client's `Peer` before it is accepted; false refuses it
+        The arguments are those of `memif.config.Options`, which says what each means, its range and its default.
+        All go by name; ``id`` and ``role`` are what most need.
 
         Raises `MemifValueError` for a bad argument; for a master what `memif.listen` raises.
         """
         return self._add(InterfaceConfig.make(**options), owns_socket=False)
 
-    def only_interface(self, **options: Any) -> Interface:
+    def only_interface(self, **options: Unpack[Options]) -> Interface:
         """Like `interface`, for a socket made for this one alone: closing the interface closes the socket too."""
         return self._add(InterfaceConfig.make(**options), owns_socket=True)
 

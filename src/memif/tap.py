@@ -81,8 +81,8 @@ class Tap(Single):
         self.mode: str = one_of("mode", mode, ("tap", "tun"))
         count = whole("queues", queues, 1, _MAX_QUEUES)
         self.rejected = 0
-        self.netns = None if netns is None else _namespace_path(netns)
-        self.name = f"{mode}%d" if name is None else _checked_name(name)
+        self.netns: str | None = None if netns is None else _namespace_path(netns)
+        self.name: str = f"{mode}%d" if name is None else _checked_name(name)
         self._fds: list[int] = []
         self._buffers = [memoryview(bytearray(_MAX_PACKET)) for _ in range(count)]
         try:

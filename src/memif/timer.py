@@ -3,7 +3,7 @@
 import os
 import sys
 
-from memif._steady import timer_set, timerfd
+from memif._steady import Descriptor, timer_set, timerfd
 from memif.single import Single
 
 
@@ -12,7 +12,7 @@ class Timer(Single):
 
     def __init__(self) -> None:
         """Raises `OSError` without a free descriptor."""
-        self.fd = timerfd()
+        self.fd: Descriptor = timerfd()
         self.deadline: float | None = None
 
     def set(self, deadline: float | None) -> None:

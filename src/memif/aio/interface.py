@@ -6,14 +6,15 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from memif import interface as sync
 from memif.aio.queues import RxQueue, TxQueue
 from memif.aio.waiting import Deadline
-from memif.config import seconds
+from memif.config import AioOptions, Options, seconds
 from memif.errors import MemifClosedError, MemifDisconnectedError, MemifTimeoutError, MemifValueError
 from memif.single import Single
+from memif.types import InterfaceStats, ModeName, Side
 
 if TYPE_CHECKING:
     from memif.aio.socket import Socket
@@ -40,7 +41,7 @@ class Interface(Single):
     Async context manager: leaving the block closes the interface. Only for the loop's thread.
     """
 
-    def __init__(self, socket: "Socket", options: dict[str, Any], *, owns_socket: bool = False) -> None:
+    def __init__(self, socket: "Socket", options: AioOptions, *, owns_socket: bool = False) -> None:
         """For `Socket.interface` only."""
         self.socket = socket
         self._owns_socket = owns_socket
@@ -66,12 +67,12 @@ class Interface(Single):
         return self.sync.name
 
     @property
-    def role(self) -> str:
+    def role(self) -> Side:
         """ "slave" or "master"."""
         return self.sync.role
 
     @property
-    def mode(self) -> str:
+    def mode(self) -> ModeName:
         """ "ethernet", "ip" or "punt/inject"."""
         return self.sync.mode
 
@@ -96,7 +97,7 @@ class Interface(Single):
         return self.sync.disconnect_reason
 
     @property
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> InterfaceStats:
         """Counters, as `memif.Interface.stats`."""
         return self.sync.stats
 
@@ -213,7 +214,7 @@ class Interface(Single):
 
     # -- callbacks
 
-    def _with_callbacks(self, options: dict[str, Any]) -> dict[str, Any]:
+    def _with_callbacks(self, options: AioOptions) -> Options:
         """The options with callbacks that get this object, not the sync one, and whose errors go to the
         loop."""
         mine = {name: self._adapted(call) for name in _CALLBACKS if callable(call := options.get(name))}
@@ -221,7 +222,7 @@ class Interface(Single):
             # A queue operation may be the one that notices the peer: nobody else would tell those who wait for
             # it.
             mine["on_connect"] = lambda _: self.socket.changed.set()
-        return {**options, **mine}
+        return cast(Options, {**options, **mine})
 
     def _adapted(self, callback: Callable[..., Any]) -> Callable[..., None]:
         def call(_: sync.Interface, *rest: Any) -> None:

@@ -5,17 +5,25 @@ no await, and `send_all` awaits only between calls that have published whole pac
 or times out while it waits has therefore taken nothing and left nothing half done.
 """
 
+from __future__ import annotations
+
 import asyncio
 import time
-from collections.abc import Coroutine, Iterable
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from memif import feeding, ring as sync
+from memif import feeding
 from memif.aio.waiting import FIRST_PAUSE, LONGEST_PAUSE, Deadline, Signal, Turns, pause
 from memif.errors import MemifClosedError, MemifDisconnectedError, MemifStateError, MemifValueError
+from memif.ring import RxQueue as SyncRxQueue, RxRing, TxQueue as SyncTxQueue, TxRing
 from memif.single import Single
+from memif.types import QueueStats, RxMode
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from typing_extensions import Buffer
+
     from memif.ring import Burst
 
 _ADAPTIVE_SPIN = 50e-6
@@ -25,7 +33,7 @@ class _Queue(Single):
     """What both directions share."""
 
     __slots__ = ("_busy", "_loop", "_turns")
-    sync: Any
+    sync: SyncRxQueue | SyncTxQueue
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -35,16 +43,20 @@ class _Queue(Single):
     @property
     def index(self) -> int:
         """Queue id."""
-        return int(self.sync.index)
+        return self.sync.index
 
     @property
-    def stats(self) -> dict[str, int]:
-        """Counters by name; see `memif.ring.Stats`."""
-        counters: dict[str, int] = self.sync.stats
-        return counters
+    def stats(self) -> QueueStats:
+        """Counters by name."""
+        return self.sync.stats
 
     @property
-    def ring(self) -> Any:
+    def size(self) -> int:
+        """Slots of the present connection's ring, which the slave has chosen; 0 while the link is down."""
+        return self.sync.size
+
+    @property
+    def ring(self) -> RxRing | TxRing | None:
         """The ring of the present connection, or None while the link is down."""
         return self.sync.ring
 
@@ -52,7 +64,7 @@ class _Queue(Single):
         if self._busy:
             raise MemifStateError(f"queue {self.index} is in use by another task: one task at a time")
 
-    def _check_link(self, ring: Any) -> None:
+    def _check_link(self, ring: RxRing | TxRing | None) -> None:
         """A wait ends with the link it began on, also when the next one is up already."""
         if self.sync.ring is not ring:
             raise self.sync.owner.down()
@@ -70,26 +82,26 @@ class RxQueue(_Queue):
 
     __slots__ = ("changed", "sync")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, queue: sync.RxQueue, changed: Signal) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, queue: SyncRxQueue, changed: Signal) -> None:
         """For `Interface` only."""
         super().__init__(loop)
         #: The queue of the sync API.
-        self.sync = queue
+        self.sync: SyncRxQueue = queue
         #: Set when something may have happened to the link.
-        self.changed = changed
+        self.changed: Signal = changed
 
     @property
-    def mode(self) -> str:
+    def mode(self) -> RxMode:
         """How to wait: "interrupt" (the loop watches the queue's descriptor; the default), "polling" (a busy
         loop that gives other tasks their turn, the peer is told not to signal), "adaptive" (polls for 50 µs,
         then sleeps). Can be set at any time."""
-        return str(self.sync.mode)
+        return self.sync.mode
 
     @mode.setter
-    def mode(self, value: str) -> None:
+    def mode(self, value: RxMode) -> None:
         self.sync.mode = value
 
-    async def recv(self, count: int = 256, timeout: float | None = None) -> "Burst":
+    async def recv(self, count: int = 256, timeout: float | None = None) -> Burst:
         """Receive up to `count` packets (1 to 16384). -> Burst, to be released (or used as a context manager).
 
         Returns as soon as at least one packet is there; an empty burst when `timeout` seconds have passed
@@ -104,7 +116,7 @@ class RxQueue(_Queue):
         try:
             await self._turns.give()
             ring = self.sync.ring
-            burst: Burst = self.sync.recv(count, 0)
+            burst = self.sync.recv(count, 0)
             while not burst and await self._sleep(deadline):
                 self._check_link(ring)
                 burst = self.sync.recv(count, 0)
@@ -112,11 +124,10 @@ class RxQueue(_Queue):
         finally:
             self._busy = False
 
-    def recv_nowait(self, count: int = 256) -> "Burst":
+    def recv_nowait(self, count: int = 256) -> Burst:
         """`recv` for callbacks: what is there now, maybe an empty burst. Errors as in `recv`."""
         self._check_alone()
-        burst: Burst = self.sync.recv(count, 0)
-        return burst
+        return self.sync.recv(count, 0)
 
     async def wait(self, timeout: float | None = None) -> bool:
         """Wait until a packet is there, for `timeout` seconds at most (None: for ever). -> True when one is.
@@ -153,7 +164,7 @@ class RxQueue(_Queue):
         end = time.monotonic() + time_left
         while not (found := self.sync.wait(0)) and time.monotonic() < end:
             await asyncio.sleep(0)
-        return bool(found)
+        return found
 
     async def _nap(self, timeout: float) -> None:
         """Ask for interrupts, and wait for one."""
@@ -166,7 +177,7 @@ class RxQueue(_Queue):
         finally:
             self.sync.disarm()
 
-    def __aiter__(self) -> "_Bursts":
+    def __aiter__(self) -> _Bursts:
         return _Bursts(self)
 
 
@@ -183,7 +194,7 @@ class _Bursts(Single):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> "Burst":
+    async def __anext__(self) -> Burst:
         self._release()
         try:
             self._burst = await self._queue.recv()
@@ -200,6 +211,16 @@ class _Bursts(Single):
         self._release()
 
 
+#: Methods of the sync queue that never wait, so that they are the same here.
+_DIRECT: Final = {
+    "send": "`memif.TxQueue.send`: copy packets into the ring. -> packets accepted; never waits.",
+    "send_array": "`memif.TxQueue.send_array`: the rows of a matrix. -> packets accepted; never waits.",
+    "forward": "`memif.TxQueue.forward`: a received burst, without a copy where possible. -> packets sent.",
+    "alloc": "`memif.TxQueue.alloc`: empty packets to write in place. -> Burst; never waits.",
+    "free": "`memif.TxQueue.free`: slots that can be filled now.",
+}
+
+
 class TxQueue(_Queue):
     """Sends packets to the peer. One task at a time; different queues may be served by different tasks.
 
@@ -208,25 +229,55 @@ class TxQueue(_Queue):
     grow from 10 µs to 1 ms, for as long as nothing moves.
     """
 
-    __slots__ = ("alloc", "forward", "free", "send", "send_array", "sync")
+    __slots__ = {**_DIRECT, "sync": "The queue of the sync API."}
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, queue: sync.TxQueue) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, queue: SyncTxQueue) -> None:
         """For `Interface` only."""
         super().__init__(loop)
-        #: The queue of the sync API.
-        self.sync = queue
-        #: `memif.TxQueue.send`: copy packets into the ring. -> packets accepted; never waits.
-        self.send = queue.send
-        #: `memif.TxQueue.send_array`: the rows of a matrix. -> packets accepted; never waits.
-        self.send_array = queue.send_array
-        #: `memif.TxQueue.forward`: a received burst, without a copy where possible. -> packets sent; never waits.
-        self.forward = queue.forward
-        #: `memif.TxQueue.alloc`: empty packets to write in place. -> Burst; never waits.
-        self.alloc = queue.alloc
-        #: `memif.TxQueue.free`: slots that can be filled now.
-        self.free = queue.free
+        self.sync: SyncTxQueue = queue
+        for name in _DIRECT:
+            setattr(self, name, getattr(queue, name))
 
-    async def send_all(self, packets: Iterable[Any], lengths: Any = None, *, timeout: float | None = None) -> int:
+    if TYPE_CHECKING:  # at run time these are the methods of the sync queue, with no call in between
+
+        def send(self, packets: Iterable[Buffer | NDArray[np.uint8]]) -> int:
+            """Copy packets into the ring. -> packets accepted; never waits. See `memif.TxQueue.send`."""
+            raise NotImplementedError
+
+        def send_array(
+            self, matrix: Buffer | NDArray[np.uint8], lengths: NDArray[np.integer] | Sequence[int] | None = None
+        ) -> int:
+            """Send the rows of a matrix. -> packets accepted; never waits. See `memif.TxQueue.send_array`."""
+            raise NotImplementedError
+
+        def forward(
+            self,
+            burst: Burst,
+            *,
+            start: int | None = 0,
+            stop: int | None = None,
+            select: Buffer | NDArray[np.bool] | None = None,
+            copy: bool = False,
+        ) -> int:
+            """Send a received burst, without a copy where possible. -> packets sent; never waits. See
+            `memif.TxQueue.forward`."""
+            raise NotImplementedError
+
+        def alloc(self, count: int, size: int | None = None) -> Burst:
+            """Empty packets to write in place. -> Burst; never waits. See `memif.TxQueue.alloc`."""
+            raise NotImplementedError
+
+        def free(self) -> int:
+            """Slots that can be filled now."""
+            raise NotImplementedError
+
+    async def send_all(
+        self,
+        packets: Iterable[Buffer | NDArray[np.uint8]] | NDArray[np.uint8],
+        lengths: NDArray[np.integer] | Sequence[int] | None = None,
+        *,
+        timeout: float | None = None,
+    ) -> int:
         """Send all packets, waiting while the ring is full. -> packets sent: all, or fewer after `timeout`
         seconds.
 
@@ -238,7 +289,7 @@ class TxQueue(_Queue):
         return await self._alone(self._run(feeding.sending(self.sync, packets, lengths), Deadline(timeout)))
 
     async def forward_all(
-        self, burst: "Burst", *, start: int | None = 0, stop: int | None = None, timeout: float | None = None
+        self, burst: Burst, *, start: int | None = 0, stop: int | None = None, timeout: float | None = None
     ) -> int:
         """`forward` of all packets, waiting while the ring is full. -> packets sent: all, or fewer after
         `timeout`."""
@@ -248,14 +299,14 @@ class TxQueue(_Queue):
         """Wait until the peer has taken all that was sent, for `timeout` seconds at most (None: for ever). -> True
         when it has. See `memif.TxQueue.drain`."""
         deadline = Deadline(timeout)
-        return self.sync.untouched() or await self.wait_free(self.ring.size, deadline.rest())
+        return self.sync.untouched() or await self.wait_free(self.size, deadline.rest())
 
     async def wait_free(self, count: int = 1, timeout: float | None = None) -> bool:
         """Wait until `count` slots are free, for `timeout` seconds at most (None: for ever). -> True when they
         are."""
         self.sync.free()  # raises while the link is down
-        if not 1 <= count <= self.ring.size:
-            raise MemifValueError.argument("count", count, f"1 to {self.ring.size}")
+        if not 1 <= count <= self.size:
+            raise MemifValueError.argument("count", count, f"1 to {self.size}")
         return bool(await self._alone(self._room(Deadline(timeout), count)))
 
     async def _alone(self, work: Coroutine[Any, Any, int]) -> int:
@@ -285,7 +336,7 @@ class TxQueue(_Queue):
         await self._turns.give()
         ring = self.sync.ring
         length = FIRST_PAUSE
-        while (room := int(self.sync.free())) < wanted:
+        while (room := self.sync.free()) < wanted:
             left = deadline.left(length)
             if left <= 0:
                 return 0

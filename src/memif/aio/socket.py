@@ -1,17 +1,18 @@
 """Socket of the asyncio API, and the two ways to open a single interface."""
 
 import asyncio
-import inspect
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
-from memif import endpoints, socket as sync
 from memif.address import Address, SocketName
 from memif.aio.interface import Interface, _Done
 from memif.aio.waiting import Signal
-from memif.config import seconds
+from memif.config import AioOptions, SocketOptions, seconds
+from memif.endpoints import check_file
 from memif.single import Single
+from memif.socket import DEFAULT_APP_NAME, Socket as SyncSocket
+from memif.types import SocketStats
 
 #: How often packets of a peer that has gone may hold up the end of its link, and seconds between two looks
 #: whether they still do. Counted, not timed: on a machine without time for us everybody gets as many turns.
@@ -25,12 +26,12 @@ class Socket(Single):
     manager: leaving the block closes the socket and its interfaces.
     """
 
-    def __init__(self, path: SocketName | None = None, **options: Any) -> None:
-        self.loop = asyncio.get_running_loop()
+    def __init__(self, path: SocketName | None = None, **options: Unpack[SocketOptions]) -> None:
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         #: The socket of the sync API behind this one. Its `poll` is called by the loop.
-        self.sync = sync.Socket(path, **options)
+        self.sync: SyncSocket = SyncSocket(path, **options)
         #: Set whenever something may have happened to one of the interfaces.
-        self.changed = Signal(self.loop)
+        self.changed: Signal = Signal(self.loop)
         self._interfaces: list[Interface] = []
         self._fd = self.sync.fileno()
         self._holds = 0
@@ -53,11 +54,11 @@ class Socket(Single):
         return tuple(self._interfaces)
 
     @property
-    def stats(self) -> dict[str, int]:
+    def stats(self) -> SocketStats:
         """Clients accepted and turned away."""
         return self.sync.stats
 
-    def interface(self, **options: Any) -> Interface:
+    def interface(self, **options: Unpack[AioOptions]) -> Interface:
         """Open an interface on this socket. Returns at once; the link comes up later, see `Interface.wait_up`.
 
         Options and errors as in `memif.Socket.interface`. Callbacks get the asyncio interface; a coroutine
@@ -65,7 +66,7 @@ class Socket(Single):
         """
         return self._add(options, owns_socket=False)
 
-    def _add(self, options: dict[str, Any], *, owns_socket: bool) -> Interface:
+    def _add(self, options: AioOptions, *, owns_socket: bool) -> Interface:
         interface = Interface(self, options, owns_socket=owns_socket)
         self._interfaces = [*self.interfaces, interface]
         return interface
@@ -140,7 +141,14 @@ class Opening(Single):
         self._interface.close()
 
 
-def connect(path: SocketName | None = None, *, timeout: float | None = 5.0, **options: Any) -> Opening:
+def connect(
+    path: SocketName | None = None,
+    *,
+    timeout: float | None = 5.0,
+    app_name: str = DEFAULT_APP_NAME,
+    handshake_timeout: float = 5.0,
+    **options: Unpack[AioOptions],
+) -> Opening:
     """Open an interface, slave unless `role` says otherwise, and wait until the link is up.
 
     ``async with memif.aio.connect(path) as iface`` or ``iface = await memif.aio.connect(path)``. Arguments and
@@ -148,9 +156,11 @@ def connect(path: SocketName | None = None, *, timeout: float | None = 5.0, **op
     cancelled.
     """
     seconds("timeout", timeout)
+    options.setdefault("role", "slave")
 
     async def opener() -> Interface:
-        interface = _open(path, endpoints.connect, {"role": "slave", **options})
+        socket = Socket(path, app_name=app_name, handshake_timeout=handshake_timeout)
+        interface = _only_interface(socket, options)
         try:
             interface.sync.start_once()
             await interface.wait_up(timeout)
@@ -162,32 +172,33 @@ def connect(path: SocketName | None = None, *, timeout: float | None = 5.0, **op
     return Opening(opener)
 
 
-def listen(path: SocketName | None = None, **options: Any) -> Opening:
+def listen(
+    path: SocketName | None = None,
+    *,
+    app_name: str = DEFAULT_APP_NAME,
+    socket_mode: int | None = 0o600,
+    socket_owner: tuple[int, int] | None = None,
+    handshake_timeout: float = 5.0,
+    **options: Unpack[AioOptions],
+) -> Opening:
     """Open an interface as master, without waiting for its client; see `Interface.wait_up`.
 
     ``async with memif.aio.listen(path) as iface`` or ``iface = await memif.aio.listen(path)``. Arguments and
     errors as for `memif.listen`.
     """
+    options.setdefault("role", "master")
 
     async def opener() -> Interface:
-        return _open(path, endpoints.listen, {"role": "master", **options})
+        check_file(socket_mode, socket_owner)
+        return _only_interface(
+            Socket(path, app_name=app_name, mode=socket_mode, owner=socket_owner, handshake_timeout=handshake_timeout),
+            options,
+        )
 
     return Opening(opener)
 
 
-#: Arguments of `memif.connect` and `memif.listen` that are the socket's, by their names there.
-_OF_SOCKET = {
-    "app_name": "app_name",
-    "handshake_timeout": "handshake_timeout",
-    "socket_mode": "mode",
-    "socket_owner": "owner",
-}
-
-
-def _open(path: SocketName | None, like: Callable[..., Any], options: dict[str, Any]) -> Interface:
-    endpoints.check_file(options.get("socket_mode"), options.get("socket_owner"))
-    taken = inspect.signature(like).parameters.keys() & _OF_SOCKET.keys()
-    socket = Socket(path, **{_OF_SOCKET[name]: options.pop(name) for name in taken & options.keys()})
+def _only_interface(socket: Socket, options: AioOptions) -> Interface:
     try:
         return socket._add(options, owns_socket=True)
     except BaseException:

@@ -61,7 +61,7 @@ class Signal:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         #: How often it was set.
-        self.count = 0
+        self.count: int = 0
         self.waiters: set[asyncio.Future[None]] = set()
 
     def set(self) -> None:

@@ -48,7 +48,7 @@ class BlockOutput(Single):
         self._stop = stop
         self.size = 0
         self.broken = False
-        self.name = target if isinstance(target, str) else str(getattr(target, "name", target))
+        self.name: str = target if isinstance(target, str) else str(getattr(target, "name", target))
         self._file: BinaryIO | None = None
         self._owned = False
         self._fd = self._open(target)

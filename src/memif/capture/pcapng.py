@@ -78,7 +78,7 @@ class PcapngWriter(Single):
         stop: Callable[[], object] | None = None,
     ) -> None:
         self._stop = check_callback("stop", stop)
-        self.snaplen = _snaplen(snaplen)
+        self.snaplen: int = _snaplen(snaplen)
         self._interfaces: list[_Interface] = []
         self._failed = self._closed = False
         os_name = f"{platform.system()} {platform.release()}" if os_name is None else os_name

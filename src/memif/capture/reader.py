@@ -26,6 +26,8 @@ class CaptureReader(Iterator[Packet]):
     time.
     """
 
+    format: str
+
     #: Interfaces met so far; `Packet.interface` is an index into this list, over all sections of the file.
     interfaces: list[Interface]
     #: Latest counters by interface index; complete after the last packet only.

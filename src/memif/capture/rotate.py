@@ -29,6 +29,10 @@ class RotatingWriter(PcapngWriter):
     `PcapngWriter`.
     """
 
+    max_bytes: int
+    max_seconds: float
+    files: int
+
     def __init__(
         self,
         path: str | os.PathLike[str],

@@ -41,7 +41,7 @@ class ByteStream(Single):
     def __init__(self, source: Source) -> None:
         self.buffer, self.at, self._base = b"", 0, 0
         self._owned = isinstance(source, (str, os.PathLike)) and source != "-"
-        self.name = source if isinstance(source, str) else str(getattr(source, "name", source))
+        self.name: str = source if isinstance(source, str) else str(getattr(source, "name", source))
         self._file: BinaryIO | None = self._open(source)
         self._decompressed: Decompressed | None = None
 

@@ -52,18 +52,18 @@ class Connection:
 
     def __init__(self, index: int = 0, ip: bytes | None = None, mac: bytes = MAC, *, headroom: int = 0) -> None:
         self.index = index
-        self.ip = bytes((192, 168, (index + 1) & 0xFF, 2)) if ip is None else ip
+        self.ip: bytes = bytes((192, 168, (index + 1) & 0xFF, 2)) if ip is None else ip
         self.mac = mac
         self.headroom = headroom
         self.conn: memif_conn_handle_t | None = None
         self.handler: Callable[[Connection, int], None] | None = None
-        self.up = False
-        self.queues = (0, 0)
+        self.up: bool = False
+        self.queues: tuple[int, int] = (0, 0)
         #: By receive queue: the start of a packet whose rest has not come yet.
         self.partial: dict[int, bytearray] = {}
         self.clear()
         #: Held from allocating to sending: allocated buffers have to be sent in order.
-        self.tx_lock = threading.Lock()
+        self.tx_lock: threading.Lock = threading.Lock()
         self.new_buffers()
 
     def clear(self) -> None:
@@ -72,8 +72,8 @@ class Connection:
 
     def new_buffers(self) -> None:
         """Take new buffers; the old ones would keep the memory of a link that has gone."""
-        self.rx_bufs = [memif_buffer_t() for _ in range(BURST)]
-        self.tx_bufs = [memif_buffer_t() for _ in range(BURST)]
+        self.rx_bufs: list[memif_buffer_t] = [memif_buffer_t() for _ in range(BURST)]
+        self.tx_bufs: list[memif_buffer_t] = [memif_buffer_t() for _ in range(BURST)]
 
     def create(self, args: memif_conn_args_t, handler: "Callable[[Connection, int], None] | None") -> int:
         """Create the interface; without a handler nothing is received but by the caller's own doing. -> code."""

@@ -51,12 +51,12 @@ class Loop:
     def __init__(self, console: Console) -> None:
         """Sets the library up; check `ok`. `close` when done."""
         self.console = console
-        self.epoll = select.epoll()
+        self.epoll: select.epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._submitted: queue.SimpleQueue[tuple[str | None, threading.Event]] = queue.SimpleQueue()
         self._running = True
         self.epoll.register(self._wake, select.EPOLLIN)
-        self.ok = console.open(self.control_fd_update) == MEMIF_ERR_SUCCESS
+        self.ok: bool = console.open(self.control_fd_update) == MEMIF_ERR_SUCCESS
 
     def close(self) -> None:
         """Delete all interfaces and close the descriptors."""

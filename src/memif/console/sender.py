@@ -31,7 +31,7 @@ class Sender(threading.Thread):
         self._request = icmp.echo_requests(c.ip, c.mac, ip, mac)
         self._ask = threading.Event()
         #: Whether packets may still be sent.
-        self.busy = True
+        self.busy: bool = True
 
     def stop(self) -> None:
         """End soon."""
@@ -67,7 +67,7 @@ class Sender(threading.Thread):
     def _burst(self, packets: list[bytes]) -> tuple[int, int]:
         """Send as many as there is room for. -> (code, packets sent)."""
         c, bufs = self._c, self._c.tx_bufs
-        self.failed = "memif_buffer_alloc"
+        self.failed: str = "memif_buffer_alloc"
         with c.tx_lock:
             err, n = memif_buffer_alloc(c.conn, 0, bufs, len(packets), len(packets[0]))  # type: ignore[arg-type]
             if err not in (MEMIF_ERR_SUCCESS, MEMIF_ERR_NOBUF_RING):

@@ -77,7 +77,8 @@ class memif_result_t(int):
     def __repr__(self) -> str:
         return f"<MEMIF_ERR_{ErrorCode(self).name}: {self.detail}>" if self.detail else repr(ErrorCode(self))
 
-    __str__ = int.__repr__
+    def __str__(self) -> str:
+        return int.__repr__(self)
 
 
 def memif_strerror(err_code: int) -> str:

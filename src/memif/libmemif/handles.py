@@ -44,8 +44,8 @@ class FdContext:
 
     def __init__(self, main: "Main", fd: int) -> None:
         """Made by `Main.announce`."""
-        self.main = main
-        self.fd = fd
+        self.main: Main = main
+        self.fd: int = fd
 
 
 class _Local(threading.local):
@@ -65,15 +65,15 @@ class Main(Single):
         private_ctx: Any = None,
     ) -> None:
         """Raises `MemifValueError` for a bad name."""
-        self.app_name = text("app_name", app_name) or MEMIF_DEFAULT_APP_NAME
-        self.alloc = check_call("alloc", alloc)
-        self.free = check_call("free", free)
+        self.app_name: str = text("app_name", app_name) or MEMIF_DEFAULT_APP_NAME
+        self.alloc: Callable[..., Any] | None = check_call("alloc", alloc)
+        self.free: Callable[..., Any] | None = check_call("free", free)
         self.private_ctx = private_ctx
         self.external: ExternalRegion | None = None
         self.period: float | None = MEMIF_DEFAULT_RECONNECT_PERIOD_SEC
         self.sockets: dict[str, ControlSocket] = {}
-        self.closed = False
-        self.pid = os.getpid()
+        self.closed: bool = False
+        self.pid: int = os.getpid()
         self._owners: dict[int, ControlSocket] = {}
         self._tell: Callable[[int, int], int | None] | None = None
         self._local = _Local()
@@ -260,10 +260,10 @@ class memif_socket_handle_t:
 
     def __init__(self, main: Main, socket: ControlSocket, private_ctx: Any = None, *, owns_main: bool = False) -> None:
         """For the functions of this package."""
-        self.main = main
+        self.main: Main = main
         self.socket: ControlSocket | None = socket
-        self.private_ctx = private_ctx
-        self.owns_main = owns_main
+        self.private_ctx: Any = private_ctx
+        self.owns_main: bool = owns_main
 
     def __bool__(self) -> bool:
         return self.socket is not None and not self.socket.closed
@@ -295,9 +295,9 @@ class memif_conn_handle_t:
 
     def __init__(self, main: Main, owner: memif_socket_handle_t, private_ctx: Any) -> None:
         """For `memif_create`."""
-        self.main = main
-        self.owner = owner
-        self.private_ctx = private_ctx
+        self.main: Main = main
+        self.owner: memif_socket_handle_t = owner
+        self.private_ctx: Any = private_ctx
         self.interface: ManualInterface | None = None
 
     @property

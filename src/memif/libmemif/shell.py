@@ -56,6 +56,7 @@ class ManualInterface(Interface):
     """An interface whose queues belong to libmemif's functions."""
 
     socket: "ControlSocket"
+    config: InterfaceConfig
     handle: "memif_conn_handle_t | None" = None
     #: Called with the interface when a connection ends, while all of it is still there, and by `farewell`.
     on_disconnect: Callable[["ManualInterface"], None] | None = None
@@ -218,7 +219,7 @@ class ManualInterface(Interface):
 class ControlSocket(Socket):
     """A socket whose descriptors (timer, listener, connections, interrupts) are known to somebody else's event loop."""
 
-    interface_type = ManualInterface
+    interface_type: type[Interface] = ManualInterface
 
     def __init__(self, path: Any, main: "Main") -> None:
         """Raises `MemifError` for a bad name, or when the callback for descriptors fails."""

@@ -22,13 +22,12 @@ import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, Literal
+from typing import Final
 
 from memif.errors import ErrorCode, MemifValueError
 from memif.protocol.offers import DESCRIPTOR_SIZE, Placed, ring_header_size, ring_size_bytes
 from memif.protocol.wire import MAX_LOG2, MAX_RING
-
-Kind = Literal["single", "split"]
+from memif.types import Layout
 
 #: Cache line sizes that peers are compiled for, in bytes.
 CACHE_LINES: Final = (64, 128)
@@ -119,7 +118,7 @@ def plan_layout(
     buffer_size: int = 2048,
     *,
     cache_line: int = 64,
-    kind: Kind = "single",
+    kind: Layout = "single",
     page_size: int = mmap.PAGESIZE,
 ) -> MemoryLayout:
     """Arrange a slave's rings and buffers, one buffer of `buffer_size` bytes for every slot of every ring.

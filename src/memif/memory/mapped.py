@@ -13,11 +13,12 @@ from memif.errors import ErrorCode, MemifError, MemifOSError, MemifProtocolError
 from memif.logs import get_logger, of
 from memif.memory.allocator import Allocator, allocate, allocator_map, allocator_page_size, allocator_place
 from memif.memory.layout import MemoryLayout, infer_cache_line, plan_layout, probe_cache_line
-from memif.memory.region import SealPolicy, check_own_fd, check_peer_fd, keeps_pages, mapping_size
+from memif.memory.region import check_own_fd, check_peer_fd, keeps_pages, mapping_size
 from memif.protocol import CreateMemory, MapMemory, RegionOffer, RingOffer
 from memif.protocol.offers import check_offer
 from memif.protocol.wire import COOKIE
 from memif.ring import Region, RxRing, TxRing
+from memif.types import Layout, SealPolicy
 
 _log = get_logger("memif.memory")
 
@@ -48,7 +49,7 @@ def create(
     wanted: CreateMemory,
     *,
     buffer_size: int,
-    kind: str,
+    kind: Layout,
     cache_line: int,
     headroom: int,
     allocator: Allocator,
@@ -64,7 +65,7 @@ def create(
         wanted.m2s_rings,
         wanted.log2_ring_size,
         buffer_size,
-        kind="split" if kind == "split" else "single",
+        kind=kind,
         cache_line=cache_line,
         page_size=allocator_page_size(allocator),
     )

@@ -26,12 +26,11 @@ import functools
 import mmap
 import os
 import stat
-from typing import Final, Literal
+from typing import Final
 
 from memif._steady import Descriptor, memfd, owned
 from memif.errors import ErrorCode, MemifMemoryError, MemifProtocolError, MemifValueError, from_os_error
-
-SealPolicy = Literal["add", "require"]
+from memif.types import SealPolicy
 
 #: Largest region, in bytes, that is accepted by default: mapping costs only address space, and DPDK announces
 #: all of its memory, so this is far above the 4 GiB that descriptors reach.

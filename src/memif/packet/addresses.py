@@ -64,14 +64,14 @@ class Addresses:
             raise MemifValueError.argument("mac", mac, "6 bytes of a unicast address")
         four, six = _parse("ipv4", ipv4, IPv4Address), _parse("ipv6", ipv6, IPv6Address)
         #: Six bytes, and the same as one item.
-        self.mac = np.frombuffer(raw, np.uint8)
-        self.mac_item = self.mac.view("V6")[0]
+        self.mac: NDArray[np.uint8] = np.frombuffer(raw, np.uint8)
+        self.mac_item: Any = self.mac.view("V6")[0]
         #: As a number that the machine reads.
-        self.ipv4 = None if four is None else number(four.packed, 4)
+        self.ipv4: NDArray[Any] | None = None if four is None else number(four.packed, 4)
         #: Sixteen bytes.
-        self.ipv6 = None if six is None else np.frombuffer(six.packed, np.uint8)
+        self.ipv6: NDArray[np.uint8] | None = None if six is None else np.frombuffer(six.packed, np.uint8)
         #: MAC and IPv4 address side by side, as in ARP.
-        self.pair = np.frombuffer(raw + (b"" if four is None else four.packed), np.uint8)
+        self.pair: NDArray[np.uint8] = np.frombuffer(raw + (b"" if four is None else four.packed), np.uint8)
         self._mac = number(raw, 8)
         self._six = None if six is None else _pair(six.packed)
         self._solicited_node = None if six is None else _pair(_SOLICITED_NODE + six.packed[-3:])

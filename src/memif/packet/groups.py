@@ -45,6 +45,9 @@ class Burst:
 class Group:
     """Rows of a burst with layer 3 at ``offset``; ``rows`` None means all. Masks go by row of the group."""
 
+    burst: Burst
+    offset: int
+
     def __init__(self, burst: Burst, offset: int, rows: NDArray[np.intp] | None) -> None:
         self.burst, self.offset = burst, offset
         self.rows: Any = slice(None) if rows is None else rows

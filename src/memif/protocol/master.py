@@ -114,6 +114,9 @@ class MasterHandshake(Handshake):
     """
 
     role: ClassVar[Role] = Role.MASTER
+    peer_name: str
+    peer_if_name: str
+    negotiated: Negotiated | None
 
     def __init__(self, config: MasterConfig, lookup: Lookup, now: float, timeout: float) -> None:
         super().__init__(now, timeout)

@@ -69,6 +69,9 @@ class SlaveHandshake(Handshake):
     """
 
     role: ClassVar[Role] = Role.SLAVE
+    peer_name: str
+    peer_if_name: str
+    negotiated: Negotiated | None
 
     def __init__(self, config: SlaveConfig, now: float, timeout: float) -> None:
         super().__init__(now, timeout)

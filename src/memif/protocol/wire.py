@@ -115,13 +115,17 @@ class Layout:
     def __init__(self, **codes: str) -> None:
         sizes = {name: struct.calcsize(code) for name, code in codes.items()}
         raw = [name for name, code in codes.items() if code.endswith("s")]
-        self.struct = struct.Struct("<H" + "".join(codes.values()))
+        self.struct: struct.Struct = struct.Struct("<H" + "".join(codes.values()))
         #: Byte at which each field starts, by its name.
-        self.offsets = dict(zip(codes, accumulate(sizes.values(), initial=2), strict=False))
+        self.offsets: dict[str, int] = dict(zip(codes, accumulate(sizes.values(), initial=2), strict=False))
         #: What turns each field into a value of the message; None where it is one already.
-        self.readers = tuple(_READERS.get(name, _read_text if name in raw else None) for name in codes)
+        self.readers: tuple[Callable[[Any], Any] | None, ...] = tuple(
+            _READERS.get(name, _read_text if name in raw else None) for name in codes
+        )
         #: Highest value of each number.
-        self.numbers = tuple((name, _TOPS.get(name, (1 << 8 * sizes[name]) - 1)) for name in codes if name not in raw)
+        self.numbers: tuple[tuple[str, int], ...] = tuple(
+            (name, _TOPS.get(name, (1 << 8 * sizes[name]) - 1)) for name in codes if name not in raw
+        )
         #: The check of each text, and the bytes that it may have.
         self.texts: tuple[tuple[str, Callable[[str, Any, int], None], int], ...] = tuple(
             (name, check_secret, sizes[name]) if name == "secret" else (name, check_text, sizes[name] - 1)

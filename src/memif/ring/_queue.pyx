@@ -34,6 +34,12 @@ cdef class Queue:
         return self.any_ring
 
     @property
+    def size(self):
+        """Slots of the present connection's ring, which the slave has chosen; 0 while the link is down."""
+        cdef Ring ring = self.any_ring
+        return 0 if ring is None else ring.size
+
+    @property
     def stats(self) -> dict:
         """Counters by name; see `Stats`."""
         return self.counters.as_dict()

@@ -3,10 +3,11 @@ from collections.abc import Iterable, Sequence
 from typing_extensions import disjoint_base
 
 from memif.ring._region import Region
+from memif.types import QueueStats
 
 @disjoint_base
 class Stats:
-    def as_dict(self) -> dict[str, int]: ...
+    def as_dict(self) -> QueueStats: ...
 
 @disjoint_base
 class Ring:

@@ -4,12 +4,13 @@ from typing import final
 from memif.ring._burst import Burst
 from memif.ring._queue import Queue
 from memif.ring._rx import RxRing
+from memif.types import RxMode
 
-MODES: tuple[str, ...]
+MODES: tuple[RxMode, ...]
 
 @final
 class RxQueue(Queue):
-    mode: str
+    mode: RxMode
     @property
     def ring(self) -> RxRing | None: ...
     def attach(self, ring: RxRing) -> None: ...

@@ -23,15 +23,20 @@ _MOST_RINGS: Final = 512
 class Link:
     """What is known of a link. `taps` are there once it is up; one thread at a time."""
 
+    master_app: str
+    slave_app: str
+    slave_name: str
+    master_name: str
+
     def __init__(self, number: int) -> None:
         self.number = number
-        self.id = 0
-        self.mode = 0
+        self.id: int = 0
+        self.mode: int = 0
         #: Program and interface names that the two say of themselves.
         self.slave_app = self.master_app = self.slave_name = self.master_name = ""
-        self.up = False
+        self.up: bool = False
         #: Whether the slave can shrink its memory, which would end the process that records.
-        self.unsealed = False
+        self.unsealed: bool = False
         self.taps: list[RingTap] = []
         self._regions: list[Region] = []
         self._rings: list[wire.AddRing] = []

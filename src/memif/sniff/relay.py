@@ -16,7 +16,7 @@ from typing import Final
 
 from memif import transport
 from memif._steady import Descriptor
-from memif.address import parse_address
+from memif.address import Address, parse_address
 from memif.admission import Gate
 from memif.errors import MemifError, MemifStateError
 from memif.sniff.report import Kind, Report, Side, send
@@ -35,7 +35,7 @@ class Pair:
 
     def __init__(self, number: int, slave: socket.SocketType, master: socket.SocketType) -> None:
         self.number = number
-        self.socks = {Side.SLAVE: slave, Side.MASTER: master}
+        self.socks: dict[Side, socket.SocketType] = {Side.SLAVE: slave, Side.MASTER: master}
         self.waiting: dict[Side, deque[tuple[bytes, list[Descriptor]]]] = {Side.SLAVE: deque(), Side.MASTER: deque()}
 
     def flush(self, side: Side) -> None:
@@ -83,7 +83,7 @@ class Relay:
         """`path`: of the listener's file, "" for an abstract name."""
         self.listener: socket.socket | None = listener
         self.reports: socket.socket | None = reports
-        self.target = parse_address(target)
+        self.target: Address = parse_address(target)
         self._pairs: dict[int, tuple[Pair, Side]] = {}  # by descriptor
         self._count = 0
         self._gate = Gate()

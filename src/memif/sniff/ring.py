@@ -74,12 +74,16 @@ class RingTap:
     against them. Starts at index 0, where all rings start when a link comes up.
     """
 
+    ring: AddRing
+    link: int
+    ethernet: bool
+
     def __init__(
         self, memory: Sequence[Bytes], ring: AddRing, *, link: int = 0, cache_line: int = 64, ethernet: bool = True
     ) -> None:
         self.ring, self.link, self.ethernet = ring, link, ethernet
-        self.counters = RingCounters()
-        self.size = 1 << ring.log2_ring_size
+        self.counters: RingCounters = RingCounters()
+        self.size: int = 1 << ring.log2_ring_size
         header = memoryview(memory[ring.region].data)[ring.offset : ring.offset + 2 * cache_line + 16 * self.size]
         self._head = header[6:8].cast("H")
         self._tail = header[cache_line : cache_line + 2].cast("H")
@@ -89,9 +93,9 @@ class RingTap:
         # Slots that a sender may be filling just now, ahead of the index, are those of the oldest packets.
         self._safe = self.size - max(self.size // 4, 1)
         #: Descriptors a second, smoothed.
-        self.rate = 0.0
+        self.rate: float = 0.0
         #: The highest rate of the last moments.
-        self.peak = 0.0
+        self.peak: float = 0.0
         self._peaked = 0.0
         self._window_start = (time.monotonic(), 0)
         self._cost = 1e-6  # seconds a packet

@@ -25,13 +25,14 @@ class Slots:
     """The slots of one ring: `table` is its descriptors in shared memory, `memory` the regions by index."""
 
     def __init__(self, memory: Sequence[Bytes], table: Descriptors) -> None:
-        self.memory, self.table = tuple(memory), table
-        self.size = len(table)
+        self.memory: tuple[Bytes, ...] = tuple(memory)
+        self.table: Descriptors = table
+        self.size: int = len(table)
         self._limits = np.array([len(region) for region in self.memory], np.int64)
         #: Each slot as it was when it was last seen with a buffer for the sender to fill.
         self.known: Descriptors = table.copy()
         #: True once buffers were seen to change places.
-        self.moving = False
+        self.moving: bool = False
         self._block = self._find_block()
 
     def _find_block(self) -> Bytes | None:

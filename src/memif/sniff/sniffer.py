@@ -78,6 +78,11 @@ class Sniffer(Single):
     Raises what `memif.listen` raises for its name, `MemifOSError` when the relay does not start. One thread.
     """
 
+    snaplen: int
+    load: float
+    listen: Address
+    connect: Address
+
     def __init__(
         self,
         listen: SocketName,
@@ -92,7 +97,7 @@ class Sniffer(Single):
         self.listen, self.connect = parse_address(listen, argument="listen"), parse_address(connect, argument="connect")
         self.links: dict[int, Link] = {}
         #: Process number of the relay.
-        self.relay_pid = 0
+        self.relay_pid: int = 0
         self._pause = _SHORTEST
         self._next_report = self._copied_at = self._cpu = 0.0
         self._listener = listen_socket(self.listen, mode=socket_mode)

@@ -76,6 +76,14 @@ class HostilePeer(Single):
     idle        called again and again while waiting
     """
 
+    path: str
+    role: str
+    id: int
+    secret: bytes
+    log2_ring_size: int
+    buffer_size: int
+    timeout: float
+
     def __init__(
         self,
         path: str,

@@ -39,7 +39,7 @@ class RawRing:
         self, memory: mmap.mmap | memoryview | bytearray, offset: int, log2_ring_size: int, *, cache_line: int = 64
     ) -> None:
         """`memory` is the ring's region, `offset` the ring's place in it, in bytes."""
-        self.size = 1 << log2_ring_size
+        self.size: int = 1 << log2_ring_size
         self.offset = offset
         self._line = cache_line
         self._bytes = memoryview(memory)[offset : offset + 2 * cache_line + 16 * self.size]

@@ -184,6 +184,14 @@ def make_filter(words: tuple[str, ...], mode: str) -> "Filter | None":
 class Capture:
     """Takes bursts from an interface to a writer or to the terminal, and counts. One thread."""
 
+    writer: "PcapngWriter | None"
+    keep: "Filter | None"
+    snaplen: int
+    show_hex: bool
+    as_json: bool
+    passed_over: int
+    captured: int
+
     def __init__(
         self,
         mode: str,
@@ -195,8 +203,9 @@ class Capture:
         as_json: bool = False,
     ) -> None:
         self.writer, self.keep, self.snaplen, self.show_hex, self.as_json = writer, keep, snaplen, show_hex, as_json
-        self.linktype = LINKTYPES.get(mode, 147)
-        self.captured = self.passed_over = self.bytes = 0
+        self.linktype: int = LINKTYPES.get(mode, 147)
+        self.captured = self.passed_over = 0
+        self.bytes: int = 0
 
     def guarded(self, interface: Interface, stop: Stop, status: Status, count: int) -> MemifError | None:
         """Run; an error that ends it comes back, so that what was captured can be summarised first."""

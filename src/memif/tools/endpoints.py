@@ -1,7 +1,7 @@
 """What `memif bridge` joins, written as ``kind:name,option=value,...``."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -56,7 +56,9 @@ class Endpoint:
         from memif.bridge import MemifPort
         from memif.socket import Socket
 
-        options = {"name": "bridge"} | {key.replace("-", "_"): value for key, value in self.options.items()}
+        options: dict[str, Any] = {"name": "bridge"} | {
+            key.replace("-", "_"): value for key, value in self.options.items()
+        }
         socket = Socket(self.name)
         try:
             return MemifPort(socket.only_interface(**options), patience)

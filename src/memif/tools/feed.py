@@ -34,7 +34,7 @@ class Feed:
         self._ended = False
         self._error: BaseException | None = None
         #: True after the end when it was in the middle of a packet.
-        self.truncated = False
+        self.truncated: bool = False
         threading.Thread(target=self._read, name="memif-feed", daemon=True).start()
 
     def _read(self) -> None:

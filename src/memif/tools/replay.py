@@ -179,7 +179,7 @@ class Player:
 
     def _queue(self, packets: list["Packet"]) -> None:
         """What `_chunk` sends."""
-        self.packets = [packet.data for packet in packets]
+        self.packets: list[bytes] = [packet.data for packet in packets]
         self.times = [self._pace.due(packet.timestamp_ns) for packet in packets]
         self._told = -1
 
@@ -264,6 +264,9 @@ class Player:
 
 class LivePlayer(Player):
     """Sends the packets of a pipe as they come."""
+
+    packets: list[bytes]
+    truncated: bool
 
     def load(self) -> None:
         """Begin to read; raises what is wrong with what the pipe brings at once."""

@@ -4,7 +4,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -66,6 +66,9 @@ def command(link: Link, as_json: bool, once: bool, timeout: float, interval: flo
 
 class View:
     """An interface with the rates of each queue. One thread."""
+
+    interface: Interface
+    interval: float
 
     def __init__(self, interface: Interface, interval: float) -> None:
         self.interface, self.interval = interface, interval
@@ -132,9 +135,13 @@ class View:
     def queues(self, details: Details) -> list[dict[str, Any]]:
         """One dict a queue: its ring, counters and rates."""
         rows = []
-        for side, shown in (("rx", details.rx_queues), ("tx", details.tx_queues)):
+        counters = self.interface.stats
+        for side, shown, counted in (
+            ("rx", details.rx_queues, counters["rx"]),
+            ("tx", details.tx_queues, counters["tx"]),
+        ):
             for ring in shown:
-                stats = self.interface.stats[side][ring.qid]
+                stats = cast(dict[str, int], counted[ring.qid])
                 pps, rate = self.rates.get((side, ring.qid), (0.0, 0.0))
                 lost = ("dropped_bad", "dropped_oversize", "dropped_left") if side == "rx" else ("ring_full",)
                 drops = sum(stats[name] for name in lost)

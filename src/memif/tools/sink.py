@@ -62,13 +62,16 @@ def command(
 class Sink:
     """Counts what comes, and reads its stamps. One thread."""
 
+    packets: int
+
     def __init__(self, mode: str, *, analyse: bool) -> None:
         from memif.tools.stamp import OFFSETS, Analysis
 
-        self.analysis = Analysis(OFFSETS.get(mode, OFFSETS["ip"])) if analyse else None
-        self.packets = self.bytes = 0
+        self.analysis: Analysis | None = Analysis(OFFSETS.get(mode, OFFSETS["ip"])) if analyse else None
+        self.packets = 0
+        self.bytes: int = 0
         self.first: float | None = None
-        self.last = 0.0
+        self.last: float = 0.0
 
     def run(
         self, interface: Interface, stop: Stop, status: Status, count: int, wait: float | None, *, by_time: bool

@@ -125,6 +125,18 @@ def sniff(
 class Recorder:
     """Takes a sniffer's events to a file or to the terminal. One thread."""
 
+    sniffer: "Sniffer"
+    writer: "PcapngWriter | None"
+    words: tuple[str, ...]
+    count: int | None
+    only_id: int | None
+    control: bool
+    as_json: bool
+    show_secret: bool
+    messages: int
+    packets: int
+    passed_over: int
+
     def __init__(
         self,
         sniffer: "Sniffer",
@@ -139,7 +151,8 @@ class Recorder:
     ) -> None:
         self.sniffer, self.writer, self.words, self.count, self.only_id = sniffer, writer, words, count, only_id
         self.control, self.as_json, self.show_secret = control, as_json, show_secret
-        self.packets = self.bytes = self.messages = self.passed_over = 0
+        self.packets = self.messages = self.passed_over = 0
+        self.bytes: int = 0
         self.links: list[Link] = []
         self._filters: dict[bool, Filter | None] = {}
         self._interfaces: dict[int, int] = {}

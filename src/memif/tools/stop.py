@@ -18,7 +18,7 @@ class Stop:
 
     def __init__(self, duration: float | None = None) -> None:
         """duration: seconds from now on, None for no end."""
-        self.started = time.monotonic()
+        self.started: float = time.monotonic()
         self._deadline = None if duration is None else self.started + duration
         self._asked = False
         self._deaf = True  # to signals: they only set the flag

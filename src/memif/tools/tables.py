@@ -13,6 +13,7 @@ from rich.text import Text
 
 from memif.interface import Details
 from memif.tools.units import si
+from memif.types import InterfaceStats
 
 
 def show(what: RenderableType) -> None:
@@ -41,7 +42,7 @@ def pairs_table(rows: Sequence[tuple[str, str | Text]]) -> Table:
     return table
 
 
-def interface_table(details: Details, stats: dict[str, Any], rate: str) -> Table:
+def interface_table(details: Details, stats: InterfaceStats, rate: str) -> Table:
     """State, peer and memory of an interface."""
     state = Text("up", style="green") if details.link_up else Text("down", style="red")
     rows: list[tuple[str, str | Text]] = [

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -19,8 +19,17 @@ def _split(text: str) -> tuple[float, str] | None:
     return float(match[1]) * _FACTORS[(match[2] or "").lower()], match[3].strip().lower()
 
 
-class Count(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]  # generic for type checkers, not in every click at run time
+else:
+    _ParamType = click.ParamType
+
+
+class Count(_ParamType):
     """A whole number, also written as 10k, 1.5M or 64Ki."""
+
+    least: int
+    suffixes: Sequence[str]
 
     name = "number"
 
@@ -53,7 +62,7 @@ class Rate:
         return self.amount / (8 * mean_size) if self.bits else self.amount
 
 
-class RateType(click.ParamType):  # type: ignore[type-arg]
+class RateType(_ParamType):
     """Packets a second (100k, 1.5Mpps) or bits a second (10Mbit, 1Gbps)."""
 
     name = "rate"
