@@ -36,7 +36,8 @@ class Endpoint:
     text: str
     kind: str
     name: str
-    options: dict[str, str | int | bytes] = field(default_factory=dict)
+    #: Not shown: there may be a secret among them.
+    options: dict[str, str | int | bytes] = field(default_factory=dict, repr=False)
 
     @property
     def linktype(self) -> int:
