@@ -71,7 +71,7 @@ class MemifSocket(Single, SuperSocket):
         timeout: float | None = 5.0,
         **options: Unpack[ConnectOptions],
     ) -> None:
-        self.timeout = seconds("timeout", timeout)
+        self.timeout: float | None = seconds("timeout", timeout)
         self._owned = not isinstance(interface, Interface)
         #: The memif underneath.
         self.interface: Interface = (

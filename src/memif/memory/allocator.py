@@ -98,7 +98,7 @@ class MemfdAllocator:
 
     def __init__(self, name: str = "memif") -> None:
         """`name` is what ``/proc/<pid>/maps`` shows."""
-        self.name = _checked_name(name)
+        self.name: str = _checked_name(name)
 
     @property
     def page_size(self) -> int:
@@ -140,7 +140,7 @@ class HugepageAllocator:
             raise MemifValueError.argument("page_size", page_size, allowed)
         self.page_size = page_size
         self.fallback = fallback
-        self.name = _checked_name(name)
+        self.name: str = _checked_name(name)
         self._warned = False
 
     def allocate(self, size: int) -> int:
