@@ -183,6 +183,8 @@ def fitting(name: str, world: World, thing: Any) -> list[Any]:
             [True] * 3,
             b"\1" * 3,
             memoryview(b"\1\1\1\1\1\1")[::2],
+            np.zeros(3, "V0"),
+            np.zeros((3, 0), "u1"),
         ],
         "start": lambda: [0, 1, -1, 1 << 62],
         "stop": lambda: [None, 2, -1, 1 << 62],

@@ -162,7 +162,7 @@ def _(w: World) -> Any:
     return w.own.rx[0].recv(3, timeout=1.0)
 
 
-@entry("packets of a burst", canary=True, by_hand=False)
+@entry("packets of a burst", canary=True)
 def _(w: World) -> Any:
     w.kept.append(w.burst())
     return iter(w.kept[-1])
@@ -458,7 +458,7 @@ def _by_hand_only(name: str, *names: str) -> None:
 
 _by_hand_only("leases", "Lease", "Window")
 _by_hand_only("numpy's interface", "Numpy")
-entry("stores", *(_C[each] for each in ("Store", "Column", "Pool")), by_hand=False)(lambda w: None)
+_by_hand_only("stores", "Store", "Column", "Pool")
 
 
 # -- captures, devices, tools
@@ -564,6 +564,7 @@ _PLAYS = frozenset(
         "make_memory",
         "link",
         "serve",
+        "answer",
         "play",
         "say",
         "accept",
