@@ -59,6 +59,18 @@ OTHERS = (
         "test_nothing_piles_up",
     ),
     (
+        "255 rings of 16 384 slots each way, the last one wrong",
+        "refused; no descriptor, mapping or memory stays",
+        "tests/hostile/test_late_refusal.py",
+        "test_refused_at_its_end",
+    ),
+    (
+        "a file on FUSE that never answers, as a descriptor of any message",
+        "nothing waits for it: the socket serves others, Ctrl-C works, `close` returns",
+        "tests/hostile/test_silent_file.py",
+        "test_nothing_waits_for_it",
+    ),
+    (
         "handshakes against each other: any order, losses, duplicates, deaths",
         "both ends up or both closed, every descriptor closed once",
         "tests/fuzz/test_machines.py",
