@@ -64,6 +64,12 @@ def test_an_end_of_a_bridge(socket_path: str, tmp_path: Path) -> None:
     assert SECRET not in end.out + end.err
 
 
+def test_the_environment_is_not_for_the_ends_of_a_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One secret for two peers would tell each that of the other."""
+    monkeypatch.setenv("MEMIF_SECRET", SECRET)
+    assert "secret" not in parse_endpoint("memif:/run/m.sock", "A").options
+
+
 def test_an_end_shows_none(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text(SECRET + "\n")

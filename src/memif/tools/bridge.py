@@ -55,6 +55,8 @@ def command(first: str, second: str, **options: Any) -> None:
     tun:NAME[,OPTION=VALUE]...      the same without Ethernet, for mode=ip
     packet:IFNAME                   an existing network interface
 
+    Each end has its own secret: MEMIF_SECRET is not used, so that neither peer is told what is meant for the other.
+
     Between two memifs packets are copied once, from ring to ring, by the burst. Links may come and go meanwhile, and
     interfaces of the kernel be set down and up again: what comes for them then is counted as dropped. It ends when one
     is deleted.
