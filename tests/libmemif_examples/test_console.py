@@ -103,7 +103,8 @@ interface index: 0
 
 def test_show_label_by_label(socket_path: str) -> None:
     with two_consoles(socket_path) as (master, slave):
-        sides = ((master, "master", (0, 0), (2048, 0)), (slave, "slave", (2048, 0), (0, 0)))
+        # The slave first: when it answers it has handed out its buffers, which the master then sees.
+        sides = ((slave, "slave", (2048, 0), (0, 0)), (master, "master", (0, 0), (2048, 0)))
         for program, role, rx, tx in sides:
             program.tell("show")
             program.expect(SHOWN.format(role=role, path=re.escape(socket_path), rx=rx, tx=tx))
@@ -111,7 +112,7 @@ def test_show_label_by_label(socket_path: str) -> None:
         slave.expect("INFO: Thread exiting")
         until(lambda: slave.counters()["rx"] == 5)
         # Indices are counters: five more than before, on both rings.
-        sides = ((master, "master", (5, 5), (2053, 5)), (slave, "slave", (2053, 5), (5, 5)))
+        sides = ((slave, "slave", (2053, 5), (5, 5)), (master, "master", (5, 5), (2053, 5)))
         for program, role, rx, tx in sides:
             program.tell("show")
             program.expect(SHOWN.format(role=role, path=re.escape(socket_path), rx=rx, tx=tx))
