@@ -15,8 +15,9 @@ from memif.protocol.wire import MAX_REGION, check_text
 from memif.types import CacheLine, Layout, ModeName, RoleName, RxMode, SealPolicy
 
 if TYPE_CHECKING:
-    from memif.aio.interface import Interface as AioInterface
-    from memif.interface import Interface, Peer
+    import memif.aio.interface
+    import memif.interface
+    from memif.interface import Peer
 
 ROLES: Final[dict[RoleName, Role]] = {
     "slave": Role.SLAVE,
@@ -88,22 +89,22 @@ class _Common(TypedDict, total=False):
 class Options(_Common, total=False):
     """Arguments of an interface, by name: for `memif.connect`, `memif.listen` and `memif.Socket.interface`."""
 
-    on_connect: "Callable[[Interface], object] | None"
+    on_connect: "Callable[[memif.interface.Interface], object] | None"
     """Called with the interface when the link has come up. Default: None."""
-    on_disconnect: "Callable[[Interface], object] | None"
+    on_disconnect: "Callable[[memif.interface.Interface], object] | None"
     """Called with the interface when the link has gone down. Default: None."""
-    on_interrupt: "Callable[[Interface, int], object] | None"
+    on_interrupt: "Callable[[memif.interface.Interface, int], object] | None"
     """Called with the interface and the queue id when packets wait on a receive queue. Default: None."""
 
 
 class AioOptions(_Common, total=False):
     """Arguments of an interface of `memif.aio`. A callback that is a coroutine function runs as a task."""
 
-    on_connect: "Callable[[AioInterface], object] | None"
+    on_connect: "Callable[[memif.aio.interface.Interface], object] | None"
     """Called with the interface when the link has come up. Default: None."""
-    on_disconnect: "Callable[[AioInterface], object] | None"
+    on_disconnect: "Callable[[memif.aio.interface.Interface], object] | None"
     """Called with the interface when the link has gone down. Default: None."""
-    on_interrupt: "Callable[[AioInterface, int], object] | None"
+    on_interrupt: "Callable[[memif.aio.interface.Interface, int], object] | None"
     """Called with the interface and the queue id when packets wait on a receive queue. Default: None."""
 
 

@@ -4,7 +4,9 @@ Generators: each yields how many slots have to be free, is sent how many are (0:
 many packets were sent. They never offer more packets than there are slots, so that `ring_full` counts chains at most.
 """
 
+import re
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 Steps = Generator[int, int, int]
 _WINDOW = 256
+#: An item of an argument of `send` or `send_array` in an error, and what the caller calls that argument here.
+_ITEM = re.compile(r"(?<=^argument )(packets|matrix|lengths)\[(\d+)\]")
+_OURS = {"matrix": "packets"}
 
 
 def sending(queue: "TxQueue", packets: Iterable[Any], lengths: Any) -> Steps:
@@ -34,23 +39,38 @@ def forwarding(queue: "TxQueue", burst: "Burst", start: int | None, stop: int | 
     return _feed(queue, end - first, lambda low, high: queue.forward(burst, start=first + low, stop=first + high))
 
 
+@contextmanager
+def _numbered_from(start: int) -> Iterator[None]:
+    """Errors of a part of the packets name them by their numbers in the whole, as the caller wrote it."""
+    try:
+        yield
+    except MemifValueError as error:
+        detail = _ITEM.sub(lambda item: f"{_OURS.get(item[1], item[1])}[{start + int(item[2])}]", error.detail)
+        raise type(error)(detail, code=error.code) from error
+
+
 def _packets(queue: "TxQueue", packets: Iterator[Any]) -> Steps:
     total = 0
     while window := list(islice(packets, _WINDOW)):
-        sent = yield from _window(queue, window)
+        sent = yield from _window(queue, window, total)
         total += sent
         if sent < len(window):
             break
     return total
 
 
-def _window(queue: "TxQueue", packets: list[Any]) -> Steps:
-    return _feed(queue, len(packets), lambda low, high: queue.send(packets[low:high]))
+def _window(queue: "TxQueue", packets: list[Any], first: int) -> Steps:
+    def offer(low: int, high: int) -> int:
+        with _numbered_from(first + low):
+            return queue.send(packets[low:high])
+
+    return _feed(queue, len(packets), offer)
 
 
 def _rows(queue: "TxQueue", matrix: Any, lengths: Any) -> Steps:
     def offer(low: int, high: int) -> int:
-        return queue.send_array(matrix[low:high], None if lengths is None else lengths[low:high])
+        with _numbered_from(low):
+            return queue.send_array(matrix[low:high], None if lengths is None else lengths[low:high])
 
     return _feed(queue, len(matrix), offer)
 

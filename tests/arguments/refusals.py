@@ -59,7 +59,7 @@ def _shown(value: object) -> list[str]:
     if isinstance(value, np.ndarray):
         kinds = [str(value.dtype), repr(value.dtype), f"shape {value.shape}"]
         kinds += [repr(each) for each in value.ravel().tolist()]
-        kinds += ["read-only", "strides"]
+        kinds += ["read-only", "strides", "ndarray"]
     if isinstance(value, list | tuple):
         kinds += [repr(each) for each in value] + [f"shape ({len(value)},)"]
     if isinstance(value, str | bytes | bytearray):

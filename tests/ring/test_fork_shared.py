@@ -164,7 +164,7 @@ def test_a_large_sparse_region_is_cut_off_in_the_child() -> None:
             def child() -> int:
                 if bytes(view[-4:]) != bytes(4):
                     return 1
-                view[-4:] = b"thei"
+                view[-4:] = b"kid."
                 return 0
 
             assert in_child(child) == 0

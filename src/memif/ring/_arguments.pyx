@@ -4,7 +4,7 @@ memif."""
 from cpython.buffer cimport PyBUF_WRITABLE
 from libc.stdint cimport int64_t, uint32_t
 
-from memif.errors import MemifValueError
+from memif.errors import MemifTypeError, MemifValueError
 
 from memif.ring._columns cimport MAX_PACKET
 
@@ -55,7 +55,7 @@ cdef int refuse(str name, value, str allowed) except -1:
     try:
         memif_failed()
     except TypeError as error:
-        raise TypeError(f"argument {name}: got {type(value).__name__}, allowed: {allowed}") from error
+        raise MemifTypeError.argument(name, value, allowed) from error
     except (BufferError, ValueError, OverflowError) as error:
         raise MemifValueError.argument(name, f"{type(value).__name__} ({error})", allowed) from error
 
@@ -70,8 +70,7 @@ cdef int take_buffer(str name, value, Py_buffer *view, int flags, Py_ssize_t i=-
 
 
 cdef Py_ssize_t number(str name, value, Py_ssize_t low, Py_ssize_t high) except -1:
-    """An integer argument between `low` and `high`, which are not negative. TypeError for what is no
-    integer."""
+    """An integer argument between `low` and `high`, which are not negative. MemifTypeError for another kind."""
     cdef Py_ssize_t n = PyNumber_AsSsize_t(value, NULL)      # clips what no machine word can hold
     if n < low or n > high:
         if n == -1 and PyErr_Occurred() != NULL:
@@ -104,8 +103,8 @@ cdef object as_uint32(lengths, uint32_t count):
         raise MemifValueError.argument("lengths", type(lengths).__name__, f"uint32, shape ({count},)") from error
     if array.dtype.kind not in "ui" or array.shape != (count,):
         if count or array.size:
-            raise MemifValueError.argument("lengths", f"dtype {array.dtype}, shape {array.shape}",
-                                           f"uint32, shape ({count},)")
+            got = f"dtype {array.dtype}, shape {array.shape}" if array.dtype.kind in "uif" else lengths
+            raise MemifValueError.argument("lengths", got, f"uint32, shape ({count},)")
         return numpy.empty(0, numpy.uint32)
     if array.dtype != numpy.uint32 and count and not 1 <= array.min() <= array.max() <= MAX_PACKET:
         raise MemifValueError.argument("lengths", f"{array.min()} to {array.max()}", f"1 to {MAX_PACKET}")

@@ -365,7 +365,7 @@ cdef class Burst:
         packets.burst = self
         return packets
 
-    def fragments(self, i: int) -> list:
+    def fragments(self, i) -> list:
         """The pieces of packet `i` as a list of writable memoryviews in place; one element when it is not
         chained."""
         cdef uint32_t p = self.index(i), d, end
@@ -481,7 +481,7 @@ cdef class Burst:
             self.check()
         return tuple(arrays)
 
-    def gather(self, width: int, out=None):
+    def gather(self, width, out=None):
         """The first `width` bytes of each packet, copied: numpy uint8, shape (len(burst), width), zeros
         behind the end of shorter packets. `out`: an array of that shape (or with more rows), C-contiguous
         rows, to be filled instead of a new one; the filled part is returned. Without it the array can be one
@@ -553,7 +553,7 @@ cdef class Burst:
                 scatter_rows(ring, c, <uint8_t *>source.buf, source.strides[0], width, note)
         return 0
 
-    def prepend(self, count: int) -> None:
+    def prepend(self, count) -> None:
         """Grow every packet of a received burst by `count` bytes at its front, into the headroom.
 
         Slave only: a master does not know what lies in front of a packet. Raises MemifValueError when the

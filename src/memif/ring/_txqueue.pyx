@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from memif.errors import MemifStateError, MemifValueError
+from memif.errors import MemifStateError, MemifTypeError, MemifValueError
 
 from memif.ring._arguments cimport as_uint32, check_matrix, number, span_of, take_buffer
 from memif.ring._atomics cimport memif_flag_get, memif_flag_set, memif_unlock
@@ -96,17 +96,14 @@ cdef class TxQueue(Queue):
         buffers is chained.
 
         Raises MemifValueError (nothing was sent then) for an empty packet or one that can never fit,
-        TypeError for what is not bytes-like, MemifDisconnectedError while the link is down, MemifStateError
+        MemifTypeError for what is not bytes-like, MemifDisconnectedError while the link is down, MemifStateError
         when another thread is using this queue or a burst of `alloc` is open.
         """
         cdef Py_ssize_t count, i = 0, length = 0
         cdef int verdict = SENT
         cdef uint64_t total = 0
         if not isinstance(packets, (list, tuple)):
-            if isinstance(packets, (bytes, bytearray, memoryview, str)):
-                raise TypeError("packets: expected a sequence of bytes-like objects; "
-                                "for one packet write send([packet])")
-            packets = list(packets)
+            packets = as_list(packets)
         count = len(packets)
         cdef TxRing ring = self.start()
         try:
@@ -226,7 +223,10 @@ cdef class TxQueue(Queue):
             return 0
         if burst.rx is None:
             raise MemifStateError("forward takes a received burst; an allocated one has its own send()")
-        first, last, _step = slice(start, stop).indices(burst.c.packets)
+        try:
+            first, last, _step = slice(start, stop).indices(burst.c.packets)
+        except TypeError as error:
+            raise MemifTypeError.argument("start, stop", (start, stop), "integers, or None for stop") from error
         burst.check()                               # an index may be an object that released it
         burst.check_lengths()
         order.c = burst.c
@@ -416,6 +416,18 @@ cdef int check_choice(Py_buffer *choice, uint32_t packets) except -1:
         raise MemifValueError.argument("select", f"shape {shape}, items of {choice.itemsize} bytes{apart}",
                                        f"shape ({packets},), contiguous booleans of one byte")
     return 0
+
+
+cdef list as_list(packets):
+    """The packets of a call to `send`, when they come in neither list nor tuple."""
+    if isinstance(packets, (bytes, bytearray, memoryview, str)):
+        raise MemifTypeError.argument("packets", packets, "a sequence of bytes-like objects; "
+                                                          "for one packet write send([packet])")
+    try:
+        each = iter(packets)
+    except TypeError as error:
+        raise MemifTypeError.argument("packets", packets, "a sequence of bytes-like objects") from error
+    return list(each)
 
 
 cdef uint32_t put_matrix(TxRing ring, Py_buffer *rows, const uint32_t *each) noexcept nogil:
