@@ -14,7 +14,7 @@ import logging
 import socket
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from memif import transport
 from memif._steady import Descriptor, accept, eventfd
@@ -92,3 +92,13 @@ def whom_to_drop(half_open: Collection[Connection]) -> Connection:
     """Return the client that makes room for another: the oldest one of the process that has most of them."""
     crowd = Counter(client.credentials.pid for client in half_open)
     return max(half_open, key=lambda client: (crowd[client.credentials.pid], -(client.handshake.deadline or 0.0)))
+
+
+def widest(limits: Iterable[int | None]) -> int | None:
+    """Return the rings that HELLO announces for all interfaces together: None when one of them has no limit."""
+    top = 1
+    for limit in limits:
+        if limit is None:
+            return None
+        top = max(top, limit)
+    return top

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from memif.admission import Seldom
-from memif.config import DEFAULT_CACHE_LINE, MODES, InterfaceConfig, check_name, seconds
+from memif.config import DEFAULT_CACHE_LINE, MODES, InterfaceConfig, seconds
 from memif.connection import Connection
 from memif.deadline import Deadline
 from memif.errors import (
@@ -21,12 +21,12 @@ from memif.errors import (
     MemifError,
     MemifStateError,
     MemifTimeoutError,
+    MemifTypeError,
 )
 from memif.logs import get_logger
 from memif.memory import mapped as memory
 from memif.memory.mapped import Mapped
 from memif.protocol import Cause, Close, CreateMemory, MapMemory, RegionOffer, RingOffer, Role
-from memif.protocol.wire import REASON_BYTES
 from memif.ring import RxQueue, RxRing, TxQueue, TxRing
 from memif.single import Single
 from memif.types import InterfaceStats, ModeName, Side
@@ -294,8 +294,12 @@ class Interface(Single):
                 raise self._error
 
     def disconnect(self, reason: str = "") -> None:
-        """Take the link down and tell the peer `reason` (at most 95 bytes). A slave connects again after its period."""
-        check_name("reason", reason, REASON_BYTES)
+        """Take the link down and tell the peer `reason`. A slave connects again after its period.
+
+        Any text can be given: the peer gets its first 95 bytes, up to a NUL, with "?" for what cannot be printed.
+        """
+        if not isinstance(reason, str):
+            raise MemifTypeError.argument("reason", reason, "a text")
         with self.socket.locked():
             self._check_parent()
             if self._connection is not None:

@@ -5,7 +5,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, Unpack
@@ -13,7 +13,7 @@ from typing import Self, Unpack
 from memif import transport
 from memif._steady import Count, Guard, Hold, eventfd, notify
 from memif.address import Address, SocketName, parse_address
-from memif.admission import Gate, Seldom, whom_to_drop
+from memif.admission import Gate, Seldom, whom_to_drop, widest
 from memif.config import (
     LARGEST_REGION_LIMIT,
     InterfaceConfig,
@@ -510,8 +510,8 @@ class Socket(Single):
         config = MasterConfig(
             self.app_name,
             max_region_bytes=LARGEST_REGION_LIMIT,
-            max_s2m_rings=_most(master.rx_queues for master in masters),
-            max_m2s_rings=_most(master.tx_queues for master in masters),
+            max_s2m_rings=widest(master.rx_queues for master in masters),
+            max_m2s_rings=widest(master.tx_queues for master in masters),
         )
         shake = MasterHandshake(config, self._lookup, time.monotonic(), self._handshake_timeout)
         connection = Connection(sock, shake, self, str(self.address))
@@ -585,16 +585,6 @@ class Socket(Single):
             raise MemifClosedError(f"the socket {self.address} was closed")
         if self.pid != os.getpid():
             raise MemifStateError(f"the socket {self.address} belongs to the parent process")
-
-
-def _most(limits: Iterable[int | None]) -> int | None:
-    """What HELLO says for all interfaces together; it has no way to say "none"."""
-    top = 1
-    for limit in limits:
-        if limit is None:
-            return None
-        top = max(top, limit)
-    return top
 
 
 def _refusal_error(refusal: Refusal) -> MemifStateError:

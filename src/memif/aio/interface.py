@@ -166,8 +166,7 @@ class Interface(Single):
         self.sync.connect()
 
     def disconnect(self, reason: str = "") -> None:
-        """Take the link down and tell the peer `reason` (at most 95 bytes). A slave connects again after its
-        period."""
+        """Take the link down and tell the peer `reason`, see `memif.Interface.disconnect`."""
         self.sync.disconnect(reason)
         self.socket.changed.set()
 
