@@ -39,9 +39,8 @@ def master(path: str, packet: bytes) -> None:
     """A master that sends one packet, waits until the peer has taken it, and ends."""
     with memif.listen(path, id=0) as iface:
         iface.wait_up(timeout=10.0)
-        while not iface.tx[0].send([packet]):  # the slave may not have offered buffers yet
-            iface.tx[0].wait_free(timeout=1.0)
-        iface.tx[0].wait_free(iface.tx[0].ring.size, timeout=1.0)
+        iface.tx[0].send_all([packet], timeout=1.0)
+        iface.close(drain=1.0)
 
 
 # [demo]

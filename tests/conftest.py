@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Stretch each test's time limit as all other upper bounds."""
     for item in items:
         own = item.get_closest_marker("timeout")
-        limit = float(own.args[0] if own else config.getini("timeout"))
+        limit = float(own.args[0] if own else config.getini("timeout") or 0)
         item.add_marker(pytest.mark.timeout(within(limit)), append=False)
 
 

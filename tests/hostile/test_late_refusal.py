@@ -77,13 +77,12 @@ def test_it_is_taken_when_all_is_right() -> None:
     path = unused_name()
     with memif.Socket(path) as sock, HostilePeer(path, idle=lambda: sock.poll(0), timeout=10.0) as peer:
         iface = sock.interface(role="master")
-        before, memory = Resources.now(), own_kib()
+        before = Resources.now()
         assert peer.play(largest(peer)) is None
         assert (len(iface.rx), len(iface.tx)) == (RINGS, RINGS)
         found = Resources.now()
         assert len(found.descriptors - before.descriptors) > 2 * RINGS
         assert len(found.mappings - before.mappings) >= 2
-        assert own_kib() - memory > 4096
 
 
 @pytest.mark.nosanitizer  # which keeps freed memory for a while

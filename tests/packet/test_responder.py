@@ -355,7 +355,7 @@ def test_unsuitable_arrays_and_addresses() -> None:
         responder.answer(frozen, np.zeros(1, np.uint32))
     with pytest.raises(ValueError, match="contiguous"):
         responder.answer(np.zeros((64, 2), np.uint8).T, np.zeros(2, np.uint32))
-    with pytest.raises(ValueError, match="shapes"):
+    with pytest.raises(ValueError, match="lengths"):
         responder.answer(np.zeros((2, 64), np.uint8), np.zeros(1, np.uint32))
     for bad in (
         {"ipv4": "224.0.0.1"},

@@ -347,7 +347,7 @@ def _until_exists(path: str) -> None:
     [
         (("/nonexistent/a", "/tmp/b"), 1, "does not exist"),
         (("/tmp/x",), 2, "CONNECT"),
-        (("", "/tmp/b"), 1, "socket"),
+        (("", "/tmp/b"), 1, "listen"),
         (("@a", "@b", "udp", "port", "x"), 2, "filter"),
         (("--load", "0", "@a", "@b"), 2, "load"),
         (("-w", "/nonexistent/f", "@memif-a", "@memif-b"), 1, "No such file"),

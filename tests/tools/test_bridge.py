@@ -238,7 +238,7 @@ def bridged(kind: str, path: str) -> Iterator[tuple[Running, library.Interface, 
 
 def until_said(bridge: Running, word: str, iface: library.Interface, frame: bytes) -> None:
     """Send until the bridge says that its device has changed."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + within(20)
     while not re.search(word, bridge.err):
         assert bridge.process.poll() is None, bridge.err
         assert time.monotonic() < deadline, bridge.err

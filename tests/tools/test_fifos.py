@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import memif as library
+from patience import within
 from tools.frames import numbered
 from tools.process import Running, running
 
@@ -37,7 +38,7 @@ def fifo(tmp_path: Path) -> Path:
 
 def until_listening(tool: Running, path: str) -> None:
     """Wait for the control socket."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + within(30)
     while not os.path.exists(path):
         assert tool.process.poll() is None, tool.err
         assert time.monotonic() < deadline
