@@ -236,9 +236,8 @@ class Interface(Single):
         for a third of a second at most (a slave may never want packets).
 
         Raises `MemifTimeoutError` when the link does not come up, with the last failure as its cause; a failure that
-        would stay the same
-        (wrong secret or mode, no permission) at once, as the error of its own kind, and so every failure when there
-        will be no other attempt (``reconnect=None``); `MemifClosedError`.
+        would stay the same (wrong secret or mode, no permission) at once, as the error of its own kind, and so every
+        failure when there will be no other attempt (``reconnect=None``); `MemifClosedError`.
         """
         limit = seconds("timeout", timeout)
         deadline = None if limit is None else time.monotonic() + limit
