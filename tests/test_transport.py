@@ -4,6 +4,7 @@ import array
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from memif.transport import (
     recv_message,
     send_message,
 )
+from patience import within
 
 MESSAGE = bytes(range(128))
 Pair = tuple[socket.socket, socket.socket]
@@ -132,6 +134,10 @@ class TestMessages:
         assert (data, truncated) == (MESSAGE, False), "what has no room is closed inside of recvmsg, which can hang"
         assert len(fds) == 253
         close_all(fds)
+        # Sockets are closed by a thread, for which a close waits only a little.
+        deadline = time.monotonic() + within(10)
+        while len(os.listdir("/proc/self/fd")) != before and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert len(os.listdir("/proc/self/fd")) == before
 
     def test_credentials_beside_the_descriptor(self, pair: Pair) -> None:
