@@ -15,9 +15,10 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
     "sphinx.ext.intersphinx",
+    "docstrings",
+    "sphinx.ext.napoleon",
     "myst_parser",
     "sphinx_copybutton",
-    "docstrings",
     "generated",
 ]
 exclude_patterns = ["_build"]
@@ -32,6 +33,10 @@ autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"
 autodoc_default_options = {"members": True, "exclude-members": "__init__, __new__"}
 autodoc_preserve_defaults = True
+
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # attributes have entries of their own, from autodoc
+napoleon_use_rtype = False  # the signature says it
 
 # No inventory is fetched: a build needs no network.
 intersphinx_mapping: dict[str, tuple[str, str | None]] = {}

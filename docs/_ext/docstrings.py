@@ -13,6 +13,8 @@ from typing import Any
 from sphinx.application import Sphinx
 
 _ROW = re.compile(r"^(\s*)(\*{0,2}[A-Za-z_][\w, .*/()>-]{0,58}?)(?:\s{2,}|\t)(\S.*)$")
+#: A docstring in the Google style is left to napoleon.
+_SECTIONS = {f"{name}:" for name in ("Args", "Returns", "Yields", "Raises", "Attributes", "Note", "Example")}
 _LISTLIKE = (">>>", "- ", "* ", ":", "..", "=", "+", "|")
 
 
@@ -69,6 +71,8 @@ def blocks_to_literals(lines: list[str]) -> list[str]:
 def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Handler of ``autodoc-process-docstring``."""
     if obj.__class__.__name__ == "module" and not name.startswith("memif"):
+        return
+    if any(line in _SECTIONS for line in lines):
         return
     lines[:] = columns_to_definitions(blocks_to_literals(lines))
 
