@@ -18,6 +18,8 @@ import pytest
 
 from children import NOBODY, text_of_child
 from memif.address import Address, parse_address
+from memif.control.listener import Listener, close_listener, listen_socket
+from memif.control.transport import connect_socket
 from memif.errors import (
     ErrorCode,
     MemifConnectionError,
@@ -26,8 +28,6 @@ from memif.errors import (
     MemifPermissionError,
     MemifRefusedError,
 )
-from memif.listener import Listener, close_listener, listen_socket
-from memif.transport import connect_socket
 from patience import within
 
 NO_ID = 0xFFFFFFFF

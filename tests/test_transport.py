@@ -11,8 +11,14 @@ from pathlib import Path
 import pytest
 
 from children import in_child
-from memif._steady import Descriptor
 from memif.address import Address, parse_address
+from memif.control.transport import (
+    MESSAGE_SIZE,
+    connect_socket,
+    peer_credentials,
+    recv_message,
+    send_message,
+)
 from memif.errors import (
     ErrorCode,
     MemifFileNotFoundError,
@@ -20,13 +26,7 @@ from memif.errors import (
     MemifRefusedError,
     MemifValueError,
 )
-from memif.transport import (
-    MESSAGE_SIZE,
-    connect_socket,
-    peer_credentials,
-    recv_message,
-    send_message,
-)
+from memif.system._steady import Descriptor
 from patience import within
 
 MESSAGE = bytes(range(128))

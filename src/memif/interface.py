@@ -10,9 +10,9 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from memif.admission import Seldom
 from memif.config import DEFAULT_CACHE_LINE, MODES, InterfaceConfig, seconds
-from memif.connection import Connection
+from memif.control.acceptor import Seldom
+from memif.control.connection import Connection
 from memif.deadline import Deadline
 from memif.errors import (
     ErrorCode,
@@ -371,7 +371,7 @@ class Interface(Single):
         reason = f": {self._reason}" if self._reason else ""
         return MemifDisconnectedError(f"{self.name}: the link is down{reason}")
 
-    # -- for its connection (see memif.connection.Host)
+    # -- for its connection (see memif.control.connection.Host)
 
     def make_memory(self, wanted: CreateMemory) -> tuple[Mapped, list[RegionOffer], list[RingOffer]]:
         """Slave: the shared memory of a new connection."""

@@ -10,10 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, Unpack
 
-from memif import transport
-from memif._steady import Count, Guard, Hold, eventfd, notify
 from memif.address import Address, SocketName, parse_address
-from memif.admission import Gate, Seldom, whom_to_drop, widest
 from memif.config import (
     LARGEST_REGION_LIMIT,
     InterfaceConfig,
@@ -24,7 +21,11 @@ from memif.config import (
     seconds,
     whole,
 )
-from memif.connection import Connection
+from memif.control import transport
+from memif.control.acceptor import Gate, Seldom, whom_to_drop, widest
+from memif.control.connection import Connection
+from memif.control.listener import Listener, listen_socket
+from memif.control.poller import Timer
 from memif.errors import (
     ErrorCode,
     MemifClosedError,
@@ -33,7 +34,6 @@ from memif.errors import (
     from_os_error,
 )
 from memif.interface import Interface, Peer
-from memif.listener import Listener, listen_socket
 from memif.logs import get_logger
 from memif.memory.mapped import Mapped
 from memif.protocol import (
@@ -54,7 +54,7 @@ from memif.protocol import (
 from memif.protocol.refusals import ALREADY_CONNECTED, IS_SLAVE, UNKNOWN_ID
 from memif.protocol.wire import Init
 from memif.single import Single
-from memif.timer import Timer
+from memif.system._steady import Count, Guard, Hold, eventfd, notify
 from memif.types import SocketStats
 
 _log = get_logger("memif.socket")
@@ -309,7 +309,7 @@ class Socket(Single):
         self.calls.append(call)
 
     def open_connection(self, interface: Interface) -> Connection:
-        """Connect for a slave; raises what `memif.transport.connect_socket` raises."""
+        """Connect for a slave; raises what `memif.control.transport.connect_socket` raises."""
         config = interface.config
         shake = SlaveHandshake(
             SlaveConfig(

@@ -15,8 +15,8 @@ import pytest
 
 from children import NOBODY
 from memif.address import parse_address
+from memif.control.listener import listen_socket
 from memif.errors import MemifError
-from memif.listener import listen_socket
 from patience import within
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be attacked by another user")

@@ -9,11 +9,11 @@ from contextlib import suppress
 
 import pytest
 
-from memif._steady import discard
 from memif.errors import MemifError
 from memif.protocol import wire
 from memif.sniff import Link
 from memif.sniff.relay import Relay
+from memif.system._steady import discard
 from patience import within
 
 RIGHTS = socket.SOL_SOCKET, socket.SCM_RIGHTS

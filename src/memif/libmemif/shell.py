@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from memif.config import InterfaceConfig
-from memif.connection import Connection
+from memif.control.connection import Connection
 from memif.errors import ErrorCode, MemifError
 from memif.interface import Interface, RegionDetails, region_details
 from memif.libmemif.supply import CallbackAllocator, ExternalAllocator, ExternalRegion, PeersRegions
@@ -264,7 +264,7 @@ class ControlSocket(Socket):
     def adopt_listener(self, fd: int) -> None:
         """Listen on a descriptor that somebody else has bound. Taken over, unless that fails: closed with the socket,
         and not before."""
-        from memif.listener import Listener
+        from memif.control.listener import Listener
 
         with self.locked():
             if fd == self.listener_fd:

@@ -13,11 +13,11 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
-from memif._steady import Descriptor, discard
 from memif.errors import MemifMemoryError, MemifOSError, MemifTypeError, MemifValueError
 from memif.logs import get_logger
 from memif.memory.layout import align_up
 from memif.memory.region import HUGEPAGE_SIZE, owned_memfd
+from memif.system._steady import Descriptor, discard
 
 _log = get_logger("memif.memory")
 

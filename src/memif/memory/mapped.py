@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
 
-from memif._steady import discard, eventfd
 from memif.errors import ErrorCode, MemifError, MemifOSError, MemifProtocolError, MemifValueError, from_os_error
 from memif.logs import get_logger, of
 from memif.memory.allocator import Allocator, allocate, allocator_map, allocator_page_size, allocator_place
@@ -18,6 +17,7 @@ from memif.protocol import CreateMemory, MapMemory, RegionOffer, RingOffer
 from memif.protocol.offers import check_offer
 from memif.protocol.wire import COOKIE
 from memif.ring import Region, RxRing, TxRing
+from memif.system._steady import discard, eventfd
 from memif.types import Layout, SealPolicy
 
 _log = get_logger("memif.memory")

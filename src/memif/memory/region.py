@@ -28,8 +28,8 @@ import os
 import stat
 from typing import Final
 
-from memif._steady import Descriptor, memfd, owned
 from memif.errors import ErrorCode, MemifMemoryError, MemifProtocolError, MemifValueError, from_os_error
+from memif.system._steady import Descriptor, memfd, owned
 from memif.types import SealPolicy
 
 #: Largest region, in bytes, that is accepted by default: mapping costs only address space, and DPDK announces

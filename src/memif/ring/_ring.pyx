@@ -41,7 +41,7 @@ from memif.ring._atomics cimport (memif_fence, memif_flag_get, memif_flag_set, m
 from memif.ring._columns cimport MAX_PACKET
 from memif.ring._region cimport Region, fork_count
 
-from memif._steady import Descriptor
+from memif.system._steady import Descriptor
 
 cdef extern from "sys/uio.h" nogil:
     cdef struct iovec:

@@ -6,7 +6,6 @@ from typing import Final
 
 import numpy as np
 
-from memif._steady import discard
 from memif.errors import MemifError, MemifProtocolError
 from memif.memory.layout import infer_cache_line, probe_cache_line
 from memif.memory.region import check_peer_fd, mapping_size
@@ -15,6 +14,7 @@ from memif.protocol.offers import check_offer
 from memif.ring import Region
 from memif.sniff.batch import Bytes
 from memif.sniff.ring import RingTap
+from memif.system._steady import discard
 
 _MOST_REGIONS: Final = 256
 _MOST_RINGS: Final = 512

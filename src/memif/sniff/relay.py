@@ -14,12 +14,12 @@ from collections import deque
 from contextlib import suppress
 from typing import Final
 
-from memif import transport
-from memif._steady import Descriptor
 from memif.address import Address, parse_address
-from memif.admission import Gate
+from memif.control import transport
+from memif.control.acceptor import Gate
 from memif.errors import MemifError, MemifStateError
 from memif.sniff.report import Kind, Report, Side, send
+from memif.system._steady import Descriptor
 
 _READ: Final = select.POLLIN | select.POLLHUP | select.POLLERR
 # Messages and descriptors that may wait for one side before the other is not read any more. An honest peer has one of

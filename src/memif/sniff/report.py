@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from memif._steady import Descriptor, receive as receive_datagram
+from memif.system._steady import Descriptor, receive as receive_datagram
 
 _HEADER: Final = struct.Struct("<BBHI")
 _SIZE: Final = 1024

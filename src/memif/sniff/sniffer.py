@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from memif.address import Address, SocketName, parse_address
+from memif.control.listener import listen_socket
 from memif.errors import MemifError, MemifOSError
-from memif.listener import listen_socket
 from memif.protocol import wire
 from memif.single import Single
 from memif.sniff.batch import Batch

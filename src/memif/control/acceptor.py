@@ -16,10 +16,10 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable
 
-from memif import transport
-from memif._steady import Descriptor, accept, eventfd
-from memif.connection import Connection
+from memif.control import transport
+from memif.control.connection import Connection
 from memif.logs import get_logger
+from memif.system._steady import Descriptor, accept, eventfd
 
 _log = get_logger("memif.socket")
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)

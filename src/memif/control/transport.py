@@ -3,7 +3,7 @@
 Nothing here blocks. A memif message is one datagram of a ``SOCK_SEQPACKET`` socket, with at most one
 descriptor beside it; what a peer sends in excess of that arrives here too, so that it can be closed.
 
-Descriptors of a peer are closed with care, because closing some kinds hangs (`memif._steady`). That is also why
+Descriptors of a peer are closed with care, because closing some kinds hangs (`memif.system._steady`). That is also why
 nothing may be left to the kernel to close: neither what does not fit into a buffer, nor what still lies unread in a
 socket. Hence room for as many as a message can carry, and `hang_up`.
 
@@ -19,9 +19,8 @@ import struct
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from memif._steady import Descriptor, accept, close_elsewhere, receive
-from memif.access import describe_denial
 from memif.address import Address
+from memif.control.access import describe_denial
 from memif.errors import (
     ErrorCode,
     MemifConnectionError,
@@ -33,6 +32,7 @@ from memif.errors import (
     MemifValueError,
     from_os_error,
 )
+from memif.system._steady import Descriptor, accept, close_elsewhere, receive
 
 #: Bytes of each message.
 MESSAGE_SIZE: Final = 128

@@ -5,7 +5,7 @@ A signal handler may raise between any two Python instructions, most often just 
 gave would be lost there, a counter stay one too high, a lock be held for ever. Compiled code has no such points: here
 a descriptor is wrapped into its owner, and a lock taken together with the promise to give it back.
 
-Descriptors from a peer may be of any kind, and closing some kinds hangs (`_closer.h` has the details). Everything that
+Descriptors from a peer may be of any kind, and closing some kinds hangs (`closer.h` has the details). Everything that
 a peer sent is closed by `discard`, or by its owner, which does the same.
 """
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -18,12 +18,12 @@ import _socket
 cdef extern from "Python.h":
     object PyErr_SetFromErrno(object kind)
 
-cdef extern from "_closer.h" nogil:
+cdef extern from "closer.h" nogil:
     void memif_discard(int fd)
     void memif_close_elsewhere(int fd)
     void memif_closer_setup()
 
-cdef extern from "_naming.h" nogil:
+cdef extern from "naming.h" nogil:
     int memif_bind(int sock, const char *path, size_t length, unsigned int mode)
     int memif_bound_file(int sock)
     int memif_rename_new(int folder, const char *before, const char *after)

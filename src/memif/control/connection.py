@@ -15,8 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from memif import transport
-from memif._steady import Count, discard
+from memif.control import transport
 from memif.errors import ErrorCode, MemifError, MemifProtocolError
 from memif.logs import get_logger, of
 from memif.memory.mapped import Mapped
@@ -39,6 +38,7 @@ from memif.protocol import (
     Up,
     encode,
 )
+from memif.system._steady import Count, discard
 
 _log = get_logger("memif.control")
 

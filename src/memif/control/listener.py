@@ -16,10 +16,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from memif import _steady
-from memif._steady import Descriptor, owned
-from memif.access import describe_denial
 from memif.address import Address
+from memif.control.access import describe_denial
+from memif.control.transport import new_socket, turn_away
 from memif.errors import (
     ErrorCode,
     MemifError,
@@ -28,7 +27,8 @@ from memif.errors import (
     MemifPermissionError,
     from_os_error,
 )
-from memif.transport import new_socket, turn_away
+from memif.system import _steady
+from memif.system._steady import Descriptor, owned
 
 #: How long, in seconds, to wait for other programs that set up a socket in the same directory just now.
 _LOCK_TIMEOUT = 1.0

@@ -3,8 +3,8 @@
 import os
 import sys
 
-from memif._steady import Descriptor, timer_set, timerfd
 from memif.single import Single
+from memif.system._steady import Descriptor, timer_set, timerfd
 
 
 class Timer(Single):
