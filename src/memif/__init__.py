@@ -1,7 +1,9 @@
 """memif: the shared memory packet interface of FD.io VPP, spoken from Python.
 
-`connect` and `listen` open an interface; `Interface.rx` and `Interface.tx` are its queues; packets come in `Burst`s.
-Several interfaces on one control socket, callbacks and event loops: `Socket`. Everything is loaded on first use.
+`connect` and `listen` open an interface. `Interface.rx` and `Interface.tx` are its queues. Packets arrive in a `Burst`.
+`Socket` is for several interfaces on one control socket, for callbacks and for event loops.
+
+Every name is loaded on first use.
 """
 
 from importlib import import_module
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-#: Where each public name lives.
+#: The module of each public name.
 _HOME = {
     "connect": "endpoints",
     "listen": "endpoints",
@@ -48,7 +50,7 @@ _HOME = {
     "MemifProtocolError": "errors",
 }
 _MODULES = ("aio", "capture", "debug", "extcap", "libmemif", "tap", "testing")
-# These need a package of an extra at once, so a star import must not touch them.
+# Importing these needs the package of an extra, so a star import leaves them out.
 _EXTRAS = ("metrics", "packet", "scapy")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
@@ -93,7 +95,7 @@ if TYPE_CHECKING:
     from memif.waiting import wait as wait
 
 
-if not TYPE_CHECKING:  # for a checker every name is here that there is, and no other
+if not TYPE_CHECKING:  # type checkers see all names above, and must report others
 
     def __getattr__(name: str) -> Any:
         if name in _MODULES or name in _EXTRAS:

@@ -1,18 +1,18 @@
-r"""Names of control sockets: paths in the file system, or abstract ones that live as long as their listener.
+r"""Names of control sockets: paths in the file system, or abstract names that exist as long as their listener.
 
 =======================  ===============================================================================
 ``/run/vpp/memif.sock``  a path of at most 107 bytes; `os.PathLike` objects are always paths
-``memif.sock``           a relative path, taken from the current directory whenever it is used (VPP would
-                         put it below ``/run/vpp``)
+``memif.sock``           a path relative to the current directory at the time of use (VPP takes it relative
+                         to ``/run/vpp``)
 ``@name``                abstract, as written by libmemif, and by VPP 21.10 to 22.10
 ``abstract:name``        abstract, as written by VPP since 23.02
 ``"\0name"``             abstract, as the kernel has it, where every byte counts: for DPDK before 21.08,
-                         which fills abstract names up to 107 bytes with NULs
+                         which pads abstract names with NULs to 107 bytes
 =======================  ===============================================================================
 
-DPDK takes its ``socket=`` for an abstract name unless ``socket-abstract=no`` is given with it.
+DPDK takes its ``socket=`` as an abstract name unless ``socket-abstract=no`` is given too.
 
-An abstract name belongs to a network namespace and has no permissions: every process in there may connect.
+An abstract name belongs to a network namespace and has no permissions: every process in that namespace may connect.
 """
 
 import os
@@ -21,9 +21,9 @@ from typing import Final, Literal
 
 from memif.errors import MemifValueError
 
-#: The name of VPP's socket 0, and what libmemif uses when it is given none.
+#: The name of VPP's socket 0, and libmemif's default.
 DEFAULT_SOCKET: Final = "/run/vpp/memif.sock"
-#: Bytes of the longest name: a path needs one more for its NUL, an abstract name for the NUL in front.
+#: Bytes of the longest name: a path needs one more for its NUL, an abstract name for its leading NUL.
 MAX_NAME_BYTES: Final = 107
 
 _VPP_PREFIX = b"abstract:"
@@ -32,13 +32,13 @@ _NAMESPACE_OPTIONS = (b",netns_name=", b",netns_pid=")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A socket name, understood: what `parse_address` returns."""
+    """A parsed socket name, as `parse_address` returns it."""
 
     #: "path" for a file, "abstract" for a name without one.
     kind: Literal["path", "abstract"]
     #: What ``bind`` and ``connect`` take.
     sockaddr: bytes
-    #: The name for people and logs, which `parse_address` takes again unless it ends with NULs.
+    #: The name for people and logs; `parse_address` accepts it unless the name ends with NULs.
     display: str
 
     def __str__(self) -> str:
@@ -49,16 +49,24 @@ SocketName = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Address
 
 
 class _NotAName(ValueError):
-    """Its text is what would be allowed."""
+    """The text says what would be allowed."""
 
 
 def parse_address(name: SocketName | None = None, *, argument: str = "path") -> Address:
-    """Return what `name` stands for; the default is `DEFAULT_SOCKET`. An `Address` comes back as it is.
+    """Parse the name of a control socket.
 
-    Looks at the name only: whether such a socket exists shows when it is used. Raises `MemifValueError` for a
-    name that can not be one: empty, too long, a NUL within a path, VPP's options for another network
-    namespace (entering one needs root and a thread of its own: start the program with ``ip netns exec``
-    instead). `argument` is what it is called there.
+    Looks only at the name, not at whether such a socket exists.
+
+    Args:
+        name: The name; None stands for `DEFAULT_SOCKET`. An `Address` is returned unchanged.
+        argument: What errors call the name.
+
+    Returns:
+        The parsed name.
+
+    Raises:
+        MemifValueError: when the name is empty or too long, or contains a NUL where none may be, or one of VPP's
+            options for another network namespace. To use one, start the program with ``ip netns exec``.
     """
     try:
         return name if isinstance(name, Address) else _parse(DEFAULT_SOCKET if name is None else name)

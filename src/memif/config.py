@@ -1,4 +1,4 @@
-"""What a user asks of an interface and of a socket, checked once, before anything is opened."""
+"""The options of interfaces and sockets, and their checks, which all run before anything is opened."""
 
 import operator
 import platform
@@ -27,125 +27,127 @@ ROLES: Final[dict[RoleName, Role]] = {
 }
 MODES: Final[dict[ModeName, Mode]] = {"ethernet": Mode.ETHERNET, "ip": Mode.IP, "punt/inject": Mode.PUNT_INJECT}
 RX_MODES: Final[tuple[RxMode, ...]] = get_args(RxMode)
-#: Queues of one direction; more do not fit into the protocol of all peers.
+#: Queues of one direction; some peers cannot express more.
 MAX_QUEUES: Final = 255
 #: Bytes; about what one process can map.
 LARGEST_REGION_LIMIT: Final = 1 << 46
 _BUFFER_SIZE: Final = 2048
 
-#: Arguments of `memif.connect` and `memif.listen` beside those of an interface.
+#: Arguments of `memif.connect` and `memif.listen` that do not belong to an interface.
 _OF_OPENING: Final = ("timeout", "app_name", "handshake_timeout", "socket_mode", "socket_owner", "path")
 
-# Peers on AArch64 are usually built for lines of 128 bytes.
+# Peers on AArch64 are usually built for cache lines of 128 bytes.
 DEFAULT_CACHE_LINE: Final = 128 if platform.machine() == "aarch64" else 64
 
 
 class _Common(TypedDict, total=False):
-    """What `Options` of the sync API and of the asyncio API share."""
+    """The options that the sync API and the asyncio API share."""
 
     id: int
-    """0 to 2**32 - 1, the number that both ends must agree on. Default: 0."""
+    """Number of the interface, 0 to 2**32 - 1; the same at both ends. Default: 0."""
     role: RoleName
     """"slave" (or "client") connects and owns the memory, "master" (or "server") listens. Default: "slave"."""
     mode: ModeName
-    """What packets are; both ends must agree. Default: "ethernet"."""
+    """What the packets are; the same at both ends. Default: "ethernet"."""
     name: str | None
-    """At most 31 bytes, shown to the peer. Default: "memif<id>"."""
+    """Name that the peer sees, at most 31 bytes. Default: "memif<id>"."""
     secret: bytes | str | None
-    """At most 23 bytes; a master with a secret refuses clients without it. Default: None."""
+    """At most 23 bytes; a master with a secret refuses clients that do not know it. Default: None."""
     rx_queues: int | None
     """Slave: receive queues to offer, 0 to 255 (default: 1). Master: the most to accept (default: no limit)."""
     tx_queues: int | None
     """The same for transmit queues."""
     ring_size: int
-    """Slave: slots of each ring, a power of two, 2 to 16384. Default: 1024."""
+    """Slave: slots of each ring, a power of two from 2 to 16384. Default: 1024."""
     buffer_size: int
-    """Slave: bytes of each buffer, 64 to 65535; DPDK needs at least the size of its mbufs. Default: 2048."""
+    """Slave: bytes of each buffer, 64 to 65535; for DPDK at least the size of its mbufs. Default: 2048."""
     headroom: int
-    """Slave: bytes to leave free in front of received packets, see `memif.Burst.prepend`. Default: 0."""
+    """Slave: bytes left free in front of received packets, see `memif.Burst.prepend`. Default: 0."""
     rx_mode: RxMode
-    """How the receive queues start, see `memif.RxQueue`. Default: "interrupt"."""
+    """The initial mode of the receive queues, see `memif.RxQueue`. Default: "interrupt"."""
     layout: Layout
-    """Slave: one "single" region for rings and buffers, which every peer takes, or "split". Default: "single"."""
+    """Slave: "single" has one region for rings and buffers, which every peer accepts; "split" has one for each.
+    Default: "single"."""
     cache_line: CacheLine | None
-    """Bytes of a cache line of the peer's machine. Default: None, which is this machine's usual size for a slave; a
-    master finds out."""
+    """Bytes of a cache line of the peer's machine. Default: None: a slave takes the usual size of this machine, a
+    master detects it."""
     allocator: "Allocator | None"
-    """Slave: brings the memory, see `memif.memory.allocator`. Default: None, which is ordinary memory."""
+    """Slave: provides the shared memory, see `memif.memory.allocator`. Default: None, which is ordinary memory."""
     seal: SealPolicy
-    """"add": a master accepts memory whose pages the peer can take away (not sealed, huge pages, files), with a
-    warning. "require" refuses it, and in a slave an allocator of such memory. Default: "add"."""
+    """With "add" a master accepts memory whose pages the peer can take away (unsealed, on huge pages, or in a file)
+    and logs a warning. "require" refuses such memory; in a slave, an allocator of it. Default: "add"."""
     max_regions: int
-    """Master: how many memory regions to accept. Default: 64."""
+    """Master: the most memory regions to accept. Default: 64."""
     max_region_bytes: int
-    """Master: how many bytes to accept in all regions together. Default: 64 GiB, as zero-copy peers offer all of their
-    packet memory."""
+    """Master: the most bytes to accept in all regions together. Default: 64 GiB, because zero-copy peers offer all
+    their packet memory."""
     reconnect: float | None
-    """Slave: seconds between attempts to connect; None leaves it to `memif.Interface.connect`. Default: 2.0."""
+    """Slave: seconds between attempts to connect; with None only `memif.Interface.connect` connects. Default: 2.0."""
     authorize: "Callable[[Peer], object] | None"
-    """Master: called with a client's `memif.Peer` before it is accepted; false refuses it. Default: None."""
+    """Master: called with the `memif.Peer` of a client before it is accepted; a false result refuses it.
+    Default: None."""
 
 
 class Options(_Common, total=False):
-    """Arguments of an interface, by name: for `memif.connect`, `memif.listen` and `memif.Socket.interface`."""
+    """Keyword arguments of `memif.connect`, `memif.listen` and `memif.Socket.interface`."""
 
     on_connect: "Callable[[memif.interface.Interface], object] | None"
-    """Called with the interface when the link has come up. Default: None."""
+    """Called with the interface after the link has come up. Default: None."""
     on_disconnect: "Callable[[memif.interface.Interface], object] | None"
-    """Called with the interface when the link has gone down. Default: None."""
+    """Called with the interface after the link has gone down. Default: None."""
     on_interrupt: "Callable[[memif.interface.Interface, int], object] | None"
-    """Called with the interface and the queue id when packets wait on a receive queue. Default: None."""
+    """Called with the interface and the queue's number when packets wait on a receive queue. Default: None."""
 
 
 class AioOptions(_Common, total=False):
-    """Arguments of an interface of `memif.aio`. A callback that is a coroutine function runs as a task."""
+    """Keyword arguments of an interface of `memif.aio`. A callback that is a coroutine function runs as a task."""
 
     on_connect: "Callable[[memif.aio.interface.Interface], object] | None"
-    """Called with the interface when the link has come up. Default: None."""
+    """Called with the interface after the link has come up. Default: None."""
     on_disconnect: "Callable[[memif.aio.interface.Interface], object] | None"
-    """Called with the interface when the link has gone down. Default: None."""
+    """Called with the interface after the link has gone down. Default: None."""
     on_interrupt: "Callable[[memif.aio.interface.Interface, int], object] | None"
-    """Called with the interface and the queue id when packets wait on a receive queue. Default: None."""
+    """Called with the interface and the queue's number when packets wait on a receive queue. Default: None."""
 
 
 class ConnectOptions(Options, total=False):
-    """Arguments of `memif.connect` beside its path and its timeout."""
+    """Keyword arguments of `memif.connect`, except its timeout."""
 
     app_name: str
-    """What peers are told this program is called, at most 31 bytes. Default: "memif for Python"."""
+    """Name of this program that peers see, at most 31 bytes. Default: "memif for Python"."""
     handshake_timeout: float
-    """Seconds that the peer may take to come up before it is dropped. Default: 5.0."""
+    """Seconds that a handshake with the peer may take. Default: 5.0."""
 
 
 class SocketOptions(TypedDict, total=False):
-    """Arguments of `memif.Socket` beside its path."""
+    """Keyword arguments of `memif.Socket`."""
 
     app_name: str
-    """What peers are told this program is called, at most 31 bytes. Default: "memif for Python"."""
+    """Name of this program that peers see, at most 31 bytes. Default: "memif for Python"."""
     mode: int | None
-    """Of the socket file, for masters; None: the umask decides. Default: 0o600."""
+    """Permissions of the socket file, for masters; None leaves them to the umask. Default: 0o600."""
     owner: tuple[int, int] | None
-    """User id and group id of the socket file, for masters; -1 keeps one. Default: None."""
+    """User id and group id of the socket file, for masters; -1 leaves one unchanged. Default: None."""
     handshake_timeout: float
-    """Seconds that a client or server may take to come up before it is dropped. Default: 5.0."""
+    """Seconds that a handshake may take, of a client or with a server. Default: 5.0."""
     max_pending: int
-    """Clients that may be in their handshake at once, 1 to 4096. Default: 64."""
+    """The most clients in their handshake at the same time, 1 to 4096. Default: 64."""
 
 
 def one_of(name: str, value: object, words: Collection[str]) -> Any:
-    """Return `value` if it is one of the words; the error for any other names all of them."""
+    """Return `value` if it is one of the words; otherwise raise an error that lists them."""
     if isinstance(value, str) and value in words:
         return value
     raise MemifValueError.argument(name, value, "one of " + ", ".join(map(repr, words)))
 
 
 def choose(name: str, value: object, allowed: Mapping[Any, Any]) -> Any:
-    """Look a word up."""
+    """Return what a word stands for."""
     return allowed[one_of(name, value, allowed)]
 
 
 def whole(name: str, value: object, low: int, high: int) -> int:
-    """Return `value` if it is an integer between the bounds."""
+    """Return `value` as an int if it is an integer within the bounds, which are included."""
     try:
         number = operator.index(cast(int, value))
     except TypeError:
@@ -158,11 +160,11 @@ def whole(name: str, value: object, low: int, high: int) -> int:
 
 
 def seconds(name: str, value: object, *, none: bool = True) -> float | None:
-    """Return a time in seconds, from 0 on; None where that is allowed."""
+    """Return a time in seconds, 0 or more; with `none`, None too."""
     if value is None and none:
         return None
     try:
-        # A text that is a number, or a yes that was meant to be one, is most likely a slip.
+        # float() would accept text and bool, which are most likely mistakes.
         number = -1.0 if isinstance(value, str | bytes | bytearray | bool) else float(cast(float, value))
     except (TypeError, ValueError, OverflowError):
         number = -1.0
@@ -172,7 +174,7 @@ def seconds(name: str, value: object, *, none: bool = True) -> float | None:
 
 
 def check_ring_size(name: str, size: object) -> int:
-    """Return the slots of a ring."""
+    """Return a number of slots if a ring can have it."""
     number = whole(name, size, 2, 1 << 14)
     if number & (number - 1):
         raise MemifValueError.argument(name, size, "a power of two from 2 to 16384")
@@ -181,7 +183,7 @@ def check_ring_size(name: str, size: object) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterfaceConfig:
-    """One interface: every argument of `Options`, checked, with its default."""
+    """The checked options of one interface; every option has a default."""
 
     id: int = 0
     role: Role = Role.SLAVE
@@ -208,12 +210,23 @@ class InterfaceConfig:
 
     @property
     def log2_ring_size(self) -> int:
-        """As the protocol has it."""
+        """The ring's size as the protocol encodes it."""
         return self.ring_size.bit_length() - 1
 
     @classmethod
     def make(cls, **options: Unpack[Options]) -> "InterfaceConfig":
-        """Check what a user wrote; raises `MemifValueError` that names the argument, TypeError for an unknown one."""
+        """Check the options that a user passed.
+
+        Args:
+            **options: As for `memif.Socket.interface`.
+
+        Returns:
+            The checked options, with the defaults for the others.
+
+        Raises:
+            MemifValueError: when an option has a value that is not allowed; the error names it.
+            MemifTypeError: when there is no such option; the error names the one that was probably meant.
+        """
         checked: dict[str, Any] = {}
         for name, value in options.items():
             if name not in _CHECKS:
@@ -230,7 +243,7 @@ class InterfaceConfig:
 
 
 def unknown_argument(name: str, value: object) -> TypeError:
-    """The error for an argument of an interface that there is not, with the one that may have been meant."""
+    """Make the error for an unknown option; it suggests the one that was probably meant."""
     known = list(_CHECKS)
     near = get_close_matches(name, [*known, *_OF_OPENING], 1)
     hint = f"did you mean {near[0]}?" if near and near[0] != name else "there are " + ", ".join(known)
@@ -239,13 +252,13 @@ def unknown_argument(name: str, value: object) -> TypeError:
 
 
 def check_name(name: str, value: object, limit: int) -> str:
-    """Return a text that fits into a field of the protocol."""
+    """Return a text if it fits into a field of the protocol of `limit` bytes."""
     check_text(name, cast(str, value), limit)
     return cast(str, value)
 
 
 def check_secret(value: object) -> bytes:
-    """Return a secret as bytes; it never appears in an error."""
+    """Return a secret as bytes; errors do not show it."""
     raw = b"" if value is None else value.encode() if isinstance(value, str) else value
     if not isinstance(raw, bytes) or len(raw) > 23 or b"\0" in raw:
         raise MemifValueError.argument("secret", "(hidden)", "at most 23 bytes without a NUL, as bytes or str")
@@ -253,19 +266,19 @@ def check_secret(value: object) -> bytes:
 
 
 def choose_line(value: object) -> int:
-    """Return a cache line size."""
+    """Return the size of a cache line."""
     if not isinstance(value, int) or value not in (64, 128):
         raise MemifValueError.argument("cache_line", value, "64 or 128")
     return value
 
 
 def check_mode(name: str, value: object) -> int | None:
-    """Return the mode of a file, None to leave it to the umask."""
+    """Return the permissions of a file, or None for those that the umask gives."""
     return None if value is None else whole(name, value, 0, 0o777)
 
 
 def check_owner(name: str, value: object) -> tuple[int, int] | None:
-    """Return user and group number for a file; -1 keeps what it has."""
+    """Return the user id and group id of a file; -1 leaves one unchanged."""
     if value is None:
         return None
     try:
@@ -276,7 +289,7 @@ def check_owner(name: str, value: object) -> tuple[int, int] | None:
 
 
 def check_allocator(value: object) -> Allocator:
-    """Return the object that brings the memory."""
+    """Return the allocator, for None that of ordinary memory."""
     if value is None:
         return MemfdAllocator()
     if not isinstance(value, Allocator):
@@ -292,14 +305,14 @@ def text_of(name: str, value: object) -> str:
 
 
 def each(name: str, values: object, of: str = "bytes-like objects") -> Iterator[Any]:
-    """Return an iterator; one text or packet in the place of many is most likely a slip."""
+    """Return an iterator; a single text or packet is refused, as it is most likely a mistake."""
     if isinstance(values, str | bytes | bytearray | memoryview) or not isinstance(values, Iterable):
         raise MemifTypeError.argument(name, values, f"an iterable of {of}")
     return iter(values)
 
 
 def yes_or_no(name: str, value: object) -> bool:
-    """Return a choice: words like "down" would all mean yes."""
+    """Return a bool; other types are refused, because words such as "down" would count as true."""
     if not isinstance(value, bool):
         raise MemifTypeError.argument(name, value, "True or False")
     return value

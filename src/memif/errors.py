@@ -1,14 +1,12 @@
 """Every error that this package raises, and the numbers that the C library gives to them.
 
-All errors share the root `MemifError`, so one ``except`` clause is enough for a caller that only wants to
-know "did memif fail?". Each subclass also inherits the built-in exception that a Python programmer would
-expect for such a failure, so code which knows nothing of memif (``except TimeoutError``) does the right
-thing as well.
+All errors derive from `MemifError`, so one ``except`` clause catches everything. Each class also derives from the
+built-in exception for such a failure, so ``except TimeoutError`` works too.
 
-The numbers are those of libmemif 2.0: programs ported from C compare against them. An error's text says first
-what happened, then, in parentheses, the C library's phrase for its number, which users find in the logs of other
-implementations. The phrase is spelled right here; `error_text` (and `memif_strerror`) give the C library's own
-messages with their slips.
+The numbers are those of libmemif 2.0, because programs ported from C compare against them. The text of an error says
+what happened. The C library's phrase for its number follows in parentheses, as users find it in the logs of other
+implementations. Its spelling is corrected here; `error_text` and ``memif_strerror`` return the C library's messages
+unchanged.
 """
 
 import enum
@@ -19,8 +17,8 @@ from typing import Any, ClassVar, Self
 class ErrorCode(enum.IntEnum):
     """Result codes of libmemif 2.0, named as in C without the ``MEMIF_ERR_`` prefix.
 
-    0 to 38 are the C library's own. `CONNREFUSED` does not exist in 2.0; version 4.0 has it as number 2 and
-    thereby shifts all later ones, so here it takes the first free number instead and nothing moves.
+    0 to 38 are the C library's own. `CONNREFUSED` does not exist in 2.0. In 4.0 it is number 2 and shifts all later
+    ones; here it takes the first free number, so that the others stay.
     """
 
     SUCCESS = 0
@@ -111,7 +109,7 @@ _TEXTS: dict[int, str] = {
 _UNDEFINED = "undefined error"
 #: Characters of an argument's value in an error.
 _LONGEST_SHOWN = 300
-#: Where our errors do not repeat the C library: slips, and advice that is of no use here.
+#: Phrases that differ from the C library's: corrected spelling, and advice that does not apply here.
 _RIGHT: dict[int, str] = {
     ErrorCode.SYSCALL: "Unspecified system call error",
     ErrorCode.ACCES: "Permission to resource denied",
@@ -126,27 +124,37 @@ _RIGHT: dict[int, str] = {
 
 
 def error_text(code: int) -> str:
-    """Return the C library's message for `code`, "undefined error" for a number without one. Never raises."""
+    """Return the C library's message for a number.
+
+    Args:
+        code: Any number.
+
+    Returns:
+        The message, unchanged; "undefined error" if the C library has none.
+    """
     return _TEXTS.get(code, _UNDEFINED)
 
 
 def _phrase(code: int) -> str:
-    """The C library's message, spelled right, to stand in a sentence of ours."""
+    """The C library's message with its spelling corrected, to be put into a sentence."""
     return _RIGHT.get(code) or error_text(code).removesuffix(".")
 
 
 class MemifError(Exception):
-    """Root of all errors of this package.
+    """Base of all errors of this package.
 
-    `detail` says what happened in this case and may be empty; `code` replaces the class's usual error code.
-    ``str()`` is the detail, with the code's phrase in parentheses behind it. Errors can be pickled.
+    ``str()`` is the detail, followed by the code's phrase in parentheses. Errors can be pickled.
+
+    Args:
+        detail: What happened, without the code's phrase; may be empty.
+        code: Replaces the usual code of the class.
     """
 
     default_code: ClassVar[ErrorCode] = ErrorCode.SYSCALL
 
-    #: Number of the error in libmemif's table.
+    #: Number of the error in libmemif.
     code: ErrorCode
-    #: What happened this time, without the table's message; may be empty.
+    #: What happened, without the code's phrase; may be empty.
     detail: str
 
     def __init__(self, detail: str = "", *, code: ErrorCode | None = None) -> None:
@@ -166,7 +174,7 @@ class MemifError(Exception):
 
 
 def _shown(value: object) -> str:
-    """`value` for an error: never longer than a few lines, and whatever its ``repr`` does."""
+    """`value` as an error shows it: a few lines at most, even if its ``repr`` is long or raises."""
     try:
         text = repr(value)
     except Exception:  # of a user's class; of int for thousands of digits
@@ -181,28 +189,38 @@ class MemifValueError(MemifError, ValueError):
 
     @classmethod
     def argument(cls, name: str, value: object, allowed: str, *, code: ErrorCode | None = None) -> Self:
-        """Build the error for argument `name` which got `value`; `allowed` says what would be accepted."""
+        """Make the error for an argument.
+
+        Args:
+            name: The argument.
+            value: What was passed.
+            allowed: What would be accepted, in words.
+            code: Replaces the usual code.
+
+        Returns:
+            The error, to be raised.
+        """
         return cls(f"argument {name}: got {_shown(value)}, allowed: {allowed}", code=code)
 
 
 class MemifTypeError(MemifValueError, TypeError):
-    """An argument is of a kind that is not allowed; nothing was changed."""
+    """An argument has a type that is not allowed; nothing was changed."""
 
 
 class MemifQueueError(MemifError, IndexError):
-    """There is no queue of this number."""
+    """There is no queue with this number."""
 
     default_code = ErrorCode.QID
 
 
 class MemifStateError(MemifError, RuntimeError):
-    """The object cannot do this now: a burst after its release, a queue in a second thread."""
+    """The object cannot do this now, such as a burst after its release, or a queue in a second thread."""
 
     default_code = ErrorCode.INVAL_ARG
 
 
 class MemifClosedError(MemifStateError):
-    """The object was closed by its user and will not come back."""
+    """The object was closed and stays closed."""
 
     default_code = ErrorCode.NOCONN
 
@@ -220,13 +238,19 @@ class MemifCancelledError(MemifError):
 
 
 class MemifMemoryError(MemifError, MemoryError):
-    """Memory for rings or buffers could not be had."""
+    """Memory for rings or buffers could not be allocated."""
 
     default_code = ErrorCode.NOMEM
 
 
 class MemifOSError(MemifError, OSError):
-    """A system call failed; `errno` is the kernel's number, or None if there is none."""
+    """A system call failed.
+
+    Args:
+        detail: What happened.
+        code: Replaces the usual code of the class.
+        errno: The kernel's number, None if there is none.
+    """
 
     def __init__(self, detail: str = "", *, code: ErrorCode | None = None, errno: int | None = None) -> None:
         super().__init__(detail, code=code)
@@ -240,32 +264,35 @@ class MemifPermissionError(MemifOSError, PermissionError):
 
 
 class MemifFileNotFoundError(MemifOSError, FileNotFoundError):
-    """There is no socket of this name."""
+    """There is no socket with this name."""
 
     default_code = ErrorCode.NO_FILE
 
 
 class MemifTimeoutError(MemifError, TimeoutError):
-    """The time given for an operation has passed, most often: the link did not come up."""
+    """An operation timed out; most often the link did not come up."""
 
-    # AGAIN would be the C library's nearest number, but its message speaks of files and sockets.
+    # The C library's nearest number is AGAIN, but its message is about files and sockets.
     default_code = ErrorCode.DISCONNECTED
 
 
 class MemifConnectionError(MemifError, ConnectionError):
-    """The link to the peer could not be made or is lost."""
+    """The link to the peer could not be established or is lost."""
 
     default_code = ErrorCode.DISCONNECTED
 
 
 class MemifDisconnectedError(MemifConnectionError):
-    """The interface is down, so its queues cannot be used; they can again after the next connect."""
+    """The interface is down; its queues can be used again after the next connect."""
 
 
 class MemifRefusedError(MemifConnectionError, ConnectionRefusedError):
-    """Nobody listens, or the peer answered that it will not have us.
+    """Nobody listens, or the peer refused the connection.
 
-    `reason` is the peer's own text, "" when it gave none.
+    Args:
+        detail: What happened; `reason` if empty.
+        code: Replaces the usual code of the class.
+        reason: The peer's text, "" if it sent none.
     """
 
     default_code = ErrorCode.CONNREFUSED
@@ -279,13 +306,13 @@ class MemifRefusedError(MemifConnectionError, ConnectionRefusedError):
 
 
 class MemifPeerError(MemifConnectionError):
-    """The peer did what it must not do, in its messages or in the shared memory; the link is given up."""
+    """The peer violated the protocol, in its messages or in the shared memory; the link is closed."""
 
     default_code = ErrorCode.MFMSG
 
 
 class MemifProtocolError(MemifPeerError):
-    """A control message is malformed, of unknown type, or came at the wrong time."""
+    """A control message is malformed, of unknown type, or arrived at the wrong time."""
 
 
 _BY_ERRNO: dict[int, tuple[type[MemifOSError], ErrorCode]] = {
@@ -302,10 +329,14 @@ _BY_ERRNO: dict[int, tuple[type[MemifOSError], ErrorCode]] = {
 
 
 def from_os_error(error: OSError, what: str = "") -> MemifError:
-    """Translate an `OSError` of a system call into the error of this package that means the same.
+    """Translate the error of a system call.
 
-    `what` says what was tried ("connect to /run/vpp/memif.sock"). The number is kept in `errno` where the
-    result is a `MemifOSError`. An error which is already a `MemifError` comes back as it is.
+    Args:
+        error: The error; a `MemifError` is returned unchanged.
+        what: What was attempted, such as "connect to /run/vpp/memif.sock".
+
+    Returns:
+        The error of this package with the same meaning. A `MemifOSError` keeps the kernel's number.
     """
     if isinstance(error, MemifError):
         return error

@@ -1,7 +1,6 @@
-"""Words and dictionaries of the interface by their types, for annotations: ``from memif.types import RxMode``.
+"""Types for annotations: the words that arguments accept, and the dictionaries of counters.
 
-The words are what arguments accept; the rest of the package takes them from here. `memif.config.Options` has the
-arguments of an interface.
+`memif.config.Options` has the arguments of an interface.
 """
 
 from typing import Literal, TypedDict
@@ -10,11 +9,11 @@ from typing import Literal, TypedDict
 RoleName = Literal["slave", "client", "master", "server"]
 #: The same, as `Interface.role` gives it.
 Side = Literal["slave", "master"]
-#: What packets are, on both ends.
+#: What the packets are; the same at both ends.
 ModeName = Literal["ethernet", "ip", "punt/inject"]
 #: How a receive queue waits, see `memif.RxQueue.mode`.
 RxMode = Literal["interrupt", "polling", "adaptive"]
-#: Where a slave puts buffers: into the region of the rings, or into one of their own.
+#: Where a slave puts the buffers: into the region of the rings, or into a region of their own.
 Layout = Literal["single", "split"]
 #: What to do about memory whose pages the peer can take away.
 SealPolicy = Literal["add", "require"]
@@ -23,32 +22,32 @@ CacheLine = Literal[64, 128]
 
 
 class QueueStats(TypedDict):
-    """Counters of one queue, through all its connections: `memif.RxQueue.stats`, `memif.TxQueue.stats`."""
+    """Counters of one queue over all its connections: `memif.RxQueue.stats`, `memif.TxQueue.stats`."""
 
     packets: int
-    """Packets received, or accepted for sending; a chained packet is one."""
+    """Packets received, or accepted for sending; a chained packet counts as one."""
     bytes: int
     """Bytes of these packets."""
     bursts: int
     """Calls that moved at least one packet."""
     bad_descriptors: int
-    """Invalid descriptors of the peer: outside their region, longer than their buffer, empty."""
+    """Invalid descriptors from the peer: outside their region, longer than their buffer, or empty."""
     dropped_bad: int
-    """Received packets that were dropped because of one."""
+    """Received packets that were dropped because of an invalid descriptor."""
     dropped_oversize: int
     """Received packets that were dropped because they are longer than 64 KiB, or a chain without an end."""
     dropped_left: int
     """Packets that the peer had sent before it left, and that nobody received before the next link or `close`."""
     ring_full: int
-    """Packets that `send` and the like did not accept because the ring was full."""
+    """Packets that `send` and similar calls did not accept because the ring was full."""
     interrupts_sent: int
-    """Wake-ups for the peer."""
+    """Wake-ups sent to the peer."""
     interrupts_received: int
     """Wake-ups from the peer."""
 
 
 class InterfaceStats(TypedDict):
-    """Counters of an interface, through all its connections: `memif.Interface.stats`."""
+    """Counters of an interface over all its connections: `memif.Interface.stats`."""
 
     rx: list[QueueStats]
     """One for each receive queue."""
@@ -68,6 +67,6 @@ class SocketStats(TypedDict):
     accepted: int
     """Clients accepted."""
     turned_away: int
-    """Clients turned away because there were too many, or no descriptors left."""
+    """Clients turned away because there were too many, or because no file descriptors were left."""
     refused: int
-    """Clients refused before they had an interface."""
+    """Clients refused before they were assigned to an interface."""
