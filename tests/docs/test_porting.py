@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import porting
 from libmemif.test_names import FUNCTIONS_2_0, FUNCTIONS_LATER
 from memif import libmemif as c
-from memif.libmemif import porting
 
 PAGE = Path(__file__).parents[2] / "docs" / "porting.md"
 CALLS = [call for row in porting.FUNCTIONS for call in row.here]
@@ -47,4 +47,4 @@ def test_each_row_calls_its_own_function() -> None:
 
 
 def test_the_page_is_made_from_the_table() -> None:
-    assert PAGE.read_text() == porting.page(), "python -m memif.libmemif.porting > docs/porting.md"
+    assert PAGE.read_text() == porting.page(), "python docs/_ext/porting.py > docs/porting.md"

@@ -1,6 +1,6 @@
 """The porting table: each call of the C library, the call here, and what differs. docs/porting.md is made from it.
 
-``python -m memif.libmemif.porting`` prints that page; the tests compare it with the file, and every call with the
+``python docs/_ext/porting.py`` prints that page; the tests compare it with the file, and every call with the
 signature of its function.
 """
 
@@ -252,7 +252,7 @@ def page() -> str:
         "Each call of the C library, the call in {mod}`memif.libmemif`, and what differs. C's calls are those of "
         "2.0 (VPP 18.07) unless a version is named. Where versions differ, both forms work here.",
         "",
-        "<!-- Made by `python -m memif.libmemif.porting > docs/porting.md`; the tests compare. -->",
+        "<!-- Made by `python docs/_ext/porting.py > docs/porting.md`; the tests compare. -->",
         "",
         "## Rules",
         "",
