@@ -4,10 +4,10 @@ import sys
 from collections.abc import Callable
 from getopt import GetoptError, getopt
 
-from memif.console.answer import packets, receive, send_in_place
-from memif.console.connection import MAC, Connection, info, say
-from memif.console.icmp import answer
+from memif.console.connection import MAC, MemifConnection, info, say
+from memif.console.exchange import packets, receive, send_in_place
 from memif.console.show import interface
+from memif.icmp import answer
 from memif.libmemif import (
     LIBMEMIF_VERSION,
     MEMIF_DEFAULT_SOCKET_PATH,
@@ -30,7 +30,7 @@ from memif.libmemif import (
 __all__ = [
     "MAC",
     "MEMIF_DEFAULT_SOCKET_PATH",
-    "Interface",
+    "OneLinkConnection",
     "Options",
     "check",
     "create_socket",
@@ -138,7 +138,7 @@ def create_socket(path: str, app_name: str, *, connect: bool) -> memif_socket_ha
     return sock
 
 
-def poll_until_cancelled(sock: memif_socket_handle_t, *interfaces: Connection) -> int:
+def poll_until_cancelled(sock: memif_socket_handle_t, *interfaces: MemifConnection) -> int:
     """Poll until a callback cancels that, or Ctrl-C; then delete everything. -> exit status."""
     err: int = MEMIF_ERR_SUCCESS
     try:
@@ -156,7 +156,7 @@ def poll_until_cancelled(sock: memif_socket_handle_t, *interfaces: Connection) -
     return 1
 
 
-class Interface(Connection):
+class OneLinkConnection(MemifConnection):
     """An interface of 4.0's programs: shows its details when the link comes up, and ends the program when it goes."""
 
     def on_connect(self, conn: memif_conn_handle_t, ctx: object) -> int:
@@ -174,7 +174,9 @@ class Interface(Connection):
         return 0
 
 
-def respond_in_place(c: Connection, qid: int, make: Callable[[Connection, memoryview], bool] | None = None) -> None:
+def respond_in_place(
+    c: MemifConnection, qid: int, make: Callable[[MemifConnection, memoryview], bool] | None = None
+) -> None:
     """Slave: answer requests where they lie and send the buffers as they are, without a copy.
 
     make: turns a packet's first buffer into the answer's, False for none; ARP and echo by default.

@@ -14,8 +14,8 @@ import argparse
 
 from common import MEMIF_DEFAULT_SOCKET_PATH, check, info, say
 
-from memif.console.answer import respond
-from memif.console.connection import Connection
+from memif.console.connection import MemifConnection
+from memif.console.exchange import respond
 from memif.console.show import interface
 from memif.libmemif import (
     LIBMEMIF_VERSION,
@@ -37,7 +37,7 @@ memif version: {memif_get_version()}
 \tuse CTRL+C to exit"""
 
 
-class Responder(Connection):
+class Responder(MemifConnection):
     """The one interface of this program."""
 
     def __init__(self, tx_queue: int) -> None:

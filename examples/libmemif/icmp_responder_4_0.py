@@ -9,7 +9,7 @@ import sys
 
 from common import (
     MEMIF_DEFAULT_SOCKET_PATH,
-    Interface,
+    OneLinkConnection,
     Options,
     check,
     create_socket,
@@ -17,8 +17,9 @@ from common import (
     respond_in_place,
 )
 
-from memif.console.answer import respond
-from memif.console.commands import parse_ip, parse_mac
+from memif.console.commands import parse_ip
+from memif.console.exchange import respond
+from memif.icmp import parse_mac
 from memif.libmemif import memif_conn_args_t
 
 NAME = "icmp_responder"
@@ -44,7 +45,7 @@ def main() -> int:
     master, ip, mac = options.master(), parse_ip(options["a"]), parse_mac(options["m"])
     if ip is None or mac is None:
         sys.exit(f"{NAME}: -a takes an IPv4 address, -m a MAC address")
-    c = Interface(0, ip, mac, headroom=options.number("h", 0xFFFF))
+    c = OneLinkConnection(0, ip, mac, headroom=options.number("h", 0xFFFF))
     sock = create_socket(options["s"], NAME, connect=not master)
     args = memif_conn_args_t(
         socket=sock,

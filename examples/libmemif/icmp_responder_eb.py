@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 from console import main
 
-from memif.console import Connection, Console
+from memif.console import Console, MemifConnection
 from memif.console.connection import info
 from memif.console.show import regions
 from memif.libmemif import MEMIF_ERR_SUCCESS, MEMIF_ERR_SYSCALL, memif_details_t, memif_register_external_region
@@ -29,7 +29,7 @@ class Memory:
     def __init__(self) -> None:
         self._next: dict[int, int] = {}
 
-    def add(self, size: int, c: Connection) -> tuple[int, mmap.mmap | None, int]:
+    def add(self, size: int, c: MemifConnection) -> tuple[int, mmap.mmap | None, int]:
         """The library wants a region of `size` bytes for a connection."""
         try:
             fd = os.memfd_create("icmp_responder-eb", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -41,24 +41,24 @@ class Memory:
         info(f"external region of {size} bytes")
         return MEMIF_ERR_SUCCESS, addr, fd
 
-    def get_addr(self, size: int, fd: int, c: Connection) -> mmap.mmap:
+    def get_addr(self, size: int, fd: int, c: MemifConnection) -> mmap.mmap:
         """Where a region is mapped; `add` has told already."""
         return mmap.mmap(fd, size)
 
-    def remove(self, addr: mmap.mmap, size: int, fd: int, c: Connection) -> int:
+    def remove(self, addr: mmap.mmap, size: int, fd: int, c: MemifConnection) -> int:
         """Nothing uses the region any more."""
         os.close(fd)
         info(f"external region of {size} bytes is free")
         return 0
 
-    def get_offset(self, c: Connection) -> int:
+    def get_offset(self, c: MemifConnection) -> int:
         """Where the next buffer lies."""
         offset = self._next[c.index]
         self._next[c.index] += STRIDE
         return offset
 
 
-class ExternalConnection(Connection):
+class ExternalConnection(MemifConnection):
     """An interface that shows its memory."""
 
     def region_lines(self, md: memif_details_t) -> Iterable[str]:
@@ -69,7 +69,7 @@ class ExternalConnection(Connection):
 class ExternalConsole(Console):
     """Registers the callbacks before the first interface."""
 
-    def connection(self, index: int) -> Connection:
+    def connection(self, index: int) -> MemifConnection:
         """One that shows its memory."""
         return ExternalConnection(index)
 

@@ -19,10 +19,10 @@ from typing import ClassVar
 
 from console import main
 
-from memif.console import Connection, Console
-from memif.console.answer import respond
+from memif.console import Console, MemifConnection
 from memif.console.commands import Handler
 from memif.console.connection import info
+from memif.console.exchange import respond
 from memif.libmemif import (
     MEMIF_ERR_SUCCESS,
     MEMIF_RX_MODE_INTERRUPT,
@@ -42,11 +42,11 @@ class QueueThread(threading.Thread):
     Buffers and counters are its own, so that threads share nothing but the connection.
     """
 
-    def __init__(self, owner: Connection, qid: int) -> None:
+    def __init__(self, owner: MemifConnection, qid: int) -> None:
         self.number = owner.index * QUEUES + qid
         super().__init__(name=f"queue {self.number}", daemon=True)
         self.owner, self.qid, self.polling = owner, qid, qid % 2 == 0
-        self.mine = Connection(owner.index, owner.ip, owner.mac)
+        self.mine = MemifConnection(owner.index, owner.ip, owner.mac)
         self.mine.conn, self.mine.queues = owner.conn, owner.queues
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._ended = False
@@ -93,7 +93,7 @@ class QueueThread(threading.Thread):
                     self._serve()
 
 
-class ThreadedConnection(Connection):
+class ThreadedConnection(MemifConnection):
     """An interface whose queues have threads."""
 
     def __init__(self, index: int) -> None:
@@ -152,7 +152,7 @@ class ThreadedConsole(Console):
         ("ip-set", "<index> <ip-addr>", "set the IP address of an interface"),
     )
 
-    def connection(self, index: int) -> Connection:
+    def connection(self, index: int) -> MemifConnection:
         """With threads."""
         return ThreadedConnection(index)
 

@@ -23,14 +23,10 @@ import threading
 
 from common import check, respond_in_place, say
 
-from memif.console.connection import ALL, Connection
+from memif.console.connection import ALL, MemifConnection
+from memif.console.loop import control_events, watch
 from memif.libmemif import (
     MEMIF_ERR_SUCCESS,
-    MEMIF_FD_EVENT_DEL,
-    MEMIF_FD_EVENT_ERROR,
-    MEMIF_FD_EVENT_MOD,
-    MEMIF_FD_EVENT_READ,
-    MEMIF_FD_EVENT_WRITE,
     memif_conn_args_t,
     memif_conn_handle_t,
     memif_delete_socket,
@@ -47,7 +43,7 @@ from memif.libmemif import (
 HELP = "exit - Exits the application.\nhelp - Print this help.\nshow - Show memif interfaces"
 
 
-class ThreadInterface(Connection):
+class ThreadInterface(MemifConnection):
     """An interface that says nothing when its link comes and goes; `show` tells."""
 
     def on_connect(self, conn: memif_conn_handle_t, _: object) -> int:
@@ -84,16 +80,7 @@ class ResponderThread(threading.Thread):
 
     def control_fd_update(self, fd: int, events: int, ctx: object) -> int:
         """The library has opened or will close a descriptor of this thread's."""
-        if events & MEMIF_FD_EVENT_DEL:
-            self._epoll.unregister(fd)
-            return 0
-        wanted = select.EPOLLIN if events & MEMIF_FD_EVENT_READ else 0
-        wanted |= select.EPOLLOUT if events & MEMIF_FD_EVENT_WRITE else 0
-        if events & MEMIF_FD_EVENT_MOD:
-            self._epoll.modify(fd, wanted)
-        else:
-            self._epoll.register(fd, wanted)
-        return 0
+        return watch(self._epoll, fd, events)
 
     def run(self) -> None:
         """The thread: set up, poll until cancelled, delete everything."""
@@ -123,11 +110,8 @@ class ResponderThread(threading.Thread):
         for fd, what in self._epoll.poll():
             if fd == self._cancel:
                 return False
-            events = MEMIF_FD_EVENT_READ if what & select.EPOLLIN else 0
-            events |= MEMIF_FD_EVENT_WRITE if what & select.EPOLLOUT else 0
-            events |= MEMIF_FD_EVENT_ERROR if what & (select.EPOLLERR | select.EPOLLHUP) else 0
             # No lock: the database belongs to this thread.
-            memif_per_thread_control_fd_handler(main, fd, events)  # type: ignore[arg-type]
+            memif_per_thread_control_fd_handler(main, fd, control_events(what))  # type: ignore[arg-type]
         return True
 
 

@@ -18,27 +18,26 @@ from typing import ClassVar
 from common import respond_in_place
 from console import main
 
-from memif.console import Connection, Console
-from memif.console.answer import packets, receive, respond, send_in_place
+from memif.console import Console, MemifConnection
 from memif.console.commands import Handler
 from memif.console.connection import info, say
-from memif.console.icmp import ETHERNET, answer, answer_ip, encapsulate
-from memif.console.sender import Sender
+from memif.console.exchange import EchoSender, packets, receive, respond, send_in_place
+from memif.icmp import ETHERNET, answer, answer_ip, encapsulate
 from memif.libmemif import memif_get_details
 
 #: Bytes left in front of received packets: room for an Ethernet header that keeps cache lines aligned.
 HEADROOM = 64
 
 
-def _in_place(c: Connection, qid: int) -> None:
+def _in_place(c: MemifConnection, qid: int) -> None:
     respond_in_place(c, qid) if _is_slave(c) else respond(c, qid)
 
 
-def _arp_in_place(c: Connection, qid: int) -> None:
+def _arp_in_place(c: MemifConnection, qid: int) -> None:
     respond_in_place(c, qid, lambda c, frame: answer(frame, c.ip, c.mac, arp_only=True))
 
 
-def _with_header(c: Connection, qid: int) -> None:
+def _with_header(c: MemifConnection, qid: int) -> None:
     """Answer bare IP packets, each with an Ethernet header put in front of it, in the headroom."""
 
     def handle(n: int) -> None:
@@ -53,11 +52,11 @@ def _with_header(c: Connection, qid: int) -> None:
     receive(c, qid, handle)
 
 
-def _is_slave(c: Connection) -> bool:
+def _is_slave(c: MemifConnection) -> bool:
     return bool(memif_get_details(c.conn)[1].role)  # type: ignore[arg-type]
 
 
-class Flow(Sender):
+class Flow(EchoSender):
     """The thread of `send`, with this program's words."""
 
     farewell = "Stopping flow..."
@@ -80,9 +79,9 @@ class ZeroCopyConsole(Console):
         ("send", "<index> <tx> <ip> [<mac>]", "send so many ICMP echo requests, without <mac> as bare IP packets"),
     )
 
-    def connection(self, index: int) -> Connection:
+    def connection(self, index: int) -> MemifConnection:
         """With headroom."""
-        return Connection(index, headroom=HEADROOM)
+        return MemifConnection(index, headroom=HEADROOM)
 
     def may_send(self, mac_text: str, mac: bytes | None) -> bool:
         """The MAC address may be left out."""
@@ -95,7 +94,7 @@ class ZeroCopyConsole(Console):
             return
         super().do_send(arguments)
 
-    def sender(self, c: Connection, count: int, ip: bytes, mac: bytes | None) -> Sender:
+    def sender(self, c: MemifConnection, count: int, ip: bytes, mac: bytes | None) -> EchoSender:
         """Make the thread of `send`."""
         return Flow(c, count, ip, mac)
 

@@ -8,10 +8,10 @@ the master answers. -? lists the options. Exit status 0 if the packet came back 
 
 import sys
 
-from common import Interface, Options, check, create_socket, info, poll_until_cancelled
+from common import OneLinkConnection, Options, check, create_socket, info, poll_until_cancelled
 
-from memif.console.answer import frames, receive, send_in_place, transmit
-from memif.console.connection import Connection
+from memif.console.connection import MemifConnection
+from memif.console.exchange import frames, receive, send_in_place, transmit
 from memif.libmemif import memif_cancel_poll_event, memif_conn_args_t, memif_conn_handle_t, memif_get_socket_handle
 
 NAME = "loopback_example"
@@ -19,7 +19,7 @@ ABOUT = "Two interfaces are connected to each other. One sends a packet, the oth
 PACKET = b"\x01" * 2048
 
 
-class End(Interface):
+class End(OneLinkConnection):
     """One of the two; the one with a `peer` sends the packet once both are up."""
 
     good = False
@@ -34,7 +34,7 @@ class End(Interface):
         return 0
 
 
-def verify(c: Connection, qid: int) -> None:
+def verify(c: MemifConnection, qid: int) -> None:
     """The packet is back."""
     assert isinstance(c, End)
 
@@ -50,7 +50,7 @@ def verify(c: Connection, qid: int) -> None:
     memif_cancel_poll_event(sock)
 
 
-def send_back(c: Connection, qid: int) -> None:
+def send_back(c: MemifConnection, qid: int) -> None:
     """A slave sends the buffers themselves, a master copies."""
     slave = c.index == 1
     receive(

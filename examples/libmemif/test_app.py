@@ -7,10 +7,10 @@
 
 import sys
 
-from common import MEMIF_DEFAULT_SOCKET_PATH, Interface, Options, check, create_socket, poll_until_cancelled
+from common import MEMIF_DEFAULT_SOCKET_PATH, OneLinkConnection, Options, check, create_socket, poll_until_cancelled
 
-from memif.console.answer import frames, receive, transmit
-from memif.console.connection import Connection
+from memif.console.connection import MemifConnection
+from memif.console.exchange import frames, receive, transmit
 from memif.libmemif import memif_conn_args_t
 
 NAME = "test_app"
@@ -36,9 +36,9 @@ def main() -> int:
     options.parse(sys.argv[1:])
     master = options.master()
     sock = create_socket(options["s"], NAME, connect=not master)
-    pair = (Interface(0), Interface(1))
+    pair = (OneLinkConnection(0), OneLinkConnection(1))
 
-    def forward(c: Connection, qid: int) -> None:
+    def forward(c: MemifConnection, qid: int) -> None:
         """Send on what came, if the other link is up."""
         other = pair[1 - c.index]
         receive(

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from memif.console import Console
-from memif.console.commands import parse_ip, parse_mac
-from memif.console.terminal import Completer
+from memif.console.commands import parse_ip
+from memif.console.loop import Completer
+from memif.icmp import parse_mac
 
 Capture = pytest.CaptureFixture[str]
 

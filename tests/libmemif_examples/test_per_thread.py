@@ -7,7 +7,7 @@ import pytest
 
 import memif
 from libmemif_examples.programs import PATIENCE, Program, example
-from memif.console.icmp import echo_requests
+from memif.icmp import echo_requests
 from patience import within
 
 

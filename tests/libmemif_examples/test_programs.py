@@ -14,7 +14,7 @@ import pytest
 
 import memif
 from libmemif_examples.programs import EXAMPLES, PATIENCE, Program, console, example, until
-from memif.console.icmp import echo_requests
+from memif.icmp import echo_requests
 from patience import within
 from peers.tap import KernelPort
 from peers.testpmd import Testpmd

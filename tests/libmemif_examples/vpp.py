@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 
 import memif
-from memif.console.icmp import echo_requests
+from memif.icmp import echo_requests
 
 request = echo_requests(bytes((192, 168, 1, 1)), b"VPPVPP", bytes((192, 168, 1, 2)), bytes.fromhex("02fe00000002"))
 answers: dict[str, Counter[int]] = {name: Counter() for name in ("master 0", "master 1", "slave 0")}

@@ -4,13 +4,13 @@ A step moves one burst and returns how many packets that were.
 """
 
 import statistics
-import struct
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from memif import icmp
 from memif.interface import Interface
 
 Step = Callable[[], int]
@@ -83,20 +83,9 @@ def bounce_icmp(interface: Interface, task: Task) -> Step:
 
 
 def echo_request(size: int) -> bytes:
-    """An Ethernet frame with an ICMP echo request from 10.0.0.1 to 10.0.0.2, checksums right."""
-    icmp = struct.pack("!BBHHH", 8, 0, 0, 1, 1) + bytes(size - 42)
-    icmp = icmp[:2] + _checksum(icmp) + icmp[4:]
-    ours, theirs = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2))
-    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, size - 14, 0, 0, 64, 1, 0, ours, theirs)
-    header = header[:10] + _checksum(header) + header[12:]
-    return bytes((2, 0, 0, 0, 0, 2)) + bytes((2, 0, 0, 0, 0, 1)) + b"\x08\x00" + header + icmp
-
-
-def _checksum(data: bytes) -> bytes:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data[: len(data) & ~1])) + (data[-1] << 8 if len(data) % 2 else 0)
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return struct.pack("!H", total ^ 0xFFFF)
+    """An Ethernet frame of `size` bytes with an ICMP echo request from 10.0.0.1 to 10.0.0.2."""
+    front = icmp.encapsulate(bytes((2, 0, 0, 0, 0, 1)), bytes((2, 0, 0, 0, 0, 2)))
+    return front + icmp.echo_request(bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2)), 1, 1, size - 42)
 
 
 # -- receivers

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 from memif.console import show
-from memif.console.answer import respond, respond_all, respond_arp
-from memif.console.connection import Connection, info, say
-from memif.console.sender import Sender
+from memif.console.connection import MemifConnection, info, say
+from memif.console.exchange import EchoSender, respond, respond_all, respond_arp
+from memif.icmp import parse_mac
 from memif.libmemif import (
     MEMIF_ERR_SUCCESS,
     MEMIF_RX_MODE_INTERRUPT,
@@ -27,7 +27,7 @@ LONGEST_LINE = 255
 _NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _OVER, _UNDER = "connection array overflow", "don't even try..."
 
-Handler = Callable[[Connection, int], None]
+Handler = Callable[[MemifConnection, int], None]
 
 
 class Console:
@@ -66,8 +66,8 @@ class Console:
     def __init__(self, socket: str | None = None) -> None:
         """None: /run/vpp/memif.sock."""
         self.socket = socket
-        self.connections: dict[int, Connection] = {}
-        self.senders: dict[int, Sender] = {}
+        self.connections: dict[int, MemifConnection] = {}
+        self.senders: dict[int, EchoSender] = {}
         #: Queues that are polled: (index, qid).
         self.polled: set[tuple[int, int]] = set()
 
@@ -163,9 +163,9 @@ class Console:
             return
         self.connections[index] = c
 
-    def connection(self, index: int) -> Connection:
+    def connection(self, index: int) -> MemifConnection:
         """Make the entry of a new interface."""
-        return Connection(index)
+        return MemifConnection(index)
 
     def _arguments(self, index: int, master: bool) -> memif_conn_args_t:
         return memif_conn_args_t(
@@ -186,7 +186,7 @@ class Console:
             self._delete(index)
 
     def _delete(self, index: int) -> None:
-        c = self.connections.get(index) or Connection(index)
+        c = self.connections.get(index) or MemifConnection(index)
         err = c.delete()
         if err != MEMIF_ERR_SUCCESS:
             info(f"memif_delete: {memif_strerror(err)}")
@@ -235,7 +235,7 @@ class Console:
         else:
             info("expected rx mode <interrupt|polling>")
 
-    def _set_rx_mode(self, c: Connection, qid: int, *, polling: bool) -> None:
+    def _set_rx_mode(self, c: MemifConnection, qid: int, *, polling: bool) -> None:
         assert c.conn is not None
         err = memif_set_rx_mode(c.conn, MEMIF_RX_MODE_POLLING if polling else MEMIF_RX_MODE_INTERRUPT, qid)
         if err != MEMIF_ERR_SUCCESS:
@@ -257,7 +257,7 @@ class Console:
             return
         self._send(c, count, *[*arguments[2:4], "", ""][:2])
 
-    def _send(self, c: Connection, count: int, ip_text: str, mac_text: str) -> None:
+    def _send(self, c: MemifConnection, count: int, ip_text: str, mac_text: str) -> None:
         info(f"PN: {count}")
         say(_printable(ip_text))
         say(_printable(mac_text))
@@ -276,9 +276,9 @@ class Console:
         """Whether `send` works with this MAC address."""
         return mac is not None
 
-    def sender(self, c: Connection, count: int, ip: bytes, mac: bytes | None) -> Sender:
+    def sender(self, c: MemifConnection, count: int, ip: bytes, mac: bytes | None) -> EchoSender:
         """Make the thread of `send`."""
-        return Sender(c, count, ip, mac)
+        return EchoSender(c, count, ip, mac)
 
     # -- arguments
 
@@ -290,7 +290,7 @@ class Console:
             return None
         return int(match[0])
 
-    def _existing(self, arguments: list[str]) -> Connection | None:
+    def _existing(self, arguments: list[str]) -> MemifConnection | None:
         """The interface that the first argument names, or None after saying why not."""
         index = self._number(arguments, 0, "expected id")
         if index is None or not in_range(index):
@@ -300,7 +300,7 @@ class Console:
             info(f"no connection at index {index}")
         return c
 
-    def _in_order(self) -> list[Connection]:
+    def _in_order(self) -> list[MemifConnection]:
         return [self.connections[index] for index in sorted(self.connections)]
 
 
@@ -318,14 +318,6 @@ def parse_ip(text: str) -> bytes | None:
     if len(parts) != 4 or not all(re.fullmatch("[0-9]{1,3}", part, re.ASCII) and int(part) < 256 for part in parts):
         return None
     return bytes(map(int, parts))
-
-
-def parse_mac(text: str) -> bytes | None:
-    """Six bytes from "02:fe:0:0:0:1", None for anything else."""
-    parts = text.split(":")
-    if len(parts) != 6 or not all(re.fullmatch("[0-9a-fA-F]{1,2}", part) for part in parts):
-        return None
-    return bytes(int(part, 16) for part in parts)
 
 
 def _printable(text: str) -> str:

@@ -40,7 +40,7 @@ def info(text: str) -> None:
     say(f"INFO: {text}")
 
 
-class Connection:
+class MemifConnection:
     """One interface. Its callbacks run in the thread that handles the control descriptors.
 
     index       the slot in the console's table
@@ -56,7 +56,7 @@ class Connection:
         self.mac = mac
         self.headroom = headroom
         self.conn: memif_conn_handle_t | None = None
-        self.handler: Callable[[Connection, int], None] | None = None
+        self.handler: Callable[[MemifConnection, int], None] | None = None
         self.up: bool = False
         self.queues: tuple[int, int] = (0, 0)
         #: By receive queue: the start of a packet whose rest has not come yet.
@@ -75,7 +75,7 @@ class Connection:
         self.rx_bufs: list[memif_buffer_t] = [memif_buffer_t() for _ in range(BURST)]
         self.tx_bufs: list[memif_buffer_t] = [memif_buffer_t() for _ in range(BURST)]
 
-    def create(self, args: memif_conn_args_t, handler: "Callable[[Connection, int], None] | None") -> int:
+    def create(self, args: memif_conn_args_t, handler: "Callable[[MemifConnection, int], None] | None") -> int:
         """Create the interface; without a handler nothing is received but by the caller's own doing. -> code."""
         self.handler = handler
         on_interrupt = None if handler is None else self.on_interrupt

@@ -5,7 +5,8 @@ Labels, their order and indents are the C program's: scripts read them.
 
 from collections.abc import Iterable, Iterator
 
-from memif.console.connection import Connection
+from memif.config import MODES
+from memif.console.connection import MemifConnection
 from memif.libmemif import (
     MEMIF_ERR_NOCONN,
     MEMIF_ERR_SUCCESS,
@@ -16,10 +17,10 @@ from memif.libmemif import (
     memif_strerror,
 )
 
-_MODES = {0: "ethernet", 1: "ip", 2: "punt/inject"}
+_MODES = {int(number): name for name, number in MODES.items()}
 
 
-def show(connections: Iterable[Connection]) -> Iterator[str]:
+def show(connections: Iterable[MemifConnection]) -> Iterator[str]:
     """The lines of `show`."""
     yield "MEMIF DETAILS"
     yield "=" * 30
@@ -27,7 +28,7 @@ def show(connections: Iterable[Connection]) -> Iterator[str]:
         yield from interface(c)
 
 
-def interface(c: Connection) -> Iterator[str]:
+def interface(c: MemifConnection) -> Iterator[str]:
     """The lines for one interface."""
     err, md = memif_get_details(c.conn)  # type: ignore[arg-type]
     if err != MEMIF_ERR_SUCCESS:
@@ -38,7 +39,7 @@ def interface(c: Connection) -> Iterator[str]:
     yield from (f"\t{line}" for line in details(c, md))
 
 
-def details(c: Connection, md: memif_details_t) -> Iterator[str]:
+def details(c: MemifConnection, md: memif_details_t) -> Iterator[str]:
     """The lines for one interface, without their indent."""
     yield f"interface ip: {dotted(c.ip)}"
     yield f"interface name: {md.if_name}"
@@ -94,7 +95,7 @@ def address(memory: memoryview | None) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
-def counters(connections: Iterable[Connection]) -> Iterator[str]:
+def counters(connections: Iterable[MemifConnection]) -> Iterator[str]:
     """The lines of `sh-count`."""
     for c in connections:
         yield "=" * 31

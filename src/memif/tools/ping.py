@@ -3,7 +3,6 @@
 import math
 import os
 import statistics
-import struct
 import sys
 import time
 from dataclasses import dataclass, field
@@ -12,9 +11,9 @@ from typing import Any
 
 import click
 
+from memif import icmp
 from memif.errors import MemifDisconnectedError
 from memif.interface import Interface
-from memif.tools.echo import ECHO_REPLY, HOST_UNREACHABLE, Message, arp, difference, parse, request
 from memif.tools.icmp_responder import parse_mac
 from memif.tools.options import Link, examples, link_options, print_json, timeout_option
 from memif.tools.transmit import come_up
@@ -167,12 +166,12 @@ class Pinger:
         sequence = self.sent & 0xFFFF
         if self.ethernet and self.peer_mac is None and not self._resolve(interface):
             self.errors += 1
-            self._say(f"From {IPv4Address(self.own)} icmp_seq={sequence} {HOST_UNREACHABLE}")
+            self._say(f"From {IPv4Address(self.own)} icmp_seq={sequence} {icmp.HOST_UNREACHABLE}")
             return
-        packet = request(self.own, self.target, self.identifier, sequence, self.size)
+        packet = icmp.echo_request(self.own, self.target, self.identifier, sequence, self.size)
         if self.ethernet:
             assert self.peer_mac is not None
-            packet = (self.peer_mac + self.mac + b"\x08\x00" + packet).ljust(60, b"\0")
+            packet = (icmp.encapsulate(self.mac, self.peer_mac) + packet).ljust(60, b"\0")
         self.answered.discard(sequence)
         self.asked[sequence] = time.perf_counter()
         if interface.tx[0].send([packet]):
@@ -182,7 +181,7 @@ class Pinger:
         """Ask for the target's MAC address."""
         deadline = time.monotonic() + min(self.wait or _ASK_AT_MOST, _ASK_AT_MOST)
         while self.peer_mac is None and (left := deadline - time.monotonic()) > 0:
-            interface.tx[0].send([arp(1, self.mac, self.own, b"", self.target)])
+            interface.tx[0].send([icmp.arp(1, self.mac, self.own, b"", self.target)])
             again = time.monotonic() + min(left, _ASK_AGAIN)
             while self.peer_mac is None and (left := again - time.monotonic()) > 0:
                 self._receive(interface, left)
@@ -202,34 +201,35 @@ class Pinger:
                 self._arp(interface, packet)
             if kind != b"\x08\x00":
                 return
-        message = parse(packet, self.own)
+        message = icmp.parse(packet, self.own)
         if message is None or message.identifier != self.identifier or message.sequence not in self.asked:
             return
-        if message.kind == ECHO_REPLY:
+        if message.kind == icmp.ECHO_REPLY:
             self._reply(message, now)
         elif message.data == self.target:
             self._error(message)
 
     def _arp(self, interface: Interface, frame: bytes) -> None:
-        if len(frame) < 28 or frame[:6] != b"\0\x01\x08\0\x06\x04":
+        read = icmp.parse_arp(frame)
+        if read is None:
             return
-        operation, sender_mac, sender = struct.unpack("!H6s4s", frame[6:18])
+        operation, sender_mac, sender, asked = read
         if operation == 2 and sender == self.target and not sender_mac[0] & 1:
             self.peer_mac = sender_mac
-        elif operation == 1 and frame[24:28] == self.own:
-            interface.tx[0].send([arp(2, self.mac, self.own, sender_mac, sender)])
+        elif operation == 1 and asked == self.own:
+            interface.tx[0].send([icmp.arp(2, self.mac, self.own, sender_mac, sender)])
 
-    def _error(self, message: Message) -> None:
+    def _error(self, message: icmp.Message) -> None:
         self.errors += 1
         self.waiting.discard(message.sequence)
-        wrong = "" if message.right else " (BAD CHECKSUM)"
+        wrong = "" if message.valid else " (BAD CHECKSUM)"
         self._say(f"From {message.source} icmp_seq={message.sequence} {message.error}{wrong}")
 
-    def _reply(self, message: Message, now: float) -> None:
+    def _reply(self, message: icmp.Message, now: float) -> None:
         """Counts a reply as the one thing that it is."""
         sequence, trip = message.sequence, now - self.asked[message.sequence]
         remark = ""
-        if not message.right:
+        if not message.valid:
             self.corrupted += 1
             remark = " (BAD CHECKSUM!)"
         elif message.source.packed != self.target:
@@ -245,7 +245,7 @@ class Pinger:
             self.waiting.discard(sequence)
         head = f"{message.size} bytes from {message.source}: icmp_seq={sequence} ttl={message.ttl}"
         self._say(f"{head} time={1e3 * trip:.3f} ms{remark}")
-        if message.right and (wrong := difference(message.data, self.size)) is not None:
+        if message.valid and (wrong := icmp.difference(message.data, self.size)) is not None:
             self.wrong_data += 1
             self._say(wrong)
 

@@ -1,15 +1,17 @@
-"""Receive, answer, transmit: what the examples do when packets wait.
+"""Receive, answer, transmit, and `EchoSender`: what the examples do with packets.
 
-The functions take a `Connection` and a receive queue; they handle some bursts and return, so that a flood on one
+The functions take a `MemifConnection` and a receive queue; they handle some bursts and return, so that a flood on one
 interface leaves time for the others: what still waits raises the next interrupt.
 """
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from typing import ClassVar
 
-from memif.console import icmp
-from memif.console.connection import ALL, BURST, Connection, info
+from memif import icmp
+from memif.console.connection import BURST, MemifConnection, info, say
 from memif.libmemif import (
     MEMIF_BUFFER_FLAG_NEXT,
     MEMIF_ERR_AGAIN,
@@ -30,29 +32,32 @@ from memif.libmemif import (
 
 #: Bursts that one call handles.
 _TURNS = 16
-#: Seconds without progress after which a full ring is taken for a dead one.
+#: Seconds without progress after which a full ring is given up.
 _PATIENCE = 1.0
+#: Bytes that are kept of a chained packet whose end does not come.
+_LONGEST = 65536
+#: Packets that an `EchoSender` makes ahead; sequence numbers start again after so many.
+_PREPARED = 1 << 16
+#: Seconds to wait when the ring is full.
+_PAUSE = 20e-6
 
-#: Bytes of a packet that went on and on, after which the rest is forgotten.
-LONGEST = 65536
 
-
-def respond(c: Connection, qid: int) -> None:
+def respond(c: MemifConnection, qid: int) -> None:
     """Answer ARP and echo requests; answers that the ring has no room for are dropped and counted."""
     receive(c, qid, lambda n: _reply(c, qid, n, 0.0, arp_only=False))
 
 
-def respond_all(c: Connection, qid: int) -> None:
+def respond_all(c: MemifConnection, qid: int) -> None:
     """The same, but wait for room in the ring, and so drop nothing."""
     receive(c, qid, lambda n: _reply(c, qid, n, _PATIENCE, arp_only=False))
 
 
-def respond_arp(c: Connection, qid: int) -> None:
+def respond_arp(c: MemifConnection, qid: int) -> None:
     """Answer ARP only."""
     receive(c, qid, lambda n: _reply(c, qid, n, 0.0, arp_only=True))
 
 
-def receive(c: Connection, qid: int, handle: Callable[[int], None]) -> None:
+def receive(c: MemifConnection, qid: int, handle: Callable[[int], None]) -> None:
     """Receive bursts into `c.rx_bufs`, call ``handle(buffers)`` for each, then give the buffers back."""
     assert c.conn is not None
     for _ in range(_TURNS):
@@ -77,7 +82,7 @@ def trouble(function: str, err: int) -> bool:
     return True
 
 
-def packets(c: Connection, qid: int, bufs: Sequence[memif_buffer_t]) -> list[list[memif_buffer_t]]:
+def packets(c: MemifConnection, qid: int, bufs: Sequence[memif_buffer_t]) -> list[list[memif_buffer_t]]:
     """Buffers grouped into whole packets, by the flag that says that the next buffer continues.
 
     A packet that goes on in the next burst is left out, here and there: who changes packets in place needs all of it.
@@ -94,7 +99,7 @@ def packets(c: Connection, qid: int, bufs: Sequence[memif_buffer_t]) -> list[lis
     return found[1:] if continues else found
 
 
-def frames(c: Connection, qid: int, bufs: Sequence[memif_buffer_t]) -> list[bytearray]:
+def frames(c: MemifConnection, qid: int, bufs: Sequence[memif_buffer_t]) -> list[bytearray]:
     """Copies of received packets, chains joined: what the peer writes meanwhile does no harm."""
     if not c.partial and not any(buf.flags & MEMIF_BUFFER_FLAG_NEXT for buf in bufs):
         return [bytearray(buf) for buf in bufs]
@@ -105,18 +110,18 @@ def frames(c: Connection, qid: int, bufs: Sequence[memif_buffer_t]) -> list[byte
             whole.append(frame)
             frame = bytearray()
     if frame:
-        c.partial[qid] = frame[:LONGEST]
+        c.partial[qid] = frame[:_LONGEST]
     return whole
 
 
-def _reply(c: Connection, qid: int, n: int, patience: float, *, arp_only: bool) -> None:
+def _reply(c: MemifConnection, qid: int, n: int, patience: float, *, arp_only: bool) -> None:
     ip, mac, answer = c.ip, c.mac, icmp.answer
     answers = [frame for frame in frames(c, qid, c.rx_bufs[:n]) if answer(frame, ip, mac, arp_only=arp_only)]
     if answers:
         transmit(c, c.tx_qid(qid), answers, patience)
 
 
-def transmit(c: Connection, qid: int, answers: Sequence[bytearray | bytes], patience: float = 0.0) -> None:
+def transmit(c: MemifConnection, qid: int, answers: Sequence[bytearray | bytes], patience: float = 0.0) -> None:
     """Send packets on queue `qid`; those without room after `patience` seconds of no progress are counted in tx_err."""
     with c.tx_lock:
         # Packets of one size share an allocation, and `len` is right without a further word.
@@ -126,7 +131,7 @@ def transmit(c: Connection, qid: int, answers: Sequence[bytearray | bytes], pati
             c.tx_err += left
 
 
-def _transmit_run(c: Connection, qid: int, run: list[bytearray | bytes], size: int, patience: float) -> int:
+def _transmit_run(c: MemifConnection, qid: int, run: list[bytearray | bytes], size: int, patience: float) -> int:
     """Send packets of one size. -> how many are left over."""
     assert c.conn is not None
     done, deadline, bufs = 0, 0.0, c.tx_bufs
@@ -151,7 +156,7 @@ def _wait(patience: float, deadline: float) -> float:
     now = time.monotonic()
     if not patience or (deadline and now > deadline):
         return 0.0
-    time.sleep(20e-6)
+    time.sleep(_PAUSE)
     return deadline or now + patience
 
 
@@ -171,7 +176,7 @@ def fill(bufs: Sequence[memif_buffer_t], n: int, run: Sequence[bytearray | bytes
     return k - start
 
 
-def send_in_place(c: Connection, qid: int, bufs: list[memif_buffer_t]) -> None:
+def send_in_place(c: MemifConnection, qid: int, bufs: list[memif_buffer_t]) -> None:
     """Slave: send received buffers as they are now, without a copy; those without room are counted in tx_err."""
     assert c.conn is not None
     if not bufs:
@@ -191,22 +196,73 @@ def send_in_place(c: Connection, qid: int, bufs: list[memif_buffer_t]) -> None:
         c.tx_err += len(bufs) - sent
 
 
-def drain(c: Connection, qid: int) -> None:
-    """Throw away what waits."""
-    receive(c, qid, lambda n: None)
+class EchoSender(threading.Thread):
+    """Sends `count` echo requests on queue 0 of a connection, waiting where the ring is full, and prints the figures.
 
+    `stop` ends it early. The connection may go away meanwhile: then it says so and ends.
+    """
 
-__all__ = [
-    "ALL",
-    "drain",
-    "fill",
-    "frames",
-    "packets",
-    "receive",
-    "respond",
-    "respond_all",
-    "respond_arp",
-    "send_in_place",
-    "transmit",
-    "trouble",
-]
+    farewell: ClassVar[str] = "Thread exiting..."
+
+    def __init__(self, c: MemifConnection, count: int, ip: bytes, mac: bytes | None) -> None:
+        """ip, mac: whom to send to; mac None: no Ethernet header."""
+        super().__init__(name=f"send {c.index}", daemon=True)
+        self._c = c
+        self._count = count
+        self._request = icmp.echo_requests(c.ip, c.mac, ip, mac)
+        self._ask = threading.Event()
+        #: Whether packets may still be sent.
+        self.busy: bool = True
+
+    def stop(self) -> None:
+        """End soon."""
+        self._ask.set()
+
+    def run(self) -> None:
+        """The thread."""
+        start = time.monotonic_ns()
+        err, sent = self._send_all()
+        self.busy = False
+        if err != MEMIF_ERR_SUCCESS:
+            info(f"{self.failed}: {memif_strerror(err)} {self.farewell}")
+            return
+        self._c.ts = time.monotonic_ns() - start
+        self._report(sent, self._c.ts)
+
+    def _send_all(self) -> tuple[int, int]:
+        """Send until done or told to stop. -> (code, packets sent)."""
+        prepared: list[bytes] = []
+        sent = 0
+        while sent < self._count and not self._ask.is_set():
+            at = sent % _PREPARED
+            if at == len(prepared):
+                prepared += map(self._request, range(at, at + BURST))
+            err, n = self._burst(prepared[at : at + min(BURST, self._count - sent)])
+            if err != MEMIF_ERR_SUCCESS:
+                return err, sent
+            sent += n
+            if not n:
+                time.sleep(_PAUSE)
+        return MEMIF_ERR_SUCCESS, sent
+
+    def _burst(self, packets: list[bytes]) -> tuple[int, int]:
+        """Send as many as there is room for. -> (code, packets sent)."""
+        c, bufs = self._c, self._c.tx_bufs
+        self.failed: str = "memif_buffer_alloc"
+        with c.tx_lock:
+            err, n = memif_buffer_alloc(c.conn, 0, bufs, len(packets), len(packets[0]))  # type: ignore[arg-type]
+            if err not in (MEMIF_ERR_SUCCESS, MEMIF_ERR_NOBUF_RING):
+                return err, 0
+            done = fill(bufs, n, packets, 0)
+            self.failed = "memif_tx_burst"
+            err, sent = memif_tx_burst(c.conn, 0, bufs, n)  # type: ignore[arg-type]
+            c.tx += sent
+            return err, done
+
+    def _report(self, sent: int, ns: int) -> None:
+        say("\n")
+        info("Pakcet sequence finished!")
+        info(f"Seq len: {sent}")
+        info(f"Seq time: {ns // 10**9}s {ns % 10**9}ns")
+        info(f"Average pps: {sent / ns * 1e9 if ns else 0.0:f}")
+        info(self.farewell)
