@@ -40,7 +40,7 @@ with memif.Socket(path, app_name="guest") as socket:
     while not (friend.up and server.up):
         server.socket.poll(0.01)
         socket.poll(0.01)
-    print("linked to", friend.peer.name)
+    print("linked to", server.name)
 # [end]
 server.close()
 os.rmdir(os.path.dirname(path))

@@ -41,6 +41,6 @@ with memif.listen("@memory", id=0) as first, memif.listen("@memory-2", id=0) as 
         while not all(end.up for end in (first, second, *ends)):
             for end in (first.socket, second.socket, socket, other):
                 end.poll(0.01)
-        for end in ends:
-            print(f"{end.details().regions[0].size:,} bytes")
+        for slave in ends:
+            print(f"{slave.details().regions[0].size:,} bytes")
 print(f"{counted.bytes:,} bytes came from our own allocator")

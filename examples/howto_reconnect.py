@@ -11,7 +11,8 @@ import memif
 
 def linked(iface: memif.Interface) -> None:
     """Called each time the link has come up."""
-    print("up, peer is", iface.peer.name, flush=True)
+    if iface.peer:
+        print("up, peer is", iface.peer.name, flush=True)
 
 
 def unlinked(iface: memif.Interface) -> None:

@@ -22,6 +22,7 @@ with MemifSocket("@scapy", id=0, timeout=10.0) as socket:
     # [ask]
     request = Ether(dst="ff:ff:ff:ff:ff:ff") / ARP(psrc="192.168.1.1", pdst="192.168.1.2")
     answer = socket.sr1(request, timeout=2, verbose=False)
+    assert answer is not None, "nobody answers"
     print(f"{answer.psrc} is at {answer.hwsrc}")
     # [pings]
     pings = [

@@ -11,13 +11,14 @@ import sys
 
 import memif
 from memif.tap import Tap
+from memif.types import RoleName
 
 
 def carry(iface: memif.Interface, tap: Tap) -> None:
     """Carry packets in both directions until the link goes down."""
     rx, tx = iface.rx[0], iface.tx[0]
     while True:
-        select.select([rx, tap], [], [], 0.1)
+        select.select([rx.fileno(), tap.fileno()], [], [], 0.1)
         with rx.recv(256, timeout=0) as burst:
             tap.send(burst)  # packets that the kernel does not take are lost, as on a wire
         packets = tap.recv(256)
@@ -27,7 +28,8 @@ def carry(iface: memif.Interface, tap: Tap) -> None:
                 break  # a client that does not receive: drop them
 
 
-path, role, name, address = sys.argv[1:5]
+path, role_name, name, address = sys.argv[1:5]
+role: RoleName = "master" if role_name == "master" else "slave"
 netns = sys.argv[5] if len(sys.argv) > 5 else None
 with Tap(name, netns=netns) as tap, memif.Socket(path) as socket:
     iface = socket.interface(id=0, role=role)
@@ -36,7 +38,8 @@ with Tap(name, netns=netns) as tap, memif.Socket(path) as socket:
     try:
         while True:
             iface.wait_up()
-            print("linked to", iface.peer.name, flush=True)
+            if iface.peer:
+                print("linked to", iface.peer.name, flush=True)
             try:
                 carry(iface, tap)
             except memif.MemifDisconnectedError as error:

@@ -36,7 +36,7 @@ with memif.listen("@threads", id=0) as server, memif.Socket("@threads") as socke
             queue.wait_free(10, timeout=1.0)
             queue.send([b"x" * 60] * 10)
     for queue in client.tx:
-        queue.wait_free(queue.ring.size, timeout=5.0)  # until the peer has taken all packets
+        queue.wait_free(queue.size, timeout=5.0)  # until the peer has taken all packets
     client.close()  # ends both workers
     for thread in threads:
         thread.join()

@@ -15,7 +15,8 @@ path, seconds = sys.argv[1], float(sys.argv[2])
 with memif.listen(path, id=0) as iface:
     print("waiting for a client on", path, flush=True)
     iface.wait_up(timeout=30.0)
-    print(f"linked to {iface.peer.name!r} of {iface.peer.app_name!r}, process {iface.peer.pid}", flush=True)
+    if peer := iface.peer:
+        print(f"linked to {peer.name!r} of {peer.app_name!r}, process {peer.pid}", flush=True)
 
     queue = iface.rx[0]
     with queue.recv(1, timeout=10.0) as burst:

@@ -29,7 +29,8 @@ with opening(path, id=0) as iface:
     try:
         while True:
             iface.wait_up()
-            print("linked to", iface.peer.name, flush=True)
+            if iface.peer:
+                print("linked to", iface.peer.name, flush=True)
             try:
                 serve(iface)
             except memif.MemifDisconnectedError as error:

@@ -12,7 +12,7 @@ slave = connecting.interface(id=0, role="slave", name="right", ring_size=64)
 while not (master.up and slave.up):
     listening.poll(0.01)
     connecting.poll(0.01)
-print(f"{master.name} is linked to {master.peer.name}")
+print(f"{master.name} is linked to {slave.name}")
 # [send]
 sent = slave.tx[0].send([b"first", b"second", b"third"])
 print("packets accepted:", sent)
@@ -45,7 +45,7 @@ with master.rx[0].recv(256, timeout=1.0) as burst:
     print(f"{len(burst)} packet of {burst.lengths[0]} bytes in pieces of {[len(p) for p in burst.fragments(0)]}")
 # [full]
 accepted = slave.tx[0].send([b"x" * 60] * 100)
-print("of 100 packets", accepted, "fitted into the ring of", slave.tx[0].ring.size)
+print("of 100 packets", accepted, "fitted into the ring of", slave.tx[0].size)
 # [gone]
 slave.close()
 try:

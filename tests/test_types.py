@@ -15,6 +15,8 @@ from memif.socket import Socket
 from memif.types import QueueStats
 
 RIGHT = """
+from typing import assert_type
+
 import memif
 from memif import aio
 
@@ -28,6 +30,19 @@ def sync() -> int:
 
 async def waiting(i: aio.Interface) -> int:
     return i.tx[0].send([b"x"]) + i.tx[0].free() + i.rx[0].size
+
+Some = list[memif.RxQueue | memif.Socket]
+
+def first(queue: memif.RxQueue, interface: memif.Interface, sock: memif.Socket, some: Some) -> None:
+    assert_type(memif.wait([queue, queue]), list[memif.RxQueue])
+    assert_type(memif.wait((interface,), timeout=1.0), list[memif.Interface])
+    assert_type(memif.wait({sock}), list[memif.Socket])
+    assert_type(memif.wait(some), list[memif.RxQueue | memif.Socket])
+    assert_type(memif.wait([queue, interface, sock]), list[memif.RxQueue | memif.Interface | memif.Socket])
+
+async def first_of_aio(queue: aio.RxQueue, interface: aio.Interface, sock: aio.Socket) -> None:
+    assert_type(await aio.wait([queue, queue]), list[aio.RxQueue])
+    assert_type(await aio.wait([queue, interface, sock]), list[aio.RxQueue | aio.Interface | aio.Socket])
 """
 
 WRONG = {
@@ -40,6 +55,10 @@ WRONG = {
     "a wrong seal": "from memif import aio\naio.listen('@x', seal='none')\n",
     "an unknown counter": "import memif\nmemif.listen('@x').stats['conects']\n",
     "an unknown option of asyncio": "from memif import aio\naio.connect('@x', ring_sise=3)\n",
+    "waiting for what is no queue": "import memif\nmemif.wait([3])\n",
+    "a queue that is waited for is no socket": (
+        "import memif\ndef f(queue: memif.RxQueue) -> None:\n    memif.wait([queue])[0].poll()\n"
+    ),
     "wrong arguments of send": "from memif import aio\ndef f(i: aio.Interface) -> None:\n    i.tx[0].send(3, 4)\n",
 }
 

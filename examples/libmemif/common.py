@@ -181,7 +181,11 @@ def respond_in_place(
 
     make: turns a packet's first buffer into the answer's, False for none; ARP and echo by default.
     """
-    reply = make or (lambda c, frame: answer(frame, c.ip, c.mac))
+
+    def answered_by_default(c: MemifConnection, frame: memoryview) -> bool:
+        return answer(frame, c.ip, c.mac)
+
+    reply = make or answered_by_default
 
     def handle(n: int) -> None:
         answered = [packet for packet in packets(c, qid, c.rx_bufs[:n]) if reply(c, memoryview(packet[0]))]

@@ -46,12 +46,12 @@ HELP = "exit - Exits the application.\nhelp - Print this help.\nshow - Show memi
 class ThreadInterface(MemifConnection):
     """An interface that says nothing when its link comes and goes; `show` tells."""
 
-    def on_connect(self, conn: memif_conn_handle_t, _: object) -> int:
+    def on_connect(self, conn: memif_conn_handle_t, ctx: object) -> int:
         """The link is up."""
         self.conn, self.queues, self.up = conn, (1, 1), True
         return memif_refill_queue(conn, 0, ALL, 0)
 
-    def on_disconnect(self, conn: memif_conn_handle_t, _: object) -> int:
+    def on_disconnect(self, conn: memif_conn_handle_t, ctx: object) -> int:
         """The link has gone."""
         self.up = False
         self.new_buffers()

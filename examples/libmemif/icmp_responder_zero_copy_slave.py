@@ -23,7 +23,7 @@ from memif.console.commands import Handler
 from memif.console.connection import info, say
 from memif.console.exchange import EchoSender, packets, receive, respond, send_in_place
 from memif.icmp import ETHERNET, answer, answer_ip, encapsulate
-from memif.libmemif import memif_get_details
+from memif.libmemif import memif_buffer_t, memif_get_details
 
 #: Bytes left in front of received packets: room for an Ethernet header that keeps cache lines aligned.
 HEADROOM = 64
@@ -41,7 +41,7 @@ def _with_header(c: MemifConnection, qid: int) -> None:
     """Answer bare IP packets, each with an Ethernet header put in front of it, in the headroom."""
 
     def handle(n: int) -> None:
-        answered = []
+        answered: list[memif_buffer_t] = []
         for packet in packets(c, qid, c.rx_bufs[:n]):
             if packet[0].headroom >= ETHERNET and answer_ip(memoryview(packet[0])):
                 packet[0].prepend(ETHERNET)

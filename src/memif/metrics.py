@@ -38,7 +38,7 @@ memif_clients_refused_total                counter  of a socket: clients that di
 =========================================  =======  ===============================================================
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
@@ -81,7 +81,7 @@ class _Source(Protocol):
     """An interface or a socket, of the sync or of the asyncio API."""
 
     @property
-    def stats(self) -> dict[str, Any]: ...
+    def stats(self) -> Mapping[str, Any]: ...
 
 
 class MemifCollector(Collector):

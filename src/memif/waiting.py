@@ -7,7 +7,7 @@ again and again. The control channels are looked after all the time.
 import select
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TypeVar, overload
 
 from memif.config import each
 from memif.deadline import Deadline
@@ -21,9 +21,14 @@ _LONGEST_SLEEP = 0.1
 _ADAPTIVE_SPIN = 50e-6
 
 Waitable = RxQueue | Interface | Socket
+_OneKind = TypeVar("_OneKind", bound=Waitable)
 
 
-def wait(objects: Iterable[Waitable], timeout: float | None = None) -> list[Any]:
+@overload
+def wait(objects: Iterable[_OneKind], timeout: float | None = None) -> list[_OneKind]: ...
+@overload  # mypy takes a list display of several kinds for a list[object]
+def wait(objects: Iterable[Waitable], timeout: float | None = None) -> list[Waitable]: ...  # type: ignore[overload-cannot-match]
+def wait(objects: Iterable[Waitable], timeout: float | None = None) -> Sequence[Waitable]:
     """Wait until one of many receive queues has a packet, in any mode. -> the objects that are ready, in their order.
 
     objects     receive queues; interfaces (ready when one of their receive queues is); sockets (ready when `poll` had

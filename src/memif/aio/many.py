@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TypeVar, overload
 
 from memif.aio.interface import Interface
 from memif.aio.queues import RxQueue
@@ -16,9 +16,14 @@ from memif.errors import MemifClosedError, MemifDisconnectedError, MemifTypeErro
 _ADAPTIVE_SPIN = 50e-6
 
 Waitable = RxQueue | Interface | Socket
+_OneKind = TypeVar("_OneKind", bound=Waitable)
 
 
-async def wait(objects: Iterable[Waitable], timeout: float | None = None) -> list[Any]:
+@overload
+async def wait(objects: Iterable[_OneKind], timeout: float | None = None) -> list[_OneKind]: ...
+@overload  # mypy takes a list display of several kinds for a list[object]
+async def wait(objects: Iterable[Waitable], timeout: float | None = None) -> list[Waitable]: ...  # type: ignore[overload-cannot-match]
+async def wait(objects: Iterable[Waitable], timeout: float | None = None) -> Sequence[Waitable]:
     """Wait until one of many receive queues has a packet, in any mode. -> the objects that are ready, in their order.
 
     As `memif.wait`, with queues, interfaces and sockets of this API. A socket is ready when something has happened to

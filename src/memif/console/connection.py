@@ -91,7 +91,7 @@ class MemifConnection:
 
     # -- callbacks
 
-    def on_connect(self, conn: memif_conn_handle_t, _: Any) -> int:
+    def on_connect(self, conn: memif_conn_handle_t, ctx: Any) -> int:
         """The link is up: let the peer have all buffers."""
         self.conn = conn
         self.partial.clear()
@@ -109,7 +109,7 @@ class MemifConnection:
         """What is said when the link comes up."""
         return "memif connected!"
 
-    def on_disconnect(self, conn: memif_conn_handle_t, _: Any) -> int:
+    def on_disconnect(self, conn: memif_conn_handle_t, ctx: Any) -> int:
         """The link has gone, or the master has refused us. As in 2.0, not told when a link is deleted that was down."""
         told, self.up = self.up or self.conn is not None, False
         self.new_buffers()
