@@ -16,7 +16,7 @@ S      := .stamps
 WHEEL   = $(wildcard $(S)/dist/memif-*.whl)
 
 SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE $(shell find src -type f ! -path '*/__pycache__/*')
-STUBS    = $(subst /,.,$(patsubst src/%.pyi,%,$(wildcard src/memif/system/*.pyi src/memif/ring/*.pyi)))
+STUBS    = $(subst /,.,$(patsubst src/%.pyi,%,$(wildcard src/memif/*/*.pyi)))
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:

@@ -1,12 +1,16 @@
 """Two ends of a link, both through the C library's API, polled by the library."""
 
 import contextlib
+import ctypes
+import functools
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from memif import libmemif as c
+from memif.ring import Ring
 from patience import within
+from ring import memory
 
 #: As many buffers as any test needs at once.
 MANY = 1100
@@ -15,6 +19,31 @@ MANY = 1100
 def buffers(count: int = 256) -> list[c.memif_buffer_t]:
     """New buffers."""
     return [c.memif_buffer_t() for _ in range(count)]
+
+
+@contextlib.contextmanager
+def held(ring: Ring) -> Iterator[None]:
+    """Keep a ring locked, as a thread in the middle of a call does."""
+    lock = ctypes.c_int.from_address(id(ring) + lock_offset())
+    assert lock.value == 0
+    lock.value = 1
+    try:
+        yield
+    finally:
+        lock.value = 0
+
+
+@functools.cache
+def lock_offset() -> int:
+    """Where in a ring its lock lies: just before the flag that `Ring.kill` sets."""
+    with memory.pair() as (_, slave, _):
+        ring = slave.rx_ring
+        before = ctypes.string_at(id(ring), Ring.__basicsize__)
+        ring.kill()
+        after = ctypes.string_at(id(ring), Ring.__basicsize__)
+    changed = [i for i, (was, now) in enumerate(zip(before, after, strict=True)) if was != now]
+    assert len(changed) == 1, changed
+    return changed[0] - ctypes.sizeof(ctypes.c_int)
 
 
 def poll_until(done: Callable[[], Any], timeout: float = 5.0, sock: Any = None) -> None:

@@ -10,10 +10,10 @@ import pytest
 import memif
 from libmemif.rig import End, buffers, initialised, pair, poll_until
 from memif import libmemif as c
+from memif.libmemif._buffers import Raw
+from memif.libmemif._receive import ManualRxQueue, RawRx
+from memif.libmemif._transmit import RawTx
 from memif.ring import RxRing, TxRing
-from memif.ring._raw import Raw
-from memif.ring._rawrx import ManualRxQueue, RawRx
-from memif.ring._rawtx import RawTx
 
 SMALL = {"log2_ring_size": 3, "buffer_size": 128}
 OK, FULL, INVALID = c.MEMIF_ERR_SUCCESS, c.MEMIF_ERR_NOBUF_RING, c.MEMIF_ERR_INVAL_ARG

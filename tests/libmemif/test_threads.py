@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from libmemif.rig import End, buffers, initialised, pair, poll_until
+from libmemif.rig import End, buffers, held, initialised, pair, poll_until
 from memif import libmemif as c
 from patience import within
 
@@ -39,9 +39,7 @@ def test_a_queue_in_use_says_again(socket_path: str) -> None:
         bufs = buffers(2)
         raw = slave.conn.tx[0]
         assert c.memif_buffer_alloc(slave.conn, 0, bufs, 2) == (c.MEMIF_ERR_SUCCESS, 2)
-        raw.hold(True)
-        slave.conn.rx[0].hold(True)
-        try:
+        with held(raw.ring), held(slave.conn.rx[0].ring):
             assert c.memif_rx_burst(slave.conn, 0, buffers(1), 1) == (c.MEMIF_ERR_AGAIN, 0)
             assert c.memif_refill_queue(slave.conn, 0, 1) == c.MEMIF_ERR_AGAIN
             assert c.memif_buffer_alloc(slave.conn, 0, buffers(1), 1) == (c.MEMIF_ERR_AGAIN, 0)
@@ -49,9 +47,6 @@ def test_a_queue_in_use_says_again(socket_path: str) -> None:
             assert c.memif_buffer_enq_tx(slave.conn, 0, bufs, 1) == (c.MEMIF_ERR_AGAIN, 0)
             assert c.memif_set_next_free_buffer(slave.conn, 0, bufs[1]) == c.MEMIF_ERR_AGAIN
             assert c.memif_buffer_requeue(slave.conn, bufs[0], bufs[1]) == c.MEMIF_ERR_AGAIN
-        finally:
-            raw.hold(False)
-            slave.conn.rx[0].hold(False)
         assert c.memif_buffer_requeue(slave.conn, bufs[0], bufs[1]) == c.MEMIF_ERR_SUCCESS
 
 

@@ -100,12 +100,17 @@ def entry(name: str, *covers: type, **options: Any) -> Callable[[Callable[[World
 
 def _extension_types() -> dict[str, type]:
     """Every class of the compiled part, private ones too: `type(x)` reaches them."""
-    for module in pkgutil.iter_modules(ring.__path__, "memif.ring."):
-        importlib.import_module(module.name)
+    for home in (ring, c):
+        for module in pkgutil.iter_modules(home.__path__, f"{home.__name__}."):
+            importlib.import_module(module.name)
     found: dict[str, type] = {}
     for kind in _below(object):
         home = kind.__module__
-        if isinstance(home, str) and home.startswith("memif.ring.") and "__pyx" not in kind.__name__:
+        if (
+            isinstance(home, str)
+            and home.startswith(("memif.ring.", "memif.libmemif._"))
+            and "__pyx" not in kind.__name__
+        ):
             found[kind.__name__] = kind
     return found
 

@@ -14,15 +14,20 @@ import memif.ring
 from children import in_child
 from ring.memory import pair
 
-MODULES = sorted(name for _, name, _ in pkgutil.iter_modules(memif.ring.__path__))
-#: Their account is kept beside the rings, see tests/libmemif.
-RAW = {"_raw"}
+MODULES = [f"memif.ring.{name}" for _, name, _ in pkgutil.iter_modules(memif.ring.__path__)]
+#: The account of single buffers that is kept beside the rings; the buffers themselves are in tests/libmemif.
+MODULES += ["memif.libmemif._receive", "memif.libmemif._transmit"]
+
+
+def compiled(kind: type) -> bool:
+    """Whether a class comes from one of the modules."""
+    return str(kind.__module__).startswith(("memif.ring._", "memif.libmemif._receive", "memif.libmemif._transmit"))
 
 
 def extension_types() -> list[type]:
     """All of them, those that no module names included."""
     for name in MODULES:
-        importlib.import_module(f"memif.ring.{name}")
+        importlib.import_module(name)
     with pair() as (_, slave, master):
         slave.tx.send([b"x"])
         with master.rx.recv(timeout=0) as burst:
@@ -35,12 +40,10 @@ def extension_types() -> list[type]:
             if kind not in seen:
                 seen.add(kind)
                 queue.append(kind)
-    kinds |= {kind for kind in seen if str(kind.__module__).startswith("memif.ring._")}
-    for module in list(sys.modules.values()):
-        if getattr(module, "__name__", "").startswith("memif.ring._"):
-            kinds |= {value for value in vars(module).values() if isinstance(value, type)}
-    found = [k for k in kinds if str(k.__module__).startswith("memif.ring._") and not issubclass(k, Exception)]
-    return sorted((k for k in found if k.__module__.rpartition(".")[2] not in RAW), key=lambda k: k.__qualname__)
+    kinds |= seen
+    for name in MODULES:
+        kinds |= {value for value in vars(sys.modules[name]).values() if isinstance(value, type)}
+    return sorted((k for k in kinds if compiled(k) and not issubclass(k, Exception)), key=lambda k: k.__qualname__)
 
 
 ARGUMENTS: list[tuple[Any, ...]] = [

@@ -10,6 +10,7 @@ one set-up for the process (`memif_init`), 4.0 a socket handle for each socket (
 docs/porting.md lists every call beside its C form. All of it stands on the same core as `memif.connect`.
 """
 
+from memif.libmemif._buffers import memif_buffer_t
 from memif.libmemif.codes import (
     MEMIF_ERR_ACCES,
     MEMIF_ERR_ACCSLAVE,
@@ -153,7 +154,6 @@ from memif.libmemif.types import (
     memif_socket_args_t,
     timespec,
 )
-from memif.ring._raw import memif_buffer_t
 
 __all__ = [
     "LIBMEMIF_VERSION",

@@ -1,4 +1,4 @@
-"""Receive, refill, allocate, transmit. Thin: the account of buffers is kept by `memif.ring._raw`.
+"""Receive, refill, allocate, transmit. Thin: the account of buffers is kept by `memif.libmemif._buffers`.
 
 All functions take a connection handle, the number of a queue and a list of `memif_buffer_t` that is at least
 `count` long; continue in the middle of a list with a slice (``bufs[n:]``, where C writes ``bufs + n``). One thread
@@ -8,6 +8,9 @@ channel.
 
 from typing import Any
 
+from memif.libmemif._buffers import memif_buffer_t
+from memif.libmemif._receive import RawRx
+from memif.libmemif._transmit import RawTx
 from memif.libmemif.codes import (
     MEMIF_ERR_AGAIN,
     MEMIF_ERR_DISCONNECTED,
@@ -20,9 +23,6 @@ from memif.libmemif.codes import (
 )
 from memif.libmemif.core import no_ring
 from memif.libmemif.handles import memif_conn_handle_t
-from memif.ring._raw import memif_buffer_t
-from memif.ring._rawrx import RawRx
-from memif.ring._rawtx import RawTx
 
 #: What the functions here can return; the tests go through them.
 RESULTS = (

@@ -15,6 +15,9 @@ from collections.abc import Callable
 from typing import Any
 
 from memif.errors import ErrorCode, MemifError, MemifValueError, from_os_error
+from memif.libmemif._epoll import wait
+from memif.libmemif._receive import RawRx
+from memif.libmemif._transmit import RawTx
 from memif.libmemif.codes import MEMIF_ERR_INVAL_ARG, MEMIF_ERR_SUCCESS, memif_result_t
 from memif.libmemif.shell import ControlSocket, ManualInterface
 from memif.libmemif.supply import ExternalRegion
@@ -25,9 +28,6 @@ from memif.libmemif.types import (
     memif_fd_event_t,
     memif_fd_event_type_t,
 )
-from memif.ring._epoll import wait
-from memif.ring._rawrx import RawRx
-from memif.ring._rawtx import RawTx
 from memif.single import Single
 
 _log = logging.getLogger("memif.libmemif")

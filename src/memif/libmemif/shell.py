@@ -2,7 +2,8 @@
 to the user.
 
 Nothing of the protocol is here. `ControlSocket` watches which descriptors the core opens and closes and tells the
-user's callback; `ManualInterface` gives the rings to `memif.ring._raw`, which does not hand buffers back by itself.
+user's callback; `ManualInterface` gives the rings to `memif.libmemif._buffers`, which does not hand buffers back by
+itself.
 """
 
 import logging
@@ -16,6 +17,8 @@ from memif.config import InterfaceConfig
 from memif.control.connection import Connection
 from memif.errors import ErrorCode, MemifError
 from memif.interface import Interface, RegionDetails, region_details
+from memif.libmemif._receive import ManualRxQueue, RawRx
+from memif.libmemif._transmit import RawTx
 from memif.libmemif.supply import CallbackAllocator, ExternalAllocator, ExternalRegion, PeersRegions
 from memif.libmemif.types import (
     MEMIF_FD_EVENT_MOD,
@@ -25,8 +28,6 @@ from memif.libmemif.types import (
 from memif.memory.mapped import Mapped, adopt
 from memif.protocol import Close, CreateMemory, MapMemory, RegionOffer, RingOffer, Role
 from memif.ring import RxQueue
-from memif.ring._rawrx import ManualRxQueue, RawRx
-from memif.ring._rawtx import RawTx
 from memif.socket import Socket
 
 if TYPE_CHECKING:

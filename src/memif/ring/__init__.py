@@ -9,9 +9,9 @@ from memif.ring._burst import Burst
 from memif.ring._queue import Queue
 from memif.ring._region import Region
 from memif.ring._ring import Ring, Stats
-from memif.ring._rx import RxRing
 from memif.ring._rxqueue import RxQueue
-from memif.ring._tx import TxRing
+from memif.ring._rxring import RxRing
 from memif.ring._txqueue import TxQueue
+from memif.ring._txring import TxRing
 
 __all__ = ["Burst", "Queue", "Region", "Ring", "RxQueue", "RxRing", "Stats", "TxQueue", "TxRing"]

@@ -4,9 +4,9 @@ from libc.stdint cimport uint32_t, uint64_t
 from memif.ring._columns cimport Columns
 from memif.ring._lease cimport Lease
 from memif.ring._ring cimport Ring
-from memif.ring._rx cimport RxRing
+from memif.ring._rxring cimport RxRing
 from memif.ring._store cimport Pool, Store
-from memif.ring._tx cimport TxRing
+from memif.ring._txring cimport TxRing
 
 
 @cython.final

@@ -29,7 +29,7 @@ from memif.ring._ring cimport SMALL_BYTES
 from memif.ring._rows cimport (gather_rows, row_copy, scatter_rows, send_some, wash, wash_packets,
                                wash_rooms)
 from memif.ring._store cimport Pool, halves, matrix, put_store, words
-from memif.ring._tx cimport FREE, RETURNED
+from memif.ring._txring cimport FREE, RETURNED
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *object)

@@ -4,8 +4,8 @@ from libc.stdint cimport uint32_t
 from memif.ring._atomics cimport memif_flag_set, memif_pause, memif_try_lock, memif_unlock
 from memif.ring._region cimport fork_count
 from memif.ring._ring cimport Ring
-from memif.ring._rx cimport RxRing
-from memif.ring._tx cimport RETURNED, TxRing
+from memif.ring._rxring cimport RxRing
+from memif.ring._txring cimport RETURNED, TxRing
 
 
 # The exporter of a burst's packets in one region.

@@ -13,7 +13,7 @@ from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_FillIn
 from libc.stdint cimport uint32_t
 
 from memif.ring._ring cimport Ring
-from memif.ring._tx cimport TxRing
+from memif.ring._txring cimport TxRing
 
 
 @cython.final

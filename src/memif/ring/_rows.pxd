@@ -2,7 +2,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from memif.ring._columns cimport Columns
 from memif.ring._ring cimport Ring
-from memif.ring._tx cimport TxRing
+from memif.ring._txring cimport TxRing
 
 cdef uint32_t row_copy(Ring ring, const Columns *c, uint32_t i, uint8_t *row, uint32_t width, bint back,
                        uint32_t *clean) noexcept nogil

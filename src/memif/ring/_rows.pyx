@@ -7,7 +7,7 @@ from libc.string cimport memset
 from memif.ring._atomics cimport memif_load32, memif_prefetch_read, memif_prefetch_write
 from memif.ring._columns cimport Columns, copy, first_of, piece_of, sent_of
 from memif.ring._ring cimport Ring, Span
-from memif.ring._tx cimport TxRing
+from memif.ring._txring cimport TxRing
 
 
 cdef uint32_t row_copy(Ring ring, const Columns *c, uint32_t i, uint8_t *row, uint32_t width,

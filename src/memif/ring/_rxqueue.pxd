@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint32_t
 
 from memif.ring._burst cimport Burst
 from memif.ring._queue cimport Queue
-from memif.ring._rx cimport RxRing
+from memif.ring._rxring cimport RxRing
 
 
 @cython.final

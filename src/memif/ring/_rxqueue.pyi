@@ -3,7 +3,7 @@ from typing import final
 
 from memif.ring._burst import Burst
 from memif.ring._queue import Queue
-from memif.ring._rx import RxRing
+from memif.ring._rxring import RxRing
 from memif.types import RxMode
 
 MODES: tuple[RxMode, ...]

@@ -4,8 +4,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from memif.ring._burst cimport Burst
 from memif.ring._columns cimport Columns
 from memif.ring._queue cimport Queue
-from memif.ring._rx cimport RxRing
-from memif.ring._tx cimport TxRing
+from memif.ring._rxring cimport RxRing
+from memif.ring._txring cimport TxRing
 
 # What forward() has to send: packets first to last - 1 of a received burst, those that `choice` allows.
 cdef struct Order:

@@ -7,7 +7,7 @@ from typing_extensions import Buffer
 
 from memif.ring._burst import Burst
 from memif.ring._queue import Queue
-from memif.ring._tx import TxRing
+from memif.ring._txring import TxRing
 
 @final
 class TxQueue(Queue):

@@ -19,7 +19,7 @@ from memif.ring._queue cimport after_span, lock_ring, now, timespec
 from memif.ring._region cimport fork_count
 from memif.ring._ring cimport OK, SMALL_BYTES, Ring
 from memif.ring._store cimport Store, put_store, take_store
-from memif.ring._tx cimport FREE, FULL, GONE, LENT, NARROW, NEVER, RETURNED, SENT
+from memif.ring._txring cimport FREE, FULL, GONE, LENT, NARROW, NEVER, RETURNED, SENT
 
 cdef extern from "time.h" nogil:
     int nanosleep(const timespec *request, timespec *left)

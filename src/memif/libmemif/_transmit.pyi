@@ -1,8 +1,8 @@
 from typing import Self, final
 
 from memif.errors import ErrorCode
-from memif.ring._raw import Raw, memif_buffer_t
-from memif.ring._tx import TxRing
+from memif.libmemif._buffers import Raw, memif_buffer_t
+from memif.ring._txring import TxRing
 
 @final
 class RawTx(Raw):

@@ -1,8 +1,8 @@
 cimport cython
 from libc.stdint cimport int64_t, uint32_t
 
-from memif.ring._raw cimport Raw, memif_buffer_t
-from memif.ring._tx cimport TxRing
+from memif.libmemif._buffers cimport Raw, memif_buffer_t
+from memif.ring._txring cimport TxRing
 
 
 @cython.final

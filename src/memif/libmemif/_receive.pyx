@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 # cython: auto_pickle=False, autotestdict=False
-"""RawRx: what `memif_rx_burst` and `memif_refill_queue` do with a receive ring. See `memif.ring._raw`."""
+"""RawRx: what `memif_rx_burst` and `memif_refill_queue` do with a receive ring. See `memif.libmemif._buffers`."""
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
@@ -10,9 +10,9 @@ from memif.errors import ErrorCode
 from memif.ring._atomics cimport memif_load16, memif_unlock
 from memif.ring._columns cimport Columns, unchain
 from memif.ring._queue cimport Queue
-from memif.ring._raw cimport ELSEWHERE, RX, UNFIT, Fill, Raw, enough, memif_buffer_t, why_shut
+from memif.libmemif._buffers cimport ELSEWHERE, RX, UNFIT, Fill, Raw, enough, memif_buffer_t, why_shut
 from memif.ring._ring cimport MASK_INT, NEXT, OK, Ring
-from memif.ring._rx cimport RxRing
+from memif.ring._rxring cimport RxRing
 from memif.ring._store cimport Store
 
 cdef enum:

@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 # cython: auto_pickle=False, autotestdict=False
 """RawTx: what `memif_buffer_alloc`, `memif_tx_burst` and their relatives do with a transmit ring. See
-`memif.ring._raw`.
+`memif.libmemif._buffers`.
 
 Allocations are sent in the order they were made in, so one that nobody can send any more would block all later ones.
 When its `memif_buffer_t` is filled with something else or is no more, that one and all after it are free again:
@@ -14,11 +14,11 @@ from memif.errors import ErrorCode
 
 from memif.ring._atomics cimport memif_flag_get, memif_try_lock, memif_unlock
 from memif.ring._columns cimport MAX_PACKET, Columns, unchain
-from memif.ring._raw cimport ELSEWHERE, RX, UNFIT, Fill, Raw, enough, memif_buffer_t, why_shut
-from memif.ring._rawrx cimport RawRx
+from memif.libmemif._buffers cimport ELSEWHERE, RX, UNFIT, Fill, Raw, enough, memif_buffer_t, why_shut
+from memif.libmemif._receive cimport RawRx
 from memif.ring._ring cimport BAD_DESCRIPTOR, NEXT, OK, Ring, Slot
 from memif.ring._store cimport Store
-from memif.ring._tx cimport NEVER, SENT, TxRing
+from memif.ring._txring cimport NEVER, SENT, TxRing
 
 cdef enum:
     NONE = 0x7FFFFFFFFFFFFFFF       # nothing is lost

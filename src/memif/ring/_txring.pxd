@@ -3,7 +3,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from memif.ring._columns cimport Columns
 from memif.ring._ring cimport Ring
-from memif.ring._rx cimport RxRing
+from memif.ring._rxring cimport RxRing
 
 cdef enum Verdict:          # what became of a packet that was to be sent
     GONE = -2               # its buffers were given away before

@@ -2,8 +2,8 @@ cimport cython
 from libc.stdint cimport int64_t, uint32_t
 
 from memif.ring._queue cimport Queue
-from memif.ring._raw cimport Raw, memif_buffer_t
-from memif.ring._rx cimport RxRing
+from memif.libmemif._buffers cimport Raw, memif_buffer_t
+from memif.ring._rxring cimport RxRing
 
 
 @cython.final

@@ -28,7 +28,7 @@ from libc.stdlib cimport calloc, free
 
 from memif.errors import ErrorCode, MemifValueError
 
-from memif.ring._atomics cimport memif_flag_get, memif_try_lock, memif_unlock
+from memif.ring._atomics cimport memif_flag_get, memif_try_lock
 from memif.ring._region cimport fork_count
 from memif.ring._ring cimport Ring
 
@@ -191,13 +191,6 @@ cdef class Raw:
     def ring(self):
         """The ring below."""
         return self.any_ring
-
-    def hold(self, bint held):
-        """For tests: keep the ring to this caller, as a thread in the middle of a call does, or let it go."""
-        if held:
-            memif_try_lock(&self.any_ring.lock)
-        else:
-            memif_unlock(&self.any_ring.lock)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.any_ring.size} slots>"

@@ -2,8 +2,8 @@ from typing import Self, final
 
 from typing_extensions import Buffer, disjoint_base
 
-from memif.ring._rx import RxRing
-from memif.ring._tx import TxRing
+from memif.ring._rxring import RxRing
+from memif.ring._txring import TxRing
 
 __pyx_capi__: dict[str, object]
 
@@ -30,4 +30,3 @@ class Raw:
     def __new__(cls, ring: RxRing | TxRing) -> Self: ...
     @property
     def ring(self) -> RxRing | TxRing: ...
-    def hold(self, held: bool) -> None: ...

@@ -1,9 +1,9 @@
 from typing import Self, final
 
 from memif.errors import ErrorCode
+from memif.libmemif._buffers import Raw, memif_buffer_t
 from memif.ring._queue import Queue
-from memif.ring._raw import Raw, memif_buffer_t
-from memif.ring._rx import RxRing
+from memif.ring._rxring import RxRing
 
 @final
 class ManualRxQueue(Queue):
