@@ -12,12 +12,14 @@ import tempfile
 import time
 from collections.abc import Callable
 
+from memif.bench import cores
+
 SIZE = 64
 
 
 def _pair(receive: Callable[[float], int], send: Callable[[float], object], seconds: float) -> float:
     """Run both sides, pinned, for a while. -> packets a second that the receiver counted."""
-    first, last = sorted(os.sched_getaffinity(0))[0], sorted(os.sched_getaffinity(0))[-1]
+    first, last = cores()
     child = os.fork()
     if child == 0:
         os.sched_setaffinity(0, {last})

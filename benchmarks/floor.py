@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from memif.bench import cores
+
 HERE = Path(__file__).resolve().parent
 Result = TypeVar("Result")
 
@@ -23,8 +25,8 @@ class Floor:
     """The C programs, compiled once; use as a context manager. Without a compiler every figure is None."""
 
     def __init__(self, attempts: int = 4) -> None:
-        usable = sorted(os.sched_getaffinity(0))
-        self._cores = (str(usable[0]), str(usable[-1]))
+        first, last = cores()
+        self._cores = (str(first), str(last))
         self._attempts = attempts
         self._folder = tempfile.TemporaryDirectory(prefix="memif-bench-")
         self.line: tuple[str, str] | None = None

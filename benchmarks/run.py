@@ -17,10 +17,10 @@ from typing import Any
 import threads
 from alternatives import ALTERNATIVES
 from floor import Floor, same
+from rich.console import Console
 from rich.progress import track
 
-from memif.bench import Outcome, Scenario, measure, select
-from memif.bench.report import figure, machine, markdown, note, rate, show
+from memif.bench import Measurement, Scenario, figure, machine, markdown, measure, note, rate, select, table
 
 HERE = Path(__file__).resolve().parent
 #: A rate, and how far apart the cores were (see `floor`).
@@ -38,7 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     runs, seconds = (3, 0.25) if options.quick else (options.runs, options.seconds)
     with Floor(attempts=2 if options.quick else 4) as floor:
-        bench = Bench(floor, options.quick, runs, seconds)
+        bench = BenchmarkRun(floor, options.quick, runs, seconds)
         bench.yardstick()
         chosen = select(quick=options.quick, only=options.only)
         for number, scenario in enumerate(track(chosen, "memif")):
@@ -54,13 +54,13 @@ def main() -> None:
         bench.report(options.output)
 
 
-class Bench:
+class BenchmarkRun:
     """All that one run finds."""
 
     def __init__(self, floor: Floor, quick: bool, runs: int, seconds: float) -> None:
         self.floor, self.quick, self.runs, self.seconds = floor, quick, runs, seconds
         self.bases: dict[int, list[Placed]] = {64: [], 1500: []}
-        self.outcomes: list[tuple[Outcome, float | None]] = []
+        self.outcomes: list[tuple[Measurement, float | None]] = []
         self.peers: dict[str, Placed] = {}
         self.others: dict[str, float | None] = {}
         self.scaling: dict[str, tuple[float, float]] = {}
@@ -77,7 +77,7 @@ class Bench:
             for size, found in self.bases.items():
                 found.append(self.floor.steady(lambda size=size: testpmd.to_itself(size, self.runs, self.seconds)))
 
-    def measured(self, scenario: Scenario) -> tuple[Outcome, float | None]:
+    def measured(self, scenario: Scenario) -> tuple[Measurement, float | None]:
         """Runs of one scenario at the usual distance, or where there are too few, at another that had enough."""
         if scenario.kind == "rtt":
             return self.floor.steady(lambda: measure(scenario, runs=5, seconds=self.seconds))
@@ -144,12 +144,13 @@ class Bench:
     def report(self, folder: Path) -> None:
         """Table on the terminal, JSON, Markdown and the plot in `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
-        table = [self._row(outcome, apart) for outcome, apart in self.outcomes]
+        main = [self._row(outcome, apart) for outcome, apart in self.outcomes]
         side = list(self._beside())
         headings = ("what", "figure", "x testpmd", "runs", "cores apart")
-        show(table, f"memif on {machine()['cpu']}, {machine()['cores']} cores", headings)
-        show(side, "beside it, in the same run", headings)
-        (folder / "table.md").write_text(markdown(table, headings) + "\n" + markdown(side, headings))
+        terminal = Console()
+        terminal.print(table(main, f"memif on {machine()['cpu']}, {machine()['cores']} cores", headings))
+        terminal.print(table(side, "beside it, in the same run", headings))
+        (folder / "table.md").write_text(markdown(main, headings) + "\n" + markdown(side, headings))
         data: dict[str, Any] = {
             "command": "make bench BENCH='" + " ".join(sys.argv[1:]) + "'",
             "machine": machine(),
@@ -165,7 +166,7 @@ class Bench:
         plot(self, folder / "rates.png")
         print(f"written: {folder}/results.json, table.md, rates.png")
 
-    def _row(self, outcome: Outcome, apart: float | None) -> tuple[str, ...]:
+    def _row(self, outcome: Measurement, apart: float | None) -> tuple[str, ...]:
         base = None if outcome.scenario.kind == "rtt" else self.base(outcome.scenario.size, apart)
         times = f"{outcome.median / base:.2f} x" if base and outcome.median else ""
         return outcome.scenario.title, figure(outcome), times, note(outcome), distance(apart)
@@ -200,7 +201,7 @@ def distance(apart: float | None) -> str:
     return "changed" if apart is None else f"{apart:.0f} ns"
 
 
-def plot(bench: Bench, path: Path) -> None:
+def plot(bench: BenchmarkRun, path: Path) -> None:
     """Rate over burst, one line a size, and rate over size."""
     import matplotlib
 

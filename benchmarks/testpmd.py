@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import numpy as np
 
 import memif
+from memif.bench import cores
 from peers.testpmd import Testpmd
 
 
@@ -21,11 +22,6 @@ from peers.testpmd import Testpmd
 def _folder() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="memif-bench-") as folder:
         yield os.path.join(folder, "m.sock")
-
-
-def _cores() -> tuple[int, int]:
-    usable = sorted(os.sched_getaffinity(0))
-    return usable[0], usable[-1]
 
 
 def _rates(receiver: Testpmd, runs: int, seconds: float) -> list[float]:
@@ -39,7 +35,7 @@ def _rates(receiver: Testpmd, runs: int, seconds: float) -> list[float]:
 
 def to_itself(size: int, runs: int, seconds: float, *, zero_copy: bool = False) -> float:
     """testpmd client to testpmd server, burst 32, one core each. -> packets a second, median."""
-    first, last = _cores()
+    first, last = cores()
     with _folder() as path, Testpmd(path, "server", cpu=first, forward="rxonly", bsize=2048) as server:
         with Testpmd(
             path, "client", cpu=last, forward="txonly", txpkts=size, bsize=2048, zero_copy=zero_copy
@@ -56,7 +52,7 @@ def to_itself(size: int, runs: int, seconds: float, *, zero_copy: bool = False) 
 
 def to_us(size: int, runs: int, seconds: float, *, role: str = "master") -> float:
     """testpmd sends, we copy every packet out. `role` is ours."""
-    first, last = _cores()
+    first, last = cores()
     with _folder() as path, _joined(path, role, last, "txonly", size) as (interface, peer):
         os.sched_setaffinity(0, {first})
         peer.start()
@@ -78,7 +74,7 @@ def to_us(size: int, runs: int, seconds: float, *, role: str = "master") -> floa
 
 def from_us(size: int, runs: int, seconds: float, *, role: str = "slave") -> float:
     """We send, testpmd receives (and copies into its mbufs). `role` is ours."""
-    first, last = _cores()
+    first, last = cores()
     matrix = np.zeros((256, size), np.uint8)
     with _folder() as path, _joined(path, role, last, "rxonly", size) as (interface, peer):
         os.sched_setaffinity(0, {first})

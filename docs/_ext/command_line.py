@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from memif.tools.cli import available
+from memif.tools.cli import VERBS
 
 #: Columns of the terminal that the pages show.
 COLUMNS = 98
@@ -21,6 +21,6 @@ def help_text(*verb: str) -> str:
 def pages() -> str:
     """One section for the tool and one a verb."""
     parts = ["## memif\n", f"```text\n{help_text()}\n```\n"]
-    for verb, (_, line) in available().items():
+    for verb, line in VERBS.items():
         parts += [f"## memif {verb}\n", f"{line}\n", f"```text\n{help_text(verb)}\n```\n"]
     return "\n".join(parts)

@@ -13,7 +13,7 @@ import pytest
 
 import memif
 from docs.pages import ALL_BLOCKS, PAGES, ROOT, Block, blocks, commands
-from memif.tools.cli import available, cli
+from memif.tools.cli import VERBS, cli
 
 #: Pages whose code is checked by tests of their own.
 OWN_TESTS = {"guide.md", "porting.md", "security.md"}
@@ -30,7 +30,7 @@ def parse(words: list[str]) -> None:
     context = click.Context(cli, info_name="memif")
     if words[1] in ("--version", "--help"):
         return
-    assert words[1] in available(), f"there is no verb {words[1]}"
+    assert words[1] in VERBS, f"there is no verb {words[1]}"
     command = cli.get_command(context, words[1])
     assert command is not None
     arguments = [word for word in words[2:] if word not in ("&", ">", "2>&1")]
@@ -97,7 +97,7 @@ def test_commands_of_pods(path) -> None:
 def test_commands_in_running_text(page) -> None:
     for text in re.findall(r"`(memif [a-z-]+(?: --?[a-z-]+)*)`", page.read_text()):
         words = shlex.split(text)
-        assert words[1] in available() or words[1].startswith("--"), f"{page}: {text}"
+        assert words[1] in VERBS or words[1].startswith("--"), f"{page}: {text}"
 
 
 def test_every_public_name_is_in_the_reference() -> None:

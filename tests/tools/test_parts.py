@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from memif.tools.filters import Filter, matches_mode
+from memif.tools.files import Filter, matches_mode
 from memif.tools.stamp import MARK, Analysis, stamps
 from memif.tools.traffic import make_pool, parse_increment, parse_sizes, udp_frames
-from memif.tools.units import FILE_SIZE, Count, Rate, RateType, seconds, si, sparkline
+from memif.tools.values import FILE_SIZE, Count, Rate, RateType, seconds, si, sparkline
 from tools.frames import checksum, echo, ethernet, udp
 
 
@@ -132,7 +132,8 @@ def test_patterns_of_sizes(text: str, sizes: list[int]) -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(60, 1500), min_size=1, max_size=5), st.integers(1, 100), st.integers(1, 100))
 def test_a_pool_repeats_without_a_seam(sizes: list[int], hosts: int, ports: int) -> None:
-    frames = udp_frames(sizes, (b"\x02" * 6, b"\x04" * 6), ("10.0.0.1", "10.0.0.2"), (1, 2), "ethernet")
+    addresses = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2))
+    frames = udp_frames(sizes, (b"\x02" * 6, b"\x04" * 6), addresses, (1, 2), "ethernet")
     pool = make_pool(
         frames, [parse_increment(f"dst-ip:{hosts}"), parse_increment(f"src-port:{ports}")], "ethernet", stamped=True
     )

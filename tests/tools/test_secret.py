@@ -11,7 +11,7 @@ import pytest
 
 import memif as library
 from ends import pump
-from memif.tools.endpoints import parse_endpoint
+from memif.tools.bridge import parse_endpoint
 from patience import within
 from tools.process import Running, memif, running
 

@@ -8,11 +8,18 @@ from dataclasses import dataclass, replace
 class Scenario:
     """One thing to measure.
 
-    kind        "bulk" (packets a second in one direction), "echo" (packets a second there and back), "rtt" (seconds)
-    sender, receiver    names in `memif.bench.workloads`: what the two processes do
-    size, burst, ring, queues   bytes of a packet, packets a call, slots, queues each way
-    towards     "master" or "slave": who receives
-    mode        receive mode of the queues
+    Attributes:
+        name: What it is, for the table.
+        kind: "bulk" (packets per second in one direction), "echo" (packets per second there and back) or "rtt" (seconds
+            of a round trip).
+        sender: What the sending process does: a name in `memif.bench.workloads` or `memif.bench.worker`.
+        receiver: The same for the receiving process.
+        size: Bytes of a packet.
+        burst: Packets per call.
+        ring: Slots of each ring.
+        queues: Queues in each direction.
+        towards: "master" or "slave": who receives.
+        mode: Receive mode of the queues.
     """
 
     name: str
@@ -92,7 +99,7 @@ _QUICK = {
 
 
 def select(*, quick: bool = False, only: str = "") -> list[Scenario]:
-    """The scenarios to run: all, the quick choice, or those whose title contains `only`."""
+    """Return the scenarios to run: those whose title contains `only`, with `quick` a choice of them."""
     chosen = [s for s in CATALOGUE if only.lower() in s.title.lower()]
     if quick:
         chosen = [

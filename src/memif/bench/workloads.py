@@ -1,6 +1,6 @@
-"""What the processes of a measurement do, by name: a function that gets the interface and returns one step.
+"""What the processes of a measurement do, by name: functions that take the interface and return a step.
 
-A step moves one burst and returns how many packets that were.
+A step moves one burst and returns how many packets it moved.
 """
 
 import statistics
@@ -13,7 +13,7 @@ import numpy as np
 from memif import icmp
 from memif.interface import Interface
 
-Step = Callable[[], int]
+BurstStep = Callable[[], int]
 Task = dict[str, Any]
 
 
@@ -28,7 +28,7 @@ def _wait(task: Task) -> float:
 # -- senders
 
 
-def send_array(interface: Interface, task: Task) -> Step:
+def send_array(interface: Interface, task: Task) -> BurstStep:
     """A matrix, copied into the ring."""
     matrix = _matrix(task)
     sends = [queue.send_array for queue in interface.tx]
@@ -38,7 +38,7 @@ def send_array(interface: Interface, task: Task) -> Step:
     return lambda: sum(send(matrix) for send in sends)
 
 
-def alloc(interface: Interface, task: Task) -> Step:
+def alloc(interface: Interface, task: Task) -> BurstStep:
     """Buffers reserved and written in place by one scatter."""
     matrix, queue = _matrix(task), interface.tx[0]
 
@@ -51,19 +51,19 @@ def alloc(interface: Interface, task: Task) -> Step:
     return step
 
 
-def send_list(interface: Interface, task: Task) -> Step:
+def send_list(interface: Interface, task: Task) -> BurstStep:
     """A list of bytes."""
     packets, send = [bytes(task["size"]) for _ in range(task["burst"])], interface.tx[0].send
     return lambda: send(packets)
 
 
-def send_one(interface: Interface, task: Task) -> Step:
+def send_one(interface: Interface, task: Task) -> BurstStep:
     """One packet a call."""
     packet, send = [bytes(task["size"])], interface.tx[0].send
     return lambda: send(packet)
 
 
-def bounce(interface: Interface, task: Task, matrix: Any = None) -> Step:
+def bounce(interface: Interface, task: Task, matrix: Any = None) -> BurstStep:
     """Send a burst and take back what has come so far."""
     rows = _matrix(task) if matrix is None else matrix
     send, recv, most = interface.tx[0].send_array, interface.rx[0].recv, task["burst"]
@@ -76,7 +76,7 @@ def bounce(interface: Interface, task: Task, matrix: Any = None) -> Step:
     return step
 
 
-def bounce_icmp(interface: Interface, task: Task) -> Step:
+def bounce_icmp(interface: Interface, task: Task) -> BurstStep:
     """The same with echo requests for 10.0.0.2."""
     rows = np.tile(np.frombuffer(echo_request(task["size"]), np.uint8), (task["burst"], 1)).copy()
     return bounce(interface, task, rows)
@@ -91,7 +91,7 @@ def echo_request(size: int) -> bytes:
 # -- receivers
 
 
-def gather(interface: Interface, task: Task) -> Step:
+def gather(interface: Interface, task: Task) -> BurstStep:
     """Every byte of every packet copied out into a matrix."""
     width, most, wait = task["size"], task["burst"], _wait(task)
     queues = interface.rx
@@ -118,7 +118,7 @@ def gather(interface: Interface, task: Task) -> Step:
     return all_queues
 
 
-def tobytes(interface: Interface, task: Task) -> Step:
+def tobytes(interface: Interface, task: Task) -> BurstStep:
     """A list of bytes objects."""
     recv, most, wait = interface.rx[0].recv, task["burst"], _wait(task)
 
@@ -129,7 +129,7 @@ def tobytes(interface: Interface, task: Task) -> Step:
     return step
 
 
-def memoryviews(interface: Interface, task: Task) -> Step:
+def memoryviews(interface: Interface, task: Task) -> BurstStep:
     """A memoryview a packet, the first byte read."""
     recv, most, wait = interface.rx[0].recv, task["burst"], _wait(task)
 
@@ -142,7 +142,7 @@ def memoryviews(interface: Interface, task: Task) -> Step:
     return step
 
 
-def recv_one(interface: Interface, task: Task) -> Step:
+def recv_one(interface: Interface, task: Task) -> BurstStep:
     """One packet a call."""
     recv = interface.rx[0].recv
 
@@ -156,7 +156,7 @@ def recv_one(interface: Interface, task: Task) -> Step:
 # -- echoes
 
 
-def forward(interface: Interface, task: Task) -> Step:
+def forward(interface: Interface, task: Task) -> BurstStep:
     """Send everything back: by exchanging buffers where this side is slave, else by a copy."""
     recv, send, most = interface.rx[0].recv, interface.tx[0].forward, task["burst"]
 
@@ -167,7 +167,7 @@ def forward(interface: Interface, task: Task) -> Step:
     return step
 
 
-def python_echo(interface: Interface, task: Task) -> Step:
+def python_echo(interface: Interface, task: Task) -> BurstStep:
     """Exchange source and destination MAC address in a Python loop, packet by packet."""
     recv, send, most = interface.rx[0].recv, interface.tx[0].forward, task["burst"]
 
@@ -180,7 +180,7 @@ def python_echo(interface: Interface, task: Task) -> Step:
     return step
 
 
-def numpy_responder(interface: Interface, task: Task) -> Step:
+def numpy_responder(interface: Interface, task: Task) -> BurstStep:
     """The responder of `memif.packet`, whole bursts at a time."""
     from memif.packet import Responder
 
@@ -199,9 +199,11 @@ def numpy_responder(interface: Interface, task: Task) -> Step:
     return step
 
 
-def numba_responder(interface: Interface, task: Task) -> Step:
+def numba_responder(interface: Interface, task: Task) -> BurstStep:
     """A compiled handler over the burst's columns and regions."""
-    from memif.bench.compiled import answer
+    import numba
+
+    answer = numba.njit(cache=True)(_answer_echo)
 
     nothing = np.zeros(0, np.uint32)
     columns = nothing.view()
@@ -219,10 +221,31 @@ def numba_responder(interface: Interface, task: Task) -> Step:
     return step
 
 
+def _answer_echo(memory: Any, offsets: Any, lengths: Any) -> int:
+    """Turn echo requests (Ethernet, IPv4 without options) into their answers in place. -> how many."""
+    count = 0
+    for i in range(len(offsets)):
+        at = offsets[i]
+        if lengths[i] < 42 or memory[at + 12] != 8 or memory[at + 13] != 0 or memory[at + 14] != 0x45:
+            continue
+        if memory[at + 23] != 1 or memory[at + 34] != 8:
+            continue
+        for k in range(6):
+            memory[at + k], memory[at + 6 + k] = memory[at + 6 + k], memory[at + k]
+        for k in range(26, 30):
+            memory[at + k], memory[at + 4 + k] = memory[at + 4 + k], memory[at + k]
+        memory[at + 34] = 0
+        total = (memory[at + 36] << 8) + memory[at + 37] + 0x0800  # RFC 1624: the type went from 8 to 0
+        total = (total & 0xFFFF) + (total >> 16)
+        memory[at + 36], memory[at + 37] = total >> 8, total & 0xFF
+        count += 1
+    return count
+
+
 # -- round trips
 
 
-def ask(interface: Interface, task: Task) -> Step:
+def ask(interface: Interface, task: Task) -> BurstStep:
     """Send one packet and wait until it is back."""
     send, recv, packet = interface.tx[0].send, interface.rx[0].recv, [bytes(task["size"])]
 
@@ -234,7 +257,7 @@ def ask(interface: Interface, task: Task) -> Step:
     return step
 
 
-def answer(interface: Interface, task: Task) -> Step:
+def answer(interface: Interface, task: Task) -> BurstStep:
     """Send one packet back."""
     send, recv = interface.tx[0].forward, interface.rx[0].recv
 
@@ -245,7 +268,7 @@ def answer(interface: Interface, task: Task) -> Step:
     return step
 
 
-def round_trips(step: Step, start: float, task: Task) -> dict[str, Any]:
+def round_trips(step: BurstStep, start: float, task: Task) -> dict[str, Any]:
     """Time single steps, in `runs` groups; seconds. The answering side only takes part."""
     end = start + task["runs"] * task["seconds"]
     clock, times, groups = time.perf_counter, [], []

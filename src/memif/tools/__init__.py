@@ -1,11 +1,10 @@
-"""The command line tool ``memif``: one module a verb, loaded when it is called.
+"""The command line tool ``memif``: one module for each verb, loaded when it is called.
 
-`options` has what all verbs share: the options that open an interface, and how results are printed.
+What the verbs share: `options` that open an interface, `values` that people type and read, `terminal` for progress,
+results and the end, `transfer` for moving packets, `traffic` for generated packets, `files` for captures and filters.
 """
 
 import sys
-
-from memif.errors import MemifError
 
 
 def main() -> None:
@@ -14,8 +13,4 @@ def main() -> None:
         from memif.tools.cli import cli
     except ImportError as error:
         sys.exit(f"memif: {error.name} is missing: the command line needs pip install 'memif[cli]'")
-    try:
-        cli(prog_name="memif")
-    except MemifError as error:
-        print(f"memif: {error}", file=sys.stderr)
-        sys.exit(1)
+    cli(prog_name="memif")

@@ -1,24 +1,38 @@
-"""``memif bridge``: join two packet ports."""
+"""``memif bridge``: join two packet ports, each written as ``kind:name,option=value,...``."""
 
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from memif.errors import MemifError
-from memif.tools.capture import file_options, summarise_files, take_files
-from memif.tools.endpoints import Endpoint, parse_endpoint
-from memif.tools.options import duration_option, examples, fail, interval_option, json_option, print_json, run
-from memif.tools.status import Status
-from memif.tools.stop import Stop
-from memif.tools.units import seconds, si
+from memif.errors import MemifError, MemifValueError
+from memif.tools.files import file_options, summarise_files, take_files
+from memif.tools.options import duration_option, examples, interval_option, json_option, read_secret
+from memif.tools.terminal import Status, Stop, print_json
+from memif.tools.values import seconds, si
 
 if TYPE_CHECKING:
-    from memif.bridge import Bridge, Packets
+    from memif.bridge import Bridge, DevicePort, MemifPort, Packets
     from memif.capture import PcapngWriter
+
+_MEMIF: Final = (
+    "id",
+    "role",
+    "mode",
+    "secret",
+    "secret-file",
+    "name",
+    "rx-queues",
+    "tx-queues",
+    "ring-size",
+    "buffer-size",
+    "rx-mode",
+)
+_DEVICE: Final = ("address", "mtu", "netns")
+_KINDS: Final = {"memif": _MEMIF, "tap": _DEVICE, "tun": _DEVICE, "packet": ()}
+_NUMBERS: Final = ("id", "rx-queues", "tx-queues", "ring-size", "buffer-size", "mtu")
 
 
 @click.command(
@@ -44,7 +58,9 @@ if TYPE_CHECKING:
 @duration_option
 @interval_option
 @json_option
-def command(first: str, second: str, **options: Any) -> None:
+def command(
+    first: str, second: str, patience: float, duration: float | None, interval: float, as_json: bool, **options: Any
+) -> None:
     """Pass packets between A and B, both ways, until Ctrl-C. Each is one of
 
     \b
@@ -61,13 +77,6 @@ def command(first: str, second: str, **options: Any) -> None:
     interfaces of the kernel be set down and up again: what comes for them then is counted as dropped. It ends when one
     is deleted.
     """
-    run(bridge, first=first, second=second, **options)
-
-
-def bridge(
-    first: str, second: str, patience: float, duration: float | None, interval: float, as_json: bool, **options: Any
-) -> None:
-    """Run until the end, and summarise."""
     files = take_files(options)
     ends = parse_endpoint(first, "A"), parse_endpoint(second, "B")
     if ends[0].linktype != ends[1].linktype:
@@ -94,8 +103,91 @@ def bridge(
     }
     report(result, as_json, to_stderr=files.path == "-")
     if error is not None:
-        fail(str(error))
-        sys.exit(1)
+        raise error
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One side of a bridge, not opened yet."""
+
+    text: str
+    kind: str
+    name: str
+    #: Not shown: there may be a secret among them.
+    options: dict[str, str | int | bytes] = field(default_factory=dict, repr=False)
+
+    @property
+    def linktype(self) -> int:
+        """Of captures: 1 Ethernet, 101 IP."""
+        return 101 if self.kind == "tun" or self.options.get("mode") == "ip" else 1
+
+    def open(self, patience: float) -> "MemifPort | DevicePort":
+        """The port; usage error for an option that can not be."""
+        try:
+            if self.kind == "memif":
+                return self._open_memif(patience)
+            return self._open_packet() if self.kind == "packet" else self._open_tap()
+        except MemifValueError as error:
+            raise click.BadParameter(error.detail, param_hint=self.text) from error
+
+    def _open_memif(self, patience: float) -> "MemifPort":
+        from memif.bridge import MemifPort
+        from memif.socket import Socket
+
+        options: dict[str, Any] = {"name": "bridge"} | {
+            key.replace("-", "_"): value for key, value in self.options.items()
+        }
+        socket = Socket(self.name)
+        try:
+            return MemifPort(socket.only_interface(**options), patience)
+        except BaseException:
+            socket.close()
+            raise
+
+    def _open_tap(self) -> "DevicePort":
+        from memif.bridge import DevicePort
+        from memif.tap import Tap
+
+        netns = self.options.get("netns")
+        tap = Tap(self.name, mode="tun" if self.kind == "tun" else "tap", netns=None if netns is None else str(netns))
+        try:
+            mtu, address = self.options.get("mtu"), self.options.get("address")
+            tap.set(address=None if address is None else str(address), mtu=None if mtu is None else int(mtu), up=True)
+        except BaseException:
+            tap.close()
+            raise
+        return DevicePort(tap, tap.close)
+
+    def _open_packet(self) -> "DevicePort":
+        from memif.bridge import DevicePort
+        from memif.packet_socket import PacketSocket
+
+        device = PacketSocket(self.name)
+        return DevicePort(device, device.close)
+
+
+def parse_endpoint(text: str, where: str) -> Endpoint:
+    """Read ``kind:name,option=value,...``; usage error naming what is wrong."""
+    kind, colon, rest = text.partition(":")
+    if not colon or kind not in _KINDS:
+        raise click.BadParameter(f"{text!r} begins with none of memif:, tap:, tun:, packet:", param_hint=where)
+    name, *pairs = rest.split(",")
+    if not name:
+        raise click.BadParameter(f"{text!r} has no name after {kind}:", param_hint=where)
+    options: dict[str, str | int | bytes] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        key = key.replace("_", "-")
+        if key not in _KINDS[kind] or not equals:
+            allowed = ", ".join(_KINDS[kind]) or "none"
+            raise click.BadParameter(f"{pair!r} is no option of {kind}: ({allowed})", param_hint=where)
+        if key in _NUMBERS and not value.isdigit():
+            raise click.BadParameter(f"{key}: {value!r} is not a number", param_hint=where)
+        if key == "secret-file":
+            options["secret"] = read_secret(value)
+        else:
+            options[key] = int(value) if key in _NUMBERS else value
+    return Endpoint(f"{kind}:{name}", kind, name, options)
 
 
 def open_bridge(ends: tuple[Endpoint, Endpoint], patience: float) -> "Bridge":

@@ -1,127 +1,23 @@
 """``memif capture``: received packets into pcapng files, or one line of text each."""
 
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from memif.errors import MemifError
 from memif.interface import Interface
-from memif.tools.options import (
-    Link,
-    complete_file,
-    duration_option,
-    examples,
-    fail,
-    interval_option,
-    json_option,
-    link_options,
-    print_json,
-)
-from memif.tools.receive import bursts
-from memif.tools.status import Status
-from memif.tools.stop import Stop
-from memif.tools.units import FILE_SIZE, Count, seconds, si
+from memif.tools.files import LINKTYPES, file_options, make_filter, summarise_files, take_files
+from memif.tools.options import LinkOptions, duration_option, examples, interval_option, json_option, link_options
+from memif.tools.terminal import Status, Stop, print_json
+from memif.tools.transfer import bursts
+from memif.tools.values import Count, seconds, si
 
 if TYPE_CHECKING:
     from memif.capture import PcapngWriter
     from memif.ring import Burst
-    from memif.tools.filters import Filter
-
-#: Link types of capture files by the interface's mode.
-LINKTYPES = {"ethernet": 1, "ip": 101}
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """Where to write: options -w, --rotate-size, --rotate-time, --files, --snaplen."""
-
-    path: str | None
-    rotate_size: int | None
-    rotate_time: float | None
-    files: int
-    snaplen: int
-
-    @contextmanager
-    def open(self, application: str, stop: Stop) -> Iterator["PcapngWriter | None"]:
-        """The writer, None without -w; it waits for nobody once `stop` is set."""
-        from memif.capture import PcapngWriter, RotatingWriter
-
-        if self.path is None:
-            if self.rotate_size or self.rotate_time or self.files:
-                raise click.UsageError("--rotate-size, --rotate-time and --files need -w")
-            yield None
-        elif self.rotate_size or self.rotate_time:
-            if self.path == "-":
-                raise click.UsageError("standard output can not be rotated: give -w a file name")
-            with RotatingWriter(
-                self.path,
-                max_bytes=self.rotate_size or 0,
-                max_seconds=self.rotate_time or 0.0,
-                files=self.files,
-                snaplen=self.snaplen,
-                application=application,
-            ) as writer:
-                yield writer
-        elif self.files:
-            raise click.UsageError("--files needs --rotate-size or --rotate-time")
-        else:
-            if self.path == "-" and sys.stdout.isatty():
-                raise click.UsageError("a capture is not for a terminal: redirect standard output, or name a file")
-            with PcapngWriter(self.path, snaplen=self.snaplen, application=application, stop=stop.__bool__) as single:
-                yield single
-
-    def names(self, writer: "PcapngWriter | None") -> list[str]:
-        """The files that were written and are still there."""
-        paths = getattr(writer, "paths", None)
-        return [str(name) for name in paths] if paths is not None else [self.path] if self.path else []
-
-
-def file_options(command: Any) -> Any:
-    """Decorator: the options of `Files`, passed on as separate arguments; see `take_files`."""
-    for option in reversed(
-        (
-            click.option(
-                "-w",
-                "--write",
-                "path",
-                metavar="FILE",
-                shell_complete=complete_file,
-                help="Write a pcapng file; - for standard output, a FIFO for Wireshark.",
-            ),
-            click.option(
-                "--rotate-size", type=FILE_SIZE, metavar="BYTES", help="Start a new file at this size, as 10M."
-            ),
-            click.option(
-                "--rotate-time",
-                type=click.FloatRange(0, min_open=True),
-                metavar="SECONDS",
-                help="Start a new file after this time.",
-            ),
-            click.option(
-                "--files", type=click.IntRange(0), default=0, metavar="N", help="Keep only the newest N files."
-            ),
-            click.option(
-                "-s",
-                "--snaplen",
-                type=click.IntRange(1, 262144),
-                default=262144,
-                metavar="BYTES",
-                help="Keep so many bytes of each packet (default: all).",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def take_files(options: dict[str, Any]) -> Files:
-    """The `Files` among a command's arguments, which lose them."""
-    return Files(**{name: options.pop(name) for name in Files.__dataclass_fields__})
+    from memif.tools.files import Filter
 
 
 @click.command(
@@ -142,7 +38,7 @@ def take_files(options: dict[str, Any]) -> Files:
 @json_option
 @link_options(short_socket=False)
 def command(
-    link: Link,
+    link: LinkOptions,
     as_json: bool,
     interval: float,
     filter_words: tuple[str, ...],
@@ -162,23 +58,13 @@ def command(
     with ExitStack() as stack:
         writer = stack.enter_context(files.open("memif capture", stop))
         stack.enter_context(stop)
-        interface = stack.enter_context(link.open(name="capture"))
+        interface = stack.enter_context(link.open("capture"))
         capture = Capture(link.mode, writer, keep, files.snaplen, show_hex=show_hex, as_json=as_json)
         status = stack.enter_context(Status("capture", interval if writer is not None and not as_json else 0))
         error = capture.guarded(interface, stop, status, count)
     summarise(capture.result(files.names(writer), stop.elapsed), as_json, to_stderr=files.path in (None, "-"))
     if error is not None:
-        fail(str(error))
-        sys.exit(1)
-
-
-def make_filter(words: tuple[str, ...], mode: str) -> "Filter | None":
-    """The filter that the words of a command line make, None for no words."""
-    if not words:
-        return None
-    from memif.tools.filters import Filter
-
-    return Filter(" ".join(words), mode=mode)
+        raise error
 
 
 class Capture:
@@ -307,10 +193,3 @@ def summarise(result: dict[str, Any], as_json: bool, *, to_stderr: bool) -> None
         err=to_stderr,
     )
     summarise_files(result["files"], to_stderr=to_stderr)
-
-
-def summarise_files(names: list[str], *, to_stderr: bool) -> None:
-    """One line a file."""
-    for name in names:
-        if name != "-":
-            click.echo(f"  {name}", err=to_stderr)

@@ -1,63 +1,116 @@
-"""The group of all verbs. A verb's module is imported only when that verb is called or its help is shown."""
+"""The group of all verbs. A verb's module is imported only when that verb is called or its help is shown.
 
+Errors become messages and exit codes here, for all verbs. The verbs `bench`, `console` and `extcap`, which only start
+other parts of the package, are here as well.
+"""
+
+import errno
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
-from importlib.util import find_spec
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from memif import __version__
+from memif.address import DEFAULT_SOCKET
+from memif.errors import MemifError
+from memif.tools.options import complete_file, examples
+from memif.tools.terminal import fail, print_json, print_rich
 
-#: Verb, module in this package that has its command, and the line that ``memif --help`` shows.
-VERBS: dict[str, tuple[str, str]] = {
-    "show": ("show", "Show an interface: state, peer, queues, rings, rates."),
-    "ping": ("ping", "Send ICMP echo requests over memif and time the replies."),
-    "icmp-responder": ("icmp_responder", "Answer ARP and ping over memif."),
-    "send": ("send", "Generate traffic: sizes, mixes, rates, templates, numbered packets."),
-    "sink": ("sink", "Receive and measure: rate, loss, order, latency."),
-    "capture": ("capture", "Write received packets to pcapng files, or print a line for each."),
-    "replay": ("replay", "Send the packets of a pcap or pcapng file."),
-    "bridge": ("bridge", "Join two memifs, or a memif and a TAP or network interface."),
-    "sniff": ("sniff", "Tap the link between two other programs without being in their way."),
-    "decode": ("decode", "Explain control messages from strace, a hex dump or sniff's captures."),
-    "console": ("console", "Create and examine interfaces by typed commands, as libmemif's example does."),
-    "bench": ("bench", "Measure what this machine can do."),
-    "extcap": ("extcap", "Wireshark's interface to memif; --install makes it known to Wireshark."),
+#: Verb and the line that ``memif --help`` shows. The command of a verb that is not in this module is ``command`` in the
+#: module of its name.
+VERBS: dict[str, str] = {
+    "show": "Show an interface: state, peer, queues, rings, rates.",
+    "ping": "Send ICMP echo requests over memif and time the replies.",
+    "icmp-responder": "Answer ARP and ping over memif.",
+    "send": "Generate traffic: sizes, mixes, rates, templates, numbered packets.",
+    "sink": "Receive and measure: rate, loss, order, latency.",
+    "capture": "Write received packets to pcapng files, or print a line for each.",
+    "replay": "Send the packets of a pcap or pcapng file.",
+    "bridge": "Join two memifs, or a memif and a TAP or network interface.",
+    "sniff": "Tap the link between two other programs without being in their way.",
+    "decode": "Explain control messages from strace, a hex dump or sniff's captures.",
+    "console": "Create and examine interfaces by typed commands, as libmemif's example does.",
+    "bench": "Measure what this machine can do.",
+    "extcap": "Wireshark's interface to memif; --install makes it known to Wireshark.",
 }
 
 
-def available() -> dict[str, tuple[str, str]]:
-    """The verbs whose modules are installed."""
-    return {verb: row for verb, row in VERBS.items() if find_spec(f"memif.tools.{row[0]}") is not None}
-
-
-class LazyGroup(click.Group):
-    """A click group whose commands live in modules that are imported on use."""
+class VerbGroup(click.Group):
+    """A click group whose commands are imported on use, and which turns their errors into messages and exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All verbs, in the order of the table."""
-        return list(available())
+        """Return all verbs, in the order of the table."""
+        return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a verb's module and return its ``command``."""
-        row = available().get(cmd_name)
-        if row is None:
-            return None
-        command = import_module(f"memif.tools.{row[0]}").command
+        """Return a verb's command; None for a word that is not a verb."""
+        if cmd_name in self.commands or cmd_name not in VERBS:
+            return self.commands.get(cmd_name)
+        command = import_module(f"memif.tools.{cmd_name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of verbs, without importing them."""
+        """Write the list of verbs, without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(verb, line) for verb, (_, line) in available().items()])
+            formatter.write_dl(list(VERBS.items()))
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Verbs, without importing them, and own options."""
-        verbs = [
-            CompletionItem(verb, help=line) for verb, (_, line) in available().items() if verb.startswith(incomplete)
-        ]
+        """Complete verbs, without importing them, and the group's own options."""
+        verbs = [CompletionItem(verb, help=line) for verb, line in VERBS.items() if verb.startswith(incomplete)]
         return verbs + click.Command.shell_complete(self, ctx, incomplete)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a verb."""
+        with _messages():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _messages() -> Iterator[None]:
+    """An error becomes one line and exit code 1; Ctrl-C and SIGTERM are an ordinary end, with exit code 130."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except MemifError as error:
+        fail(error)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise  # the reader of our output has gone: click ends without a word
+        fail(f"{error.filename}: {error.strerror}" if error.filename else error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+class _Once(logging.Filter):
+    """Drops a message that is the same as the one before: a client that tries again every few seconds."""
+
+    _last = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False for a repetition."""
+        text = record.getMessage()
+        again, self._last = text == self._last, text
+        return not again
+
+
+def _log_to_stderr() -> None:
+    """Warnings of the library go to standard error, one line each, in the form of the tool's own."""
+    log = logging.getLogger("memif")
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.addFilter(_Once())
+        handler.setFormatter(logging.Formatter("memif: %(message)s"))
+        log.addHandler(handler)
+        log.propagate = False
 
 
 _EPILOG = """\b
@@ -69,10 +122,11 @@ Exit codes: 0 success, 1 failure, 2 wrong usage.
 
 
 @click.group(
-    cls=LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=VerbGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
 @click.version_option(__version__, prog_name="memif")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Packets over shared memory: memif, the interface of FD.io VPP, DPDK and libmemif.
 
     \b
@@ -80,3 +134,72 @@ def cli() -> None:
       memif icmp-responder --role master --socket /tmp/m.sock
       memif ping --socket /tmp/m.sock 192.168.1.2
     """
+    if ctx.invoked_subcommand != "extcap":  # which reports to Wireshark, in its own way
+        _log_to_stderr()
+
+
+@cli.command("console", epilog=examples("console", "console --socket /tmp/m.sock"))
+@click.option(
+    "-s",
+    "--socket",
+    default=DEFAULT_SOCKET,
+    show_default=True,
+    metavar="NAME",
+    envvar="MEMIF_SOCKET",
+    show_envvar=True,
+    shell_complete=complete_file,
+    help="Control socket of all interfaces: a path or @abstract.",
+)
+@click.option(
+    "--history",
+    default="~/.memif_history",
+    show_default=True,
+    metavar="FILE",
+    shell_complete=complete_file,
+    help="Where lines typed on a terminal are remembered; empty: nowhere.",
+)
+def _console(socket: str, history: str) -> None:
+    """Create interfaces, look at them, answer pings and send them, by typed commands.
+
+    The console of libmemif's icmp_responder-epoll: `help` lists its commands. On a terminal lines can be edited,
+    completed with Tab and recalled; else they are read one by one. Ends with `exit`, the end of input, or Ctrl-C.
+    """
+    from memif.console import Console, run
+
+    sys.exit(run(Console(socket), history=history or None))
+
+
+@cli.command("bench", epilog="Example: memif bench --quick --only 'burst 256'")
+@click.option("--quick", is_flag=True, help="A choice of rows, under two minutes.")
+@click.option("--only", default="", metavar="TEXT", help="Only rows with this in their title.")
+@click.option("--runs", type=click.IntRange(1, 100), default=5, show_default=True, help="Runs a row, at least.")
+@click.option("--seconds", type=click.FloatRange(0.05, 10), default=0.4, show_default=True, help="Length of a run.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+def _bench(quick: bool, only: str, runs: int, seconds: float, as_json: bool) -> None:
+    """Measure rates and round-trip times between two processes, each on a core of its own.
+
+    A run in which a process did not have its core is left out: on a busy machine rows come out empty, not wrong.
+    """
+    from rich.progress import track
+
+    from memif.bench import machine, measure, rows, select, table
+
+    chosen = select(quick=quick, only=only)
+    measured = [
+        measure(s, runs=runs, seconds=seconds) for s in track(chosen, "measuring", transient=True, disable=as_json)
+    ]
+    if as_json:
+        print_json({"machine": machine(), "outcomes": [m.as_dict() for m in measured]})
+    else:
+        print_rich(table(rows(measured), f"memif on {machine()['cpu']}, {machine()['cores']} cores"))
+
+
+@cli.command(
+    "extcap", add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_extra_args": True}
+)
+@click.pass_context
+def _extcap(ctx: click.Context) -> None:
+    """Wireshark's interface to memif; --install makes it known to Wireshark."""
+    from memif.extcap import main
+
+    sys.exit(main(ctx.args))

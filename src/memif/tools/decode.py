@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from memif.errors import MemifError
-from memif.tools.options import complete_file, examples, json_option, print_json, run
+from memif.tools.options import complete_file, examples, json_option
+from memif.tools.terminal import print_json
 
 _ARROWS = {"in": "received", "out": "sent", "unknown": ""}
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
@@ -28,11 +29,6 @@ def command(file: str, show_secret: bool, as_json: bool) -> None:
 
     FILE is the output of strace with -s 256, a hex dump by xxd or hexdump -C, or a capture by memif sniff --control.
     """
-    run(decode, file=file, show_secret=show_secret, as_json=as_json)
-
-
-def decode(file: str, show_secret: bool, as_json: bool) -> None:
-    """Print every message of a file."""
     from memif.capture import describe
 
     found = 0

@@ -7,9 +7,10 @@ import click
 
 from memif.errors import MemifDisconnectedError, MemifValueError
 from memif.interface import Interface
-from memif.tools.options import Link, duration_option, examples, json_option, link_options, print_json
-from memif.tools.receive import bursts
-from memif.tools.stop import Stop
+from memif.tools.options import LinkOptions, duration_option, examples, json_option, link_options
+from memif.tools.terminal import Stop, print_json
+from memif.tools.transfer import bursts
+from memif.tools.values import parse_mac
 
 #: Bytes of each packet that the responder looks at: two VLAN tags, IPv6, and a neighbour solicitation fit.
 WIDTH = 128
@@ -31,7 +32,7 @@ WIDTH = 128
 @duration_option
 @json_option
 @link_options()
-def command(link: Link, ip: str, ip6: str | None, mac: str, duration: float | None, as_json: bool) -> None:
+def command(link: LinkOptions, ip: str, ip6: str | None, mac: str, duration: float | None, as_json: bool) -> None:
     """Answer ARP requests and ICMP echo requests for one address, in any role, in ethernet and ip mode.
 
     It answers what the kernel of a host would, also ping to all IPv6 nodes (ff02::1). Fragments and packets with IP
@@ -50,22 +51,11 @@ def command(link: Link, ip: str, ip6: str | None, mac: str, duration: float | No
         raise click.BadParameter(error.detail, param_hint="--ip / --ip6 / --mac") from error
     # numpy loads much of itself on first use: not while the first ping waits.
     other.answer(np.zeros((1, WIDTH), np.uint8), np.array([60], np.uint32))
-    with Stop(duration) as stop, link.open(name="icmp-responder") as interface:
+    with Stop(duration) as stop, link.open("icmp-responder") as interface:
         if not as_json:
             click.echo(f"answering for {ip} as {interface.role} on {interface.socket.address}, id {interface.id}")
         serve(interface, responder, stop, quiet=as_json)
         report(interface, responder.counters, as_json)
-
-
-def parse_mac(text: str, where: str = "--mac") -> bytes:
-    """Six bytes from "02:fe:…"."""
-    try:
-        raw = bytes.fromhex(text.replace(":", "").replace("-", ""))
-    except ValueError:
-        raw = b""
-    if len(raw) != 6:
-        raise click.BadParameter(f"{text!r} is not six bytes like 02:fe:00:00:00:02", param_hint=where)
-    return raw
 
 
 def serve(interface: Interface, responder: Any, stop: Stop, *, quiet: bool) -> None:

@@ -1,10 +1,5 @@
-"""What the verbs share: options that open an interface, output for people or machines, a clean end on Ctrl-C."""
+"""The options that verbs share, above all those that open an interface."""
 
-import errno
-import json
-import logging
-import signal
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
@@ -15,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 from memif.address import DEFAULT_SOCKET
 from memif.config import MODES, ROLES, RX_MODES
-from memif.errors import MemifError, MemifValueError
+from memif.errors import MemifValueError
 from memif.interface import Interface
 from memif.socket import Socket
 
@@ -23,8 +18,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """How to open an interface, as the common options say."""
+class LinkOptions:
+    """How to open an interface, as the common options say; they are arguments of `memif.Socket.interface`."""
 
     socket: str
     id: int
@@ -37,11 +32,18 @@ class Link:
     buffer_size: int
     rx_mode: str
 
-    def open(self, *, name: str | None = None, app_name: str = "memif for Python", **more: Any) -> Interface:
-        """Open the interface on a socket of its own; returns at once. Usage error for an option that can not be."""
-        options = asdict(self) | {"name": name} | more
+    def open(self, name: str) -> Interface:
+        """Open the interface on a socket of its own; return at once.
+
+        Args:
+            name: Of the interface, shown to the peer.
+
+        Raises:
+            click.UsageError: An option is invalid.
+        """
+        options = asdict(self) | {"name": name}
         try:
-            socket = Socket(options.pop("socket"), app_name=app_name)
+            socket = Socket(options.pop("socket"))
         except MemifValueError as error:
             raise click.UsageError(error.detail) from error
         try:
@@ -53,10 +55,11 @@ class Link:
             raise
 
 
-def link_options(role: str = "slave", *, short_socket: bool = True) -> Callable[[Command], Command]:
-    """Decorator: adds the options of a `Link`, and passes it to the command as ``link``.
+def link_options(*, short_socket: bool = True) -> Callable[[Command], Command]:
+    """Decorator: adds the options of `LinkOptions`, and passes them to the command as ``link``.
 
-    `short_socket`: whether -s means the socket; for captures it means the snap length everywhere.
+    Args:
+        short_socket: Whether -s means the socket; for captures it means the snap length.
     """
     options = [
         click.option(
@@ -75,7 +78,7 @@ def link_options(role: str = "slave", *, short_socket: bool = True) -> Callable[
             "-r",
             "--role",
             type=click.Choice(list(ROLES)),
-            default=role,
+            default="slave",
             show_default=True,
             help="slave (client) connects, master (server) listens.",
         ),
@@ -118,9 +121,9 @@ def link_options(role: str = "slave", *, short_socket: bool = True) -> Callable[
         def call(**arguments: Any) -> Any:
             if (file := arguments.pop("secret_file")) is not None:
                 arguments["secret"] = _from_file(file)
-            names = Link.__dataclass_fields__
-            link = Link(**{name: arguments.pop(name) for name in names})
-            return run(command, link=link, **arguments)
+            names = LinkOptions.__dataclass_fields__
+            link = LinkOptions(**{name: arguments.pop(name) for name in names})
+            return command(link=link, **arguments)
 
         call.__name__, call.__doc__ = command.__name__, command.__doc__
         for option in reversed(options):
@@ -132,7 +135,7 @@ def link_options(role: str = "slave", *, short_socket: bool = True) -> Callable[
 
 
 def _from_file(file: str) -> bytes:
-    """The secret of ``--secret-file``, which goes before the others. Usage error when it can not be read."""
+    """The secret of ``--secret-file``, which goes before the environment's."""
     context = click.get_current_context()
     if context.get_parameter_source("secret") is ParameterSource.COMMANDLINE:
         raise click.UsageError("--secret and --secret-file: only one of them", context)
@@ -140,7 +143,7 @@ def _from_file(file: str) -> bytes:
 
 
 def read_secret(file: str) -> bytes:
-    """The first line of a file; usage error when it can not be read."""
+    """Return the first line of a file; usage error when it cannot be read."""
     try:
         with open(file, "rb") as source:
             return source.readline(1024).rstrip(b"\r\n")
@@ -185,56 +188,5 @@ def interval_option(command: Command) -> Command:
 
 
 def examples(*lines: str) -> str:
-    """The epilog of a help text, one command a line."""
+    """Return the epilog of a help text, one command per line."""
     return "\b\nExamples:\n" + "\n".join(f"  memif {line}" for line in lines)
-
-
-def fail(text: str) -> None:
-    """One line on standard error."""
-    click.echo(f"memif: {text}", err=True)
-
-
-class _Once(logging.Filter):
-    """Drops a message that is the same as the one before: a client that tries again every few seconds."""
-
-    _last = ""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """False for a repetition."""
-        text = record.getMessage()
-        again, self._last = text == self._last, text
-        return not again
-
-
-def _log_to_stderr() -> None:
-    """Warnings of the library on standard error, one line each, in the manner of the tool's own."""
-    log = logging.getLogger("memif")
-    if not log.handlers:
-        handler = logging.StreamHandler()
-        handler.addFilter(_Once())
-        handler.setFormatter(logging.Formatter("memif: %(message)s"))
-        log.addHandler(handler)
-        log.propagate = False
-
-
-def run(command: Callable[..., Any], **arguments: Any) -> Any:
-    """Call a verb: an error becomes one line and exit code 1, Ctrl-C and SIGTERM are the ordinary end."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    _log_to_stderr()
-    try:
-        return command(**arguments)
-    except MemifError as error:
-        fail(str(error))
-        sys.exit(1)
-    except OSError as error:
-        if error.errno == errno.EPIPE:
-            raise  # whoever read our output has gone: click ends without a word
-        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def print_json(value: Any, *, err: bool = False) -> None:
-    """One JSON document on a line of its own; `err`: on standard error."""
-    click.echo(json.dumps(value, default=str), err=err)

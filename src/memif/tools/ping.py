@@ -14,9 +14,10 @@ import click
 from memif import icmp
 from memif.errors import MemifDisconnectedError
 from memif.interface import Interface
-from memif.tools.icmp_responder import parse_mac
-from memif.tools.options import Link, examples, link_options, print_json, timeout_option
-from memif.tools.transmit import come_up
+from memif.tools.options import LinkOptions, examples, link_options, timeout_option
+from memif.tools.terminal import fail, print_json
+from memif.tools.transfer import come_up
+from memif.tools.values import parse_host, parse_mac
 
 _ASK_AGAIN = 0.25  # seconds between two ARP requests
 _ASK_AT_MOST = 3.0  # seconds until a host that does not answer them is unreachable, as with the kernel
@@ -48,7 +49,7 @@ _OWN = ("192.168.1.1", "192.168.1.2")  # the second where the first is the targe
 @click.option("-q", "--quiet", is_flag=True, help="Print the summary only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @link_options()
-def command(link: Link, target: str, as_json: bool, quiet: bool, timeout: float, **options: Any) -> None:
+def command(link: LinkOptions, target: str, as_json: bool, quiet: bool, timeout: float, **options: Any) -> None:
     """Ping TARGET, an IPv4 address behind the memif interface.
 
     Lines and counts are those of ping(8). A late reply counts as received, a second one as a duplicate. Replies with a
@@ -60,7 +61,7 @@ def command(link: Link, target: str, as_json: bool, quiet: bool, timeout: float,
     if link.mode != "ip" and options["size"] > _LONGEST:
         raise click.BadParameter(f"at most {_LONGEST} bytes with Ethernet headers", param_hint="--size")
     pinger = Pinger(
-        where := address(target, "TARGET"),
+        where := parse_host(target, "TARGET"),
         own_address(options["ip"], where),
         parse_mac(options["mac"]),
         link.mode != "ip",
@@ -70,7 +71,7 @@ def command(link: Link, target: str, as_json: bool, quiet: bool, timeout: float,
         options["wait"],
         quiet or as_json,
     )
-    with link.open(name="ping") as interface:
+    with link.open("ping") as interface:
         come_up(interface, timeout)
         if not quiet and not as_json:
             click.echo(f"PING {target} over memif, {pinger.size} bytes of data")
@@ -79,27 +80,16 @@ def command(link: Link, target: str, as_json: bool, quiet: bool, timeout: float,
         except KeyboardInterrupt:
             pass
         except MemifDisconnectedError as error:
-            click.echo(f"memif: {error}", err=True)
+            fail(error)
     print_json(pinger.summary()) if as_json else pinger.print_summary(target)
     sys.exit(0 if pinger.received else 1)
 
 
-def address(text: str, where: str) -> bytes:
-    """Four bytes of an IPv4 address of a host."""
-    try:
-        found = IPv4Address(text.partition("/")[0])
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is not an IPv4 address", param_hint=where) from error
-    if found.is_multicast or found.is_unspecified or found.packed == b"\xff" * 4:
-        raise click.BadParameter(f"{text!r} is not the address of a host", param_hint=where)
-    return found.packed
-
-
 def own_address(text: str | None, target: bytes) -> bytes:
-    """Four bytes of our IPv4 address, which is not the target's."""
+    """Return our IPv4 address, 4 bytes, which must not be the target's; None as text: a default that differs."""
     if text is None:
-        return next(raw for raw in (address(own, "--ip") for own in _OWN) if raw != target)
-    own = address(text, "--ip")
+        return next(raw for raw in (parse_host(own, "--ip") for own in _OWN) if raw != target)
+    own = parse_host(text, "--ip")
     if own == target:
         raise click.BadParameter(f"{text!r} is the target's address", param_hint="--ip")
     return own

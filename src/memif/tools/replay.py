@@ -1,39 +1,40 @@
-"""``memif replay``: send the packets of a capture file."""
+"""``memif replay``: send the packets of a capture file.
+
+`Player` sends a file, `LivePlayer` a pipe, which `PacketReader` reads in the background so that nothing waits for its
+end. `Pace` says when each packet is due, from the times in the capture.
+"""
 
 import bisect
+import os
+import stat
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
 import click
 
-from memif.capture import CaptureFormatError, CaptureOSError
+from memif.capture import CaptureFormatError, CaptureOSError, CaptureReader, Packet
 from memif.errors import MemifDisconnectedError, MemifError, MemifValueError
 from memif.interface import Interface
+from memif.tools.files import matches_mode
 from memif.tools.options import (
-    Link,
+    LinkOptions,
     complete_file,
     duration_option,
     examples,
-    fail,
     interval_option,
     json_option,
     link_options,
-    print_json,
     timeout_option,
 )
-from memif.tools.pacing import Pace
-from memif.tools.receive import announce
-from memif.tools.status import Status
-from memif.tools.stop import Stop
-from memif.tools.transmit import drain, wait_room
-from memif.tools.units import Count, seconds, si
-
-if TYPE_CHECKING:
-    from memif.capture import Packet
+from memif.tools.terminal import Status, Stop, fail, print_json
+from memif.tools.transfer import announce, come_up, drain, wait_room
+from memif.tools.values import Count, seconds, si
 
 _BURST = 256
 #: Packets and bytes that are read ahead: all of an ordinary file, so that neither a loop nor top speed waits for it.
@@ -41,8 +42,14 @@ _CHUNK, _CHUNK_BYTES = 1_000_000, 512 << 20
 _LONGEST = 65536
 #: A wait for the next packet that is worth a word, seconds.
 _LONG_WAIT = 5.0
-#: Seconds for a pipe to show what it brings before the link is made.
+#: Seconds to wait for the first packet of a pipe before the link is made.
 _FIRST_LOOK = 1.0
+#: Packets and bytes of a pipe that are read ahead of the sending.
+_AHEAD: Final = 100_000
+_AHEAD_BYTES: Final = 64 << 20
+_SECOND: Final = 1_000_000_000
+#: A clock that starts at 0 has reached no more than this when the next packet comes; otherwise 0 means "no time".
+_DAY: Final = 86400 * _SECOND
 
 
 @click.command(
@@ -79,7 +86,7 @@ _FIRST_LOOK = 1.0
 @json_option
 @link_options()
 def command(
-    link: Link,
+    link: LinkOptions,
     as_json: bool,
     file: str,
     timeout: float,
@@ -97,15 +104,14 @@ def command(
     Packets without a time go with the one before them. Packets of another link type than the interface's mode are
     passed over. The ring being full delays the rest; nothing is dropped.
     """
-    from memif.tools.feed import is_pipe
-
-    live = loop == 1 and is_pipe(file)
+    live = loop == 1 and _is_pipe(file)
     player = (LivePlayer if live else Player)(file, link.mode, None if top_speed else speed, count, max_gap)
     player.load()
     if file == "-" and loop != 1 and player.more:
         raise click.UsageError(f"standard input is too long to loop: more than {_CHUNK} packets")
-    with link.open(name="replay") as interface, Stop(duration) as stop:
-        stop.wait_up(interface, timeout)
+    with link.open("replay") as interface, Stop(duration) as stop:
+        with stop.paused():
+            come_up(interface, timeout)
         total = count or (len(player.packets) * loop if not player.more and loop else None)
         with Status("replay", 0 if as_json else interval, total=total) as status:
             if not as_json:
@@ -118,9 +124,48 @@ def command(
     if player.truncated:
         fail(f"{file}: ends in the middle of a packet; those before it were sent")
     if error is not None:
-        fail(str(error))
-    if error is not None or player.truncated:
+        raise error
+    if player.truncated:
         sys.exit(1)
+
+
+class Pace:
+    """When each packet is due.
+
+    Packets without a time go with the one before them. Times never go back: a packet that is older than the one before
+    goes with it; if the clock was set back by more than a second, the new time counts from then on.
+    """
+
+    def __init__(self, speed: float | None, max_gap: float | None = None) -> None:
+        """Start at the first packet.
+
+        Args:
+            speed: How many times as fast as recorded; None: at once.
+            max_gap: The longest wait for a packet in seconds, after `speed`; None: as recorded.
+        """
+        self._speed, self._max_gap = speed, max_gap
+        self._latest: int | None = None
+        self._due = 0.0
+        self._began_at_zero = False
+
+    def due(self, timestamp_ns: int) -> float:
+        """Return the seconds after the first packet at which the next one, which has this time, is due."""
+        if self._speed is not None:
+            gap = self._gap(timestamp_ns) * 1e-9 / self._speed
+            self._due += gap if self._max_gap is None else min(gap, self._max_gap)
+        return self._due
+
+    def _gap(self, now: int) -> int:
+        """Nanoseconds since the packet before."""
+        if now == 0:
+            self._began_at_zero |= self._latest is None
+            return 0
+        if self._latest is None:
+            self._latest = 0 if self._began_at_zero and now < _DAY else now
+        gap = now - self._latest
+        if gap > 0 or gap < -_SECOND:
+            self._latest = now
+        return max(gap, 0)
 
 
 @dataclass
@@ -145,20 +190,17 @@ class Player:
 
     def load(self) -> None:
         """Open the file and read the first chunk; raises what `memif.capture.CaptureReader` raises."""
-        from memif.capture import CaptureReader
-        from memif.tools.filters import matches_mode
-
         self.passed_over = self.cut = 0
         self._reader = CaptureReader("-" if self.path == "-" else self.path)
-        self._source = (packet for packet in self._reader if self._usable(packet, matches_mode))
+        self._source = (packet for packet in self._reader if self._usable(packet))
         self._pace = Pace(self.speed, self.max_gap)
         self._next_chunk()
         if not self.packets:
             self._reader.close()
             raise CaptureFormatError(f"{self.path}: no packets for mode {self.mode} in there")
 
-    def _usable(self, packet: Any, matches: Any) -> bool:
-        if not matches(packet.linktype, self.mode) or not 0 < len(packet.data) <= _LONGEST:
+    def _usable(self, packet: Packet) -> bool:
+        if not matches_mode(packet.linktype, self.mode) or not 0 < len(packet.data) <= _LONGEST:
             self.passed_over += 1
             return False
         self.cut += packet.original_length > len(packet.data)
@@ -177,7 +219,7 @@ class Player:
             self.truncated = self._reader.truncated
             self._reader.close()
 
-    def _queue(self, packets: list["Packet"]) -> None:
+    def _queue(self, packets: list[Packet]) -> None:
         """What `_chunk` sends."""
         self.packets: list[bytes] = [packet.data for packet in packets]
         self.times = [self._pace.due(packet.timestamp_ns) for packet in packets]
@@ -228,7 +270,7 @@ class Player:
             wait = self.times[at] - now
             if wait > _LONG_WAIT and self.say is not None and at != self._told:
                 self._told = at
-                self.say(f"the next packet is due in {span(wait)}, as recorded; --max-gap shortens that")
+                self.say(f"the next packet is due in {_span(wait)}, as recorded; --max-gap shortens that")
             if wait > 0.003:
                 interface.socket.poll(min(wait - 0.002, stop.left()))  # epoll counts in milliseconds
             elif wait > 0.0002:
@@ -262,6 +304,79 @@ class Player:
         }
 
 
+def _is_pipe(path: str) -> bool:
+    """Whether `path` ("-": standard input) is a pipe, a FIFO or a socket, whose end may be far off."""
+    try:
+        mode = (os.fstat(0) if path == "-" else os.stat(path)).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+class PacketReader:
+    """Reads the packets of a pipe in a thread of its own, which ends with the process.
+
+    Attributes:
+        truncated: Whether the pipe ended in the middle of a packet; known at its end.
+    """
+
+    def __init__(self, path: str, usable: Callable[[Packet], bool]) -> None:
+        """Start reading `path`; packets for which `usable` is false are skipped."""
+        self._path, self._usable = path, usable
+        self._packets: deque[Packet] = deque()
+        self._bytes = 0
+        self._change = threading.Condition()
+        self._ended = False
+        self._error: BaseException | None = None
+        self.truncated: bool = False
+        threading.Thread(target=self._read, name="memif-feed", daemon=True).start()
+
+    def _read(self) -> None:
+        try:
+            # Without a buffer of Python's: one that a thread is waiting in stops the interpreter's exit.
+            source = os.dup(0) if self._path == "-" else os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            with open(source, "rb", buffering=0) as file, CaptureReader(file) as reader:
+                for packet in reader:
+                    if self._usable(packet):
+                        self._put(packet)
+                self.truncated = reader.truncated
+        except BaseException as error:
+            self._error = error
+        with self._change:
+            self._ended = True
+            self._change.notify_all()
+
+    def _put(self, packet: Packet) -> None:
+        with self._change:
+            while len(self._packets) >= _AHEAD or self._bytes >= _AHEAD_BYTES:
+                self._change.wait()
+            self._packets.append(packet)
+            self._bytes += len(packet.data)
+            if len(self._packets) == 1:
+                self._change.notify_all()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for packets or the end of the pipe, `timeout` seconds at most; return whether either is there."""
+        with self._change:
+            return self._change.wait_for(lambda: bool(self._packets) or self._ended, timeout)
+
+    def take(self, most: int) -> list[Packet]:
+        """Take the next packets, [] if there is none; raise the error of reading once all before it were taken."""
+        with self._change:
+            taken = [self._packets.popleft() for _ in range(min(most, len(self._packets)))]
+            self._bytes -= sum(len(packet.data) for packet in taken)
+            if taken:
+                self._change.notify_all()
+            elif self._error is not None:
+                raise self._error
+            return taken
+
+    @property
+    def ended(self) -> bool:
+        """Whether all packets were taken and no more will come."""
+        return self._ended and not self._packets
+
+
 class LivePlayer(Player):
     """Sends the packets of a pipe as they come."""
 
@@ -270,18 +385,15 @@ class LivePlayer(Player):
 
     def load(self) -> None:
         """Begin to read; raises what is wrong with what the pipe brings at once."""
-        from memif.tools.feed import Feed
-        from memif.tools.filters import matches_mode
-
         self.more = True  # how many are to come nobody knows
         self._pace = Pace(self.speed, self.max_gap)
-        self._feed = Feed(self.path, lambda packet: self._usable(packet, matches_mode))
-        if self._feed.wait(_FIRST_LOOK):
-            self._queue(self._feed.take(_BURST))
+        self._reading = PacketReader(self.path, self._usable)
+        if self._reading.wait(_FIRST_LOOK):
+            self._queue(self._reading.take(_BURST))
             self._check_some()
 
     def _check_some(self) -> None:
-        if self._feed.ended and not self.packets and not self.sent:
+        if self._reading.ended and not self.packets and not self.sent:
             raise CaptureFormatError(f"{self.path}: no packets for mode {self.mode} in there")
 
     def run(self, interface: Interface, stop: Stop, status: Status, loop: int) -> MemifError | None:
@@ -290,13 +402,13 @@ class LivePlayer(Player):
         try:
             while not stop and not self._full():
                 if not self.packets:
-                    self._queue(self._feed.take(_BURST))
+                    self._queue(self._reading.take(_BURST))
                 if self.packets:
                     start = time.perf_counter() if start is None else start
                     self._chunk(interface, stop, status, start)
                     self.packets = []
-                elif self._feed.ended:
-                    self.truncated = self._feed.truncated
+                elif self._reading.ended:
+                    self.truncated = self._reading.truncated
                     self._check_some()
                     break
                 else:
@@ -307,13 +419,13 @@ class LivePlayer(Player):
 
     def _idle(self, interface: Interface, stop: Stop, status: Status) -> None:
         """Wait for the pipe, and look after the link meanwhile."""
-        self._feed.wait(stop.left())
+        self._reading.wait(stop.left())
         interface.socket.poll(0)
         interface.tx[0].free()  # raises when the link has ended
         status.tick(self.sent, self.bytes)
 
 
-def span(wait: float) -> str:
+def _span(wait: float) -> str:
     """A long time in the largest unit that fits: "12 s", "3.5 hours", "53 years"."""
     for unit, size in (("years", 365.25 * 86400), ("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
         if wait >= 1.5 * size:

@@ -1,7 +1,6 @@
 """``memif send``: generate traffic."""
 
 import random
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,21 +12,17 @@ from memif.errors import MemifDisconnectedError
 from memif.interface import Interface
 from memif.ring import TxQueue
 from memif.tools.options import (
-    Link,
+    LinkOptions,
     duration_option,
     examples,
-    fail,
     interval_option,
     json_option,
     link_options,
-    print_json,
     timeout_option,
 )
-from memif.tools.receive import announce
-from memif.tools.status import Status
-from memif.tools.stop import Stop
-from memif.tools.transmit import drain, wait_room
-from memif.tools.units import Count, Rate, RateType, seconds, si
+from memif.tools.terminal import Status, Stop, print_json
+from memif.tools.transfer import announce, come_up, drain, wait_room
+from memif.tools.values import Count, Rate, RateType, seconds, si
 
 _BURST = 256
 
@@ -81,17 +76,18 @@ _BURST = 256
 @timeout_option
 @json_option
 @link_options()
-def command(link: Link, as_json: bool, timeout: float, interval: float, **options: Any) -> None:
+def command(link: LinkOptions, as_json: bool, timeout: float, interval: float, **options: Any) -> None:
     """Send packets: UDP of one size or a mix, or a template, as fast as the peer takes them or at a rate.
 
     Packets that do not fit the ring wait, unless --drop. Ends after --count, --duration or with Ctrl-C.
     """
-    from memif.tools.source import pool_from_options
+    from memif.tools.traffic import pool_from_options
 
     pool = pool_from_options(options, link.mode)
-    with link.open(name="send") as interface, Stop(options["duration"]) as stop:
-        stop.wait_up(interface, timeout)
-        sender = Sender(pool, options["count"], options["rate"], drop=options["drop"])
+    with link.open("send") as interface, Stop(options["duration"]) as stop:
+        with stop.paused():
+            come_up(interface, timeout)
+        sender = PacedSender(pool, options["count"], options["rate"], drop=options["drop"])
         total = options["count"] or None
         with Status("send", 0 if as_json else interval, total=total or options["duration"]) as status:
             if not as_json:
@@ -101,12 +97,11 @@ def command(link: Link, as_json: bool, timeout: float, interval: float, **option
         drain(interface)
     print_json(result) if as_json else report(result)
     if error is not None:
-        fail(str(error))
-        sys.exit(1)
+        raise error
 
 
 @dataclass
-class Sender:
+class PacedSender:
     """Sends rows of a pool, paced, on all queues in turn. One thread."""
 
     pool: Any

@@ -3,19 +3,22 @@
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from memif.interface import Details, Interface
-from memif.tools.options import Link, duration_option, examples, json_option, link_options, print_json
-from memif.tools.receive import bursts
-from memif.tools.stop import Stop
-from memif.tools.units import si, sparkline
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from memif.tools.options import LinkOptions, duration_option, examples, json_option, link_options
+from memif.tools.terminal import Stop, print_json, print_rich
+from memif.tools.transfer import bursts
+from memif.tools.values import si, sparkline
+from memif.types import InterfaceStats
 
 _SAMPLES = 40
 
@@ -43,7 +46,9 @@ _SAMPLES = 40
 @duration_option
 @json_option
 @link_options()
-def command(link: Link, as_json: bool, once: bool, timeout: float, interval: float, duration: float | None) -> None:
+def command(
+    link: LinkOptions, as_json: bool, once: bool, timeout: float, interval: float, duration: float | None
+) -> None:
     """Open an interface with the options below and show its state, peer, queues, rings, rates and drops.
 
     Nothing can look into another program's interfaces: this one is a new end of a link, and packets that arrive on it
@@ -51,7 +56,7 @@ def command(link: Link, as_json: bool, once: bool, timeout: float, interval: flo
 
     Exit code with --once: 0 when the link is up, 1 when it is not.
     """
-    with Stop(duration if not once else timeout) as stop, link.open(name="show") as interface:
+    with Stop(duration if not once else timeout) as stop, link.open("show") as interface:
         view = View(interface, interval)
         if once:
             while not interface.up and not stop:
@@ -120,17 +125,13 @@ class View:
         if as_json:
             print_json(as_dict(self))
             return
-        from memif.tools.tables import show
+        print_rich(self.render())
 
-        show(self.render())
-
-    def render(self) -> "RenderableType":
+    def render(self) -> RenderableType:
         """Three tables: the interface, its queues, its drops."""
-        from memif.tools.tables import interface_table, queue_table, stack
-
         details = self.interface.details()
         spark = f"{si(self.history[-1], 'pps')}  {sparkline(self.history)}" if self.history else ""
-        return stack(interface_table(details, self.interface.stats, spark), queue_table(self.queues(details)))
+        return Group(_interface_table(details, self.interface.stats, spark), _queue_table(self.queues(details)))
 
     def queues(self, details: Details) -> list[dict[str, Any]]:
         """One dict a queue: its ring, counters and rates."""
@@ -175,3 +176,60 @@ def as_dict(view: View) -> dict[str, Any]:
     del result["rx_queues"], result["tx_queues"]
     counts = {key: value for key, value in view.interface.stats.items() if key not in ("rx", "tx")}
     return result | counts | {"queues": view.queues(details)}
+
+
+# -- tables
+
+
+def _pairs_table(rows: Sequence[tuple[str, str | Text]]) -> Table:
+    """Names and values."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value if isinstance(value, Text) else Text(value))
+    return table
+
+
+def _interface_table(details: Details, stats: InterfaceStats, rate: str) -> Table:
+    """State, peer and memory of an interface."""
+    state = Text("up", style="green") if details.link_up else Text("down", style="red")
+    rows: list[tuple[str, str | Text]] = [
+        ("interface", f"{details.name}, id {details.id}, {details.role}, {details.mode}"),
+        ("socket", details.socket),
+        ("link", state),
+    ]
+    peer = details.peer
+    if peer is not None:
+        rows.append(("peer", f"{peer.name} ({peer.app_name}), pid {peer.pid}, uid {peer.uid}"))
+    if details.disconnect_reason:
+        rows.append(("last end", details.disconnect_reason))
+    regions = ", ".join(f"{si(region.size, 'B')}" for region in details.regions)
+    if regions:
+        rows.append(("memory", f"{len(details.regions)} region{'s' * (len(details.regions) > 1)}: {regions}"))
+    rows.append(("connects", f"{stats['connects']}, {stats['disconnects']} ended, {stats['refused']} refused"))
+    if rate:
+        rows.append(("rate", rate))
+    return _pairs_table(rows)
+
+
+def _queue_table(queues: Sequence[dict[str, Any]]) -> RenderableType:
+    """One row a queue."""
+    if not queues:
+        return Text("")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for name in ("queue", "slots", "used", "buffer", "packets", "bytes", "pps", "bit/s", "drops"):
+        table.add_column(name, justify="left" if name == "queue" else "right", no_wrap=True)
+    for q in queues:
+        table.add_row(
+            f"{q['direction']} {q['qid']}",
+            str(q["ring_size"]),
+            str(q["used"]),
+            str(q["buffer_size"] or "-"),
+            si(q["packets"]),
+            si(q["bytes"], "B"),
+            si(q["pps"]),
+            si(q["bps"]),
+            Text(str(q["drops"]), style="red" if q["drops"] else ""),
+        )
+    return table

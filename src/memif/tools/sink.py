@@ -7,19 +7,10 @@ from typing import Any
 import click
 
 from memif.interface import Interface
-from memif.tools.options import (
-    Link,
-    duration_option,
-    examples,
-    interval_option,
-    json_option,
-    link_options,
-    print_json,
-)
-from memif.tools.receive import bursts
-from memif.tools.status import Status
-from memif.tools.stop import Stop
-from memif.tools.units import Count, seconds, si
+from memif.tools.options import LinkOptions, duration_option, examples, interval_option, json_option, link_options
+from memif.tools.terminal import Status, Stop, print_json
+from memif.tools.transfer import bursts
+from memif.tools.values import Count, seconds, si
 
 _BAR = 30
 
@@ -43,14 +34,20 @@ _BAR = 30
 @json_option
 @link_options()
 def command(
-    link: Link, as_json: bool, interval: float, count: int, duration: float | None, wait: float | None, analyse: bool
+    link: LinkOptions,
+    as_json: bool,
+    interval: float,
+    count: int,
+    duration: float | None,
+    wait: float | None,
+    analyse: bool,
 ) -> None:
     """Receive packets and drop them: how many, how fast, and for those of memif send: lost, out of order, latency.
 
     Waits for the link, through reconnects. Ends after --count, --duration, --wait or with Ctrl-C.
     """
     sink = Sink(link.mode, analyse=analyse)
-    with Stop(duration) as stop, link.open(name="sink") as interface:
+    with Stop(duration) as stop, link.open("sink") as interface:
         with Status("sink", 0 if as_json else interval, total=count or duration) as status:
             sink.run(interface, stop, status, count, wait, by_time=not count)
         result = sink.result(interface)

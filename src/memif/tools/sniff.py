@@ -1,6 +1,5 @@
 """``memif sniff``: a passive tap between two other programs."""
 
-import sys
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -9,25 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from memif.errors import MemifError
-from memif.tools.capture import LINKTYPES, file_options, make_filter, summarise_files, take_files
-from memif.tools.options import (
-    complete_file,
-    duration_option,
-    examples,
-    fail,
-    interval_option,
-    json_option,
-    print_json,
-    run,
-)
-from memif.tools.status import Status
-from memif.tools.stop import Stop
-from memif.tools.units import Count, seconds, si
+from memif.tools.files import LINKTYPES, file_options, make_filter, summarise_files, take_files
+from memif.tools.options import complete_file, duration_option, examples, interval_option, json_option
+from memif.tools.terminal import Status, Stop, fail, print_json
+from memif.tools.values import Count, seconds, si
 
 if TYPE_CHECKING:
     from memif.capture import PcapngWriter
     from memif.sniff import Batch, Control, Link, Sniffer
-    from memif.tools.filters import Filter
+    from memif.tools.files import Filter
 
 _SECRET = slice(9, 33)  # of the INIT message
 
@@ -60,22 +49,7 @@ _SECRET = slice(9, 33)  # of the INIT message
 @click.option("--show-secret", is_flag=True, help="Record secrets, which are blanked otherwise.")
 @interval_option
 @json_option
-def command(listen: str, connect: str, **options: Any) -> None:
-    """Listen on LISTEN, where the slave is told to connect, connect to the real master on CONNECT, and record.
-
-    The two talk over their own memory at full speed; it is mapped here read-only, and packets of both directions are
-    copied as they pass: ">" slave to master, "<" master to slave. What is too fast to be copied is counted as missed.
-    The control connection is kept by a small process of its own, so that the link outlives this program.
-
-    A slave need not be told another name: rename the master's socket file, give LISTEN its name and CONNECT the new
-    one, and the next connection comes this way.
-
-    FILTER is an expression as tcpdump takes it (needs libpcap).
-    """
-    run(sniff, listen=listen, connect=connect, **options)
-
-
-def sniff(
+def command(
     listen: str,
     connect: str,
     filter_words: tuple[str, ...],
@@ -89,7 +63,17 @@ def sniff(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Record until the end, and summarise."""
+    """Listen on LISTEN, where the slave is told to connect, connect to the real master on CONNECT, and record.
+
+    The two talk over their own memory at full speed; it is mapped here read-only, and packets of both directions are
+    copied as they pass: ">" slave to master, "<" master to slave. What is too fast to be copied is counted as missed.
+    The control connection is kept by a small process of its own, so that the link outlives this program.
+
+    A slave need not be told another name: rename the master's socket file, give LISTEN its name and CONNECT the new
+    one, and the next connection comes this way.
+
+    FILTER is an expression as tcpdump takes it (needs libpcap).
+    """
     from memif.sniff import Sniffer
 
     files = take_files(options)
@@ -118,8 +102,7 @@ def sniff(
     result = recorder.result(stop.elapsed, files.names(writer), sniffer.relay_pid if links else None)
     report(result, as_json, to_stderr=files.path in (None, "-"))
     if error is not None:
-        fail(str(error))
-        sys.exit(1)
+        raise error
 
 
 class Recorder:

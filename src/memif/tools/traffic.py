@@ -1,7 +1,7 @@
-"""The packets that `send` sends: a pool of rows, made once, gone through again and again.
+"""The packets that `send` sends: a pool of rows, made once from the options, and sent again and again.
 
-The pool holds every combination of size and flow that the pattern needs, in its order, so that a burst is a slice of it
-and nothing is computed for single packets while it runs, the stamps apart.
+The pool holds every combination of size and flow that the pattern needs, in its order. So a burst is a slice of it, and
+nothing but the stamps is computed for single packets while it runs.
 """
 
 import math
@@ -9,18 +9,21 @@ import struct
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
 from memif.packet import classify, fill_ipv4, fill_l4
+from memif.tools.files import matches_mode
 from memif.tools.stamp import MARK, OFFSETS, SIZE, stamps
+from memif.tools.values import parse_hex, parse_host, parse_mac
 
 #: Simple IMIX: 7 small, 4 middle, 1 large, lengths without the frame check sequence.
 IMIX: Final = "60:7,590:4,1514:1"
+_MAX_FRAMES: Final = 100_000  # of a capture
 _MAX_POOL: Final = 256 << 20
 _LEAST_ROWS: Final = 1024
 #: Where the fields stand that may be counted up, in an untagged Ethernet frame with IPv4: (offset, bytes).
@@ -36,22 +39,33 @@ FIELDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Increment:
-    """Count a field up, packet by packet, through so many values."""
+    """Count a field up, packet by packet.
+
+    Attributes:
+        field: A name of `FIELDS`.
+        count: How many values there are.
+    """
 
     field: str
     count: int
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
-    """Rows to send in turn; `stamp_at` is where each has room for a stamp, None where not all have it."""
+class PacketPool:
+    """Packets to send in turn.
+
+    Attributes:
+        matrix: A packet in each row, uint8 (n, width), padded with zeros.
+        lengths: Bytes of each packet, uint32 (n,).
+        stamp_at: Offset of the stamp in each packet; None: no stamps.
+    """
 
     matrix: NDArray[np.uint8]
     lengths: NDArray[np.uint32]
     stamp_at: int | None
 
     def stamp(self, low: int, high: int, stream: int, number: int) -> None:
-        """Number the rows from `low` to `high`, from `number` on, and write the time into them."""
+        """Stamp the rows from `low` to `high` with the present time and numbers of `stream`, from `number` on."""
         assert self.stamp_at is not None
         rows = stamps(self.matrix, self.stamp_at)[low:high]
         rows["mark"] = MARK
@@ -60,12 +74,56 @@ class Pool:
 
     @property
     def mean(self) -> float:
-        """Bytes of a packet on average."""
+        """Average bytes of a packet."""
         return float(self.lengths.mean())
 
 
+def pool_from_options(options: dict[str, Any], mode: str) -> PacketPool:
+    """Make the pool that the options of ``memif send`` ask for; usage error where they contradict each other."""
+    chosen = [name for name in ("size", "template", "pcap") if options[name] is not None]
+    if len(chosen) > 1:
+        raise click.UsageError("only one of --size, --hex and --pcap can be given")
+    increments = [parse_increment(text) for text in options["increments"]]
+    template = bool(chosen) and chosen[0] != "size"
+    if options["template"] is not None:
+        frames = [parse_hex(options["template"], "--hex")]
+    elif options["pcap"] is not None:
+        frames = _read_frames(options["pcap"], mode)
+    else:
+        frames = udp_frames(
+            parse_sizes(options["size"] or "64"),
+            (parse_mac(options["src_mac"], "--src-mac"), parse_mac(options["dst_mac"], "--dst-mac")),
+            (parse_host(options["src_ip"], "--src-ip"), parse_host(options["dst_ip"], "--dst-ip")),
+            (options["src_port"], options["dst_port"]),
+            mode,
+        )
+    stamped = not template if options["stamp"] is None else options["stamp"]
+    pool = make_pool(frames, increments, mode, stamped=stamped, template=template)
+    if options["stamp"] and pool.stamp_at is None:
+        raise click.BadParameter(
+            "not every packet has room for a stamp: 60 bytes with Ethernet, 46 in ip mode", param_hint="--stamp"
+        )
+    return pool
+
+
+def _read_frames(path: Path, mode: str) -> list[bytes]:
+    """Return the packets of a capture that fit the interface's mode, at most 100,000."""
+    from memif.capture import CaptureFormatError, CaptureReader
+
+    frames = []
+    with CaptureReader(path, strict=True) as reader:
+        for packet in reader:
+            if matches_mode(packet.linktype, mode) and packet.data:
+                frames.append(packet.data)
+            if len(frames) == _MAX_FRAMES:
+                break
+    if not frames:
+        raise CaptureFormatError(f"{path}: no packets for mode {mode} in there")
+    return frames
+
+
 def parse_sizes(text: str) -> list[int]:
-    """The sizes of "64", "64,1500" or "60:7,590:4,1514:1" in the order in which they are sent."""
+    """Return the sizes of "64", "64,1500", "60:7,590:4,1514:1" or "imix", in the order in which they are sent."""
     pairs: list[tuple[int, int]] = []
     for part in (IMIX if text.lower() == "imix" else text).split(","):
         size, _, weight = part.partition(":")
@@ -87,7 +145,7 @@ def _interleave(pairs: Sequence[tuple[int, int]]) -> list[int]:
 
 
 def parse_increment(text: str) -> Increment:
-    """ "dst-ip:100" counts the destination address through 100 values."""
+    """Read "dst-ip:100", which counts the destination address through 100 values."""
     name, _, count = text.partition(":")
     if name not in FIELDS:
         raise click.BadParameter(f"{name!r} is none of {', '.join(FIELDS)}", param_hint="--increment")
@@ -97,9 +155,17 @@ def parse_increment(text: str) -> Increment:
 
 
 def udp_frames(
-    sizes: Iterable[int], macs: tuple[bytes, bytes], addresses: tuple[str, str], ports: tuple[int, int], mode: str
+    sizes: Iterable[int], macs: tuple[bytes, bytes], addresses: tuple[bytes, bytes], ports: tuple[int, int], mode: str
 ) -> list[bytes]:
-    """UDP packets of the given sizes, headers included, with zeros as data and no UDP checksum."""
+    """Make UDP packets with zeros as data and no UDP checksum.
+
+    Args:
+        sizes: Bytes of each packet, headers included.
+        macs: Source and destination MAC address.
+        addresses: Source and destination IPv4 address, 4 bytes each.
+        ports: Source and destination port.
+        mode: Of the interface: whether there is an Ethernet header.
+    """
     ethernet = macs[1] + macs[0] + b"\x08\x00" if mode == "ethernet" else b""
     least, most = len(ethernet) + 28, 65535
     frames = []
@@ -109,8 +175,7 @@ def udp_frames(
                 f"{size} is not in {least} to {most} bytes (UDP packet, headers included)", param_hint="--size"
             )
         total = size - len(ethernet)
-        source, target = (IPv4Address(address).packed for address in addresses)
-        ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, total, 0, 0x4000, 64, 17, 0, source, target)
+        ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, total, 0, 0x4000, 64, 17, 0, *addresses)
         udp = struct.pack("!HHHH", *ports, total - 20, 0)
         frames.append((ethernet + ip + udp).ljust(size, b"\0"))
     return frames
@@ -118,10 +183,15 @@ def udp_frames(
 
 def make_pool(
     frames: Sequence[bytes], increments: Sequence[Increment], mode: str, *, stamped: bool, template: bool = False
-) -> Pool:
-    """All frames in turn, with the fields counted up, repeated to a handy length.
+) -> PacketPool:
+    """Make a pool of all frames in turn, repeated until there are enough rows.
 
-    `template`: the frames are a user's own, whose checksums are only touched where a field is counted up.
+    Args:
+        frames: The packets.
+        increments: Fields to count up.
+        mode: Of the interface.
+        stamped: Whether to stamp the packets, if all have room for that.
+        template: The frames are a user's own; their checksums change only where a field is counted up.
     """
     rows = math.lcm(len(frames), *(increment.count for increment in increments))
     rows *= -(-_LEAST_ROWS // rows)
@@ -136,13 +206,13 @@ def make_pool(
     at = OFFSETS.get(mode, OFFSETS["ip"])
     room = stamped and int(lengths.min()) >= at + SIZE
     for increment in increments:
-        count_up(matrix, lengths, increment, mode)
+        _count_up(matrix, lengths, increment, mode)
     if increments or not template:
-        finish(matrix, lengths, mode, layer4=template)
-    return Pool(matrix, lengths, at if room else None)
+        _finish(matrix, lengths, mode, layer4=template)
+    return PacketPool(matrix, lengths, at if room else None)
 
 
-def count_up(matrix: NDArray[np.uint8], lengths: NDArray[np.uint32], increment: Increment, mode: str) -> None:
+def _count_up(matrix: NDArray[np.uint8], lengths: NDArray[np.uint32], increment: Increment, mode: str) -> None:
     """Add 0, 1, 2 … to a field of all rows."""
     offset, size = FIELDS[increment.field]
     if mode != "ethernet":
@@ -160,8 +230,8 @@ def count_up(matrix: NDArray[np.uint8], lengths: NDArray[np.uint32], increment: 
         value >>= 8
 
 
-def finish(matrix: NDArray[np.uint8], lengths: NDArray[np.uint32], mode: str, *, layer4: bool) -> None:
-    """Right IPv4 checksums; those of layer 4 too where the packet has one."""
+def _finish(matrix: NDArray[np.uint8], lengths: NDArray[np.uint32], mode: str, *, layer4: bool) -> None:
+    """Fill in the IPv4 checksums, with `layer4` also those of UDP, TCP and ICMP."""
     layers = classify(matrix, lengths, "ip" if mode == "ip" else "ethernet")
     fill_ipv4(matrix, layers)
     if layer4:

@@ -1,11 +1,14 @@
-"""Numbers with units, for people: "10k" and "1.5M" in, "1.25 Mpps" and "12.3 µs" out."""
+"""What people type and read: numbers with units ("10k" in, "12.3 µs" out), addresses, packets in hex."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+from memif import icmp
 
 _FACTORS: Final = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30}
 _NUMBER: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([kmg]i?)?(.*)", re.IGNORECASE)
@@ -26,7 +29,12 @@ else:
 
 
 class Count(_ParamType):
-    """A whole number, also written as 10k, 1.5M or 64Ki."""
+    """A whole number, also written as 10k, 1.5M or 64Ki.
+
+    Attributes:
+        least: The smallest number that is accepted.
+        suffixes: Units that may follow the number, in lower case.
+    """
 
     least: int
     suffixes: Sequence[str]
@@ -52,13 +60,18 @@ FILE_SIZE: Final = Count(1, ("", "b"))
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """How fast to send: packets a second, or bits a second."""
+    """How fast to send.
+
+    Attributes:
+        amount: Packets or bits per second.
+        bits: Whether it is bits.
+    """
 
     amount: float
     bits: bool
 
     def packets(self, mean_size: float) -> float:
-        """Packets a second where packets have `mean_size` bytes on average."""
+        """Return packets per second, for packets of `mean_size` bytes on average."""
         return self.amount / (8 * mean_size) if self.bits else self.amount
 
 
@@ -80,7 +93,7 @@ class RateType(_ParamType):
 
 
 def si(value: float, unit: str = "") -> str:
-    """Three figures and a prefix: si(1234567, "pps") is "1.23 Mpps"."""
+    """Format a number with three digits and a prefix: ``si(1234567, "pps")`` is "1.23 Mpps"."""
     for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= 0.9995 * factor:
             return f"{value / factor:#.3g}".rstrip(".") + f" {prefix}{unit}"
@@ -89,7 +102,7 @@ def si(value: float, unit: str = "") -> str:
 
 
 def seconds(value: float) -> str:
-    """A time: "12.3 µs", "4.56 ms", "7.8 s"."""
+    """Format a time in seconds: "12.3 µs", "4.56 ms", "7.8 s"."""
     for factor, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
         if value >= factor:
             return f"{value / factor:.3g} {unit}"
@@ -97,8 +110,49 @@ def seconds(value: float) -> str:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """One block character a value, the largest full."""
+    """Draw one block character for each value; the largest value fills its block."""
     top = max(values, default=0)
     if top <= 0:
         return _BARS[0] * len(values)
     return "".join(_BARS[min(int(value / top * len(_BARS)), len(_BARS) - 1)] for value in values)
+
+
+def parse_mac(text: str, where: str = "--mac") -> bytes:
+    """Read a MAC address; usage error, which names the option `where`, for anything else."""
+    raw = icmp.parse_mac(text)
+    if raw is None:
+        raise click.BadParameter(f"{text!r} is not six bytes like 02:fe:00:00:00:02", param_hint=where)
+    return raw
+
+
+def parse_host(text: str, where: str) -> bytes:
+    """Read the IPv4 address of a host.
+
+    Args:
+        text: "192.168.1.2"; a prefix length behind it is ignored.
+        where: The option, for the error.
+
+    Returns:
+        Four bytes.
+
+    Raises:
+        click.BadParameter: It is not an address, or not one that a host can have.
+    """
+    try:
+        found = IPv4Address(text.partition("/")[0])
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not an IPv4 address", param_hint=where) from error
+    if found.is_multicast or found.is_unspecified or found.packed == b"\xff" * 4:
+        raise click.BadParameter(f"{text!r} is not the address of a host", param_hint=where)
+    return found.packed
+
+
+def parse_hex(text: str, where: str) -> bytes:
+    """Read a packet of 1 to 65536 bytes in hex, with or without blanks and colons; usage error for anything else."""
+    try:
+        packet = bytes.fromhex(text.replace(":", ""))
+    except ValueError as error:
+        raise click.BadParameter(f"not hex: {error}", param_hint=where) from error
+    if not 0 < len(packet) <= 65536:
+        raise click.BadParameter(f"{len(packet)} bytes, a packet has 1 to 65536", param_hint=where)
+    return packet
