@@ -14,7 +14,7 @@ from ends import linked
 from hostile.test_cases import run
 from hostile.victim import Victim
 from memif.testing import CASES, Outcome, Resources
-from memif.testing.cases.slave_memory import altered
+from memif.testing.cases.talk import altered
 from patience import within
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from memif.protocol.wire import AddRing
-from memif.sniff import RingTap, ring as ring_module
-from memif.sniff.ring import RingCounters
+from memif.sniff import RingCounters, RingTap, ringtap
 from tools.frames import ethernet, udp
 
 _LOG2 = 4
@@ -271,7 +270,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """A clock for all taps made in the test."""
     made = Clock()
-    monkeypatch.setattr(ring_module, "time", made)
+    monkeypatch.setattr(ringtap, "time", made)
     return made
 
 

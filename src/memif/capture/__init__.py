@@ -21,10 +21,9 @@ if TYPE_CHECKING:
         LinkType as LinkType,
         Packet as Packet,
     )
-    from .pcapng import PcapngWriter as PcapngWriter
     from .reader import CaptureReader as CaptureReader
-    from .rotate import RotatingWriter as RotatingWriter
     from .text import packet_line as packet_line, summary as summary
+    from .writer import PcapngWriter as PcapngWriter, RotatingWriter as RotatingWriter
 
 _HOMES = {
     "CaptureFormatError": "errors",
@@ -38,8 +37,8 @@ _HOMES = {
     "InterfaceStatistics": "packet",
     "LinkType": "packet",
     "Packet": "packet",
-    "PcapngWriter": "pcapng",
-    "RotatingWriter": "rotate",
+    "PcapngWriter": "writer",
+    "RotatingWriter": "writer",
     "describe": "decode",
     "packet_line": "text",
     "parse_dump": "decode",

@@ -9,7 +9,7 @@ from memif.config import text_of
 from memif.errors import MemifError
 from memif.protocol import wire
 
-from .encode import plain
+from .blocks import plain
 from .errors import CaptureFormatError
 from .packet import Direction
 

@@ -2,13 +2,8 @@
 the C library has no word for "the disk is full" or "this is not a capture file"."""
 
 import errno as _errno
-import os
-from typing import Final
 
-from memif.errors import MemifOSError, MemifTypeError, MemifValueError
-
-#: What may be read or written.
-FILES: Final = 'a path as str or PathLike, "-", an open descriptor, or a binary file object'
+from memif.errors import MemifOSError, MemifValueError
 
 
 class CaptureFormatError(MemifValueError):
@@ -54,13 +49,3 @@ def os_error(error: OSError, what: str) -> CaptureOSError:
     """Return this module's error for `error`, for ``raise … from``; `what` says what was tried."""
     kind = _KINDS.get(error.errno or 0, CaptureOSError)
     return kind(f"{what}: {error.strerror or error}", errno=error.errno)
-
-
-def path_of(name: str, value: object) -> str:
-    """Return a path as text; raises the error for what can be none."""
-    path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
-    if not isinstance(path, str):
-        raise MemifTypeError.argument(name, value, "a path as str or PathLike")
-    if not path or "\0" in path:
-        raise MemifValueError.argument(name, value, "a path, not empty and without NUL")
-    return path

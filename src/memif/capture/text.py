@@ -13,7 +13,7 @@ from typing import Final, SupportsIndex
 from memif.config import one_of
 from memif.errors import MemifTypeError
 
-from .encode import plain
+from .blocks import plain
 from .packet import Direction, LinkType
 
 _ETHERTYPES: Final = {0x0800: "IPv4", 0x0806: "ARP", 0x86DD: "IPv6", 0x8847: "MPLS", 0x88CC: "LLDP"}

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from memif.config import one_of
 
-from .arguments import check
-from .headers import ARP, IPV4, IPV6, EtherType, Matrix, Protocol
+from .headers import ARP, IPV4, IPV6, EtherType, Matrix, Protocol, check
 
 Mode = Literal["ethernet", "ip"]
 """What a packet begins with: an Ethernet header, or IPv4 or IPv6 at once (memif's IP mode)."""

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from memif.config import whole
 from memif.errors import MemifTypeError, MemifValueError
 
-from .arguments import Described, check_lengths, check_matrix
-
 Matrix = NDArray[np.uint8]
 """A burst as rows of bytes: uint8, shape (n, width)."""
 
@@ -217,3 +215,38 @@ def _check_offset(matrix: Any, dtype: Any, name: str, offset: Any, of: str = "dt
     if dtype.itemsize > matrix.shape[1]:
         raise MemifValueError.argument(of, dtype, f"at most {matrix.shape[1]} bytes, as the rows have")
     whole(name, offset, 0, matrix.shape[1] - dtype.itemsize)
+
+
+def check(matrix: Any, lengths: Any) -> None:
+    """Raises `MemifValueError` unless the two arrays describe one burst."""
+    check_matrix(matrix)
+    check_lengths("lengths", lengths, matrix)
+
+
+def check_matrix(matrix: Any, *, writable: bool = False) -> None:
+    """Raises `MemifValueError` for what is no matrix of bytes."""
+    if not isinstance(matrix, np.ndarray) or matrix.dtype != np.uint8:
+        raise MemifTypeError.argument("matrix", Described(matrix), "a uint8 array of shape (n, width)")
+    if matrix.ndim != 2:
+        raise MemifValueError.argument("matrix", Described(matrix), "a uint8 array of shape (n, width)")
+    if writable and not matrix.flags.writeable:
+        raise MemifValueError.argument("matrix", "a read-only array", "a writable one")
+
+
+def check_lengths(name: str, lengths: Any, matrix: Any) -> None:
+    """Raises `MemifValueError` unless there is an integer for each row."""
+    if not isinstance(lengths, np.ndarray) or lengths.dtype.kind not in "ui":
+        raise MemifTypeError.argument(name, Described(lengths), "an array of integers, one for each row of matrix")
+    if lengths.shape != matrix.shape[:1]:
+        raise MemifValueError.argument(name, Described(lengths), f"shape {matrix.shape[:1]}, one for each row")
+
+
+class Described:
+    """What an error shows of an argument that should be an array."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        value = self._value
+        return f"{value.dtype} of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)

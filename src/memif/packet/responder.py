@@ -17,6 +17,9 @@ checksum by difference, so packets of any size are answered from a matrix that h
 Every row of every burst counts once in `Responder.counters`.
 """
 
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,14 +28,167 @@ from numpy.typing import NDArray
 from memif.config import one_of
 from memif.errors import MemifValueError
 
-from . import neighbour, rewrite
-from .addresses import Addresses
-from .arguments import check, check_lengths
-from .checksum import is_ones, raw_sum
-from .classify import Bools, Mode, classify
-from .fastpath import PlainEcho
-from .groups import Burst, Group
-from .headers import ETHERNET, IPV4, IPV6, Matrix
+from . import replies
+from .addresses import NO_HOST, Addresses, number
+from .checksum import is_ones, l4_computable, raw_sum, verify_l4
+from .classify import Bools, Layers, Mode, classify
+from .headers import ETHERNET, ICMP, IPV4, IPV6, Matrix, check, check_lengths
+from .replies import examine, stated_length
+
+_Rewrite = Callable[[Matrix, int, Addresses], None]
+"""Turns all rows of a block into answers in place: ``rewrite(block, l3_offset, own_addresses)``."""
+
+
+@dataclass(eq=False)
+class _Requests:
+    """A burst while it is being answered: what is known of its packets, and which of them are answered by now."""
+
+    matrix: Matrix
+    lengths: NDArray[Any]
+    layers: Layers
+    new_lengths: NDArray[Any] | None
+    answered: Bools
+    link: tuple[Bools, Bools] | None
+    """Frames for us, frames whose sender has an address of its own; None when all are and in IP mode."""
+    wrong: Bools | None = None
+
+    def wrong_icmp(self) -> Bools:
+        """Rows whose ICMP checksum could be computed and is wrong. To be asked before any rewriting."""
+        if self.wrong is None:
+            known = l4_computable(self.matrix, self.layers) & (self.layers.icmp | self.layers.icmp6)
+            self.wrong = known & ~verify_l4(self.matrix, self.layers)
+        return self.wrong
+
+
+class _Group:
+    """Rows of a burst with layer 3 at ``offset``; ``rows`` None means all. Masks go by row of the group.
+
+    Code for a group uses one offset for all its rows. When the group is the whole burst, which is the usual case, its
+    block is the matrix itself and nothing is copied; else the block is a copy, and answers are copied back.
+    """
+
+    burst: _Requests
+    offset: int
+
+    def __init__(self, burst: _Requests, offset: int, rows: NDArray[np.intp] | None) -> None:
+        self.burst, self.offset = burst, offset
+        self.rows: Any = slice(None) if rows is None else rows
+        self.block: Matrix = burst.matrix[self.rows]
+
+    def of(self, name: str) -> Bools:
+        """A mask of `Layers` by name."""
+        mask: Bools = getattr(self.burst.layers, name)[self.rows]
+        return mask
+
+    def verified(self) -> Bools:
+        """All but rows with a wrong ICMP checksum."""
+        wrong: Bools = self.burst.wrong_icmp()[self.rows]
+        return ~wrong
+
+    def link(self, mine: Bools, fair: Bools) -> None:
+        """Clears both masks in frames for another MAC address, and ``fair`` in those from a group's."""
+        if self.burst.link is not None:
+            here, single = self.burst.link
+            mine &= here[self.rows]
+            fair &= single[self.rows]
+
+    def examine(self, asks: Bools, own: Addresses) -> tuple[Bools, Bools, Bools]:
+        """`replies.examine` on the rows of a mask."""
+        lengths = self.burst.lengths[self.rows][asks]
+        return examine(self.block[asks], lengths, self.offset, own, self.burst.new_lengths is not None)
+
+    def apply(self, good: Bools, rewrite: _Rewrite, own: Addresses) -> int:
+        """Rewrites the rows of a mask and marks them answered. Returns how many there were."""
+        count = int(np.count_nonzero(good))
+        if count == len(self.burst.matrix):
+            rewrite(self.burst.matrix, self.offset, own)
+            self.burst.answered[:] = True
+        elif count:
+            block, rows = self.block[good], self.numbers(good)
+            rewrite(block, self.offset, own)
+            self.burst.matrix[rows] = block
+            self.burst.answered[rows] = True
+        return count
+
+    def note_lengths(self, advertised: Bools) -> None:
+        """Writes down the lengths of neighbour advertisements: trailers stay, options may have been added."""
+        if self.burst.new_lengths is not None and advertised.any():
+            rows = self.numbers(advertised)
+            stated = stated_length(self.burst.matrix[rows], self.offset)
+            self.burst.new_lengths[rows] = np.maximum(self.burst.lengths[rows], stated)
+
+    def numbers(self, mask: Bools) -> NDArray[np.intp]:
+        """Row numbers, in the burst, of a mask."""
+        found = mask.nonzero()[0]
+        chosen: NDArray[np.intp] = found if isinstance(self.rows, slice) else self.rows[found]
+        return chosen
+
+
+_WINDOW = 24  # bytes: EtherType, IPv4 header, ICMP type and code
+_SWAP = sys.byteorder == "little"
+_LEAST = IPV4.itemsize + ICMP.itemsize
+#: By the first two bytes of a source address, as the machine reads them: may not be answered.
+_NO_HOST = np.tile(NO_HOST, 256) if _SWAP else np.repeat(NO_HOST, 256)
+
+
+class _PlainEcho:
+    """Recognises the burst that a pinged responder mostly sees: nothing but plain echo requests to its address.
+
+    That is untagged echo requests without options and fragments, to the IPv4 and the MAC address of ``own``. They are
+    recognised by one masked comparison of 24 bytes a row, and of the MAC addresses, in place of taking all layers
+    apart. The 24 bytes are first transposed, so that each 16-bit word of all rows lies side by side: numpy is several
+    times as fast on that as on columns of a matrix. What this accepts, `Responder` answers in the same way without it;
+    a test compares the two.
+    """
+
+    def __init__(self, own: Addresses, mode: Mode) -> None:
+        assert own.ipv4 is not None
+        address = own.ipv4.tobytes()
+        self._own, self._linked = own, mode == "ethernet"
+        self._low = number(address[2:], 2)
+        self.offset = 14 if mode == "ethernet" else 0
+        self._start = max(self.offset - 2, 0)
+        wanted = (
+            (self.offset - 2, b"\x08\x00", b"\xff\xff"),  # EtherType
+            (self.offset, b"\x45", b"\xff"),  # version, header length
+            (self.offset + 6, b"\x00\x00", b"\x3f\xff"),  # no fragment
+            (self.offset + 9, b"\x01", b"\xff"),  # ICMP
+            (self.offset + 16, address, b"\xff\xff\xff\xff"),
+            (self.offset + 20, b"\x08", b"\xff"),  # echo request
+        )
+        value, mask = bytearray(_WINDOW), bytearray(_WINDOW)
+        for at, data, bits in wanted:
+            if at >= self._start:
+                place = slice(at - self._start, at - self._start + len(data))
+                value[place], mask[place] = data, bits
+        self._value = np.frombuffer(value, np.uint16).reshape(-1, 1)
+        self._mask = np.frombuffer(mask, np.uint16).reshape(-1, 1)
+
+    def fills(self, matrix: Matrix, lengths: NDArray[Any]) -> bool:
+        """True when each row is such a request, from a host's address, complete and with a right header.
+
+        A source whose last two bytes are our own's is left to the usual way, as it may be our address.
+        """
+        at, end = self.offset, self._start + _WINDOW
+        if max(end, at + IPV4.itemsize + 8) > matrix.shape[1]:  # the ICMP header must be in view: it is rewritten
+            return False
+        words = matrix[:, self._start : end].view(np.uint16).T.copy()
+        differ = words ^ self._value
+        differ &= self._mask
+        if np.count_nonzero(differ):
+            return False
+        first = (at - self._start) // 2  # word of the window with which the IPv4 header begins
+        total = words[first + 1].byteswap() if _SWAP else words[first + 1]
+        if np.count_nonzero(total < _LEAST) or np.count_nonzero(np.add(total, at, dtype=np.uint32) > lengths):
+            return False
+        if np.count_nonzero(_NO_HOST.take(words[first + 6])) or np.count_nonzero(words[first + 7] == self._low):
+            return False
+        if self._linked and not self._own.direct(matrix):
+            return False
+        # As `is_ones`; the sum cannot be 0.
+        header = np.add.reduce(words[first : first + IPV4.itemsize // 2], axis=0, dtype=np.uint32)
+        return not np.count_nonzero(header % 0xFFFF)
+
 
 _COUNTERS = (
     "arp",
@@ -74,7 +230,7 @@ class Responder:
         self._own = Addresses(ipv4, ipv6, mac)
         self._mode: Mode = mode
         self._verify = verify
-        self._plain = None if ipv4 is None or verify else PlainEcho(self._own, mode)
+        self._plain = None if ipv4 is None or verify else _PlainEcho(self._own, mode)
         self.counters: dict[str, int] = dict.fromkeys(_COUNTERS, 0)
         """Rows seen since the start.
 
@@ -107,21 +263,21 @@ class Responder:
                 raise MemifValueError.argument("new_lengths", "a read-only array", "a writable one")
             new_lengths[:] = lengths
         if self._plain is not None and self._plain.fills(matrix, lengths):
-            rewrite.echo_reply(matrix, self._plain.offset, self._own)
+            replies.echo_reply(matrix, self._plain.offset, self._own)
             self.counters["echo"] += len(matrix)
             answered = np.empty(len(matrix), np.bool_)
             answered.fill(True)  # a quarter of the time of `numpy.ones`
             return answered
         layers = classify(matrix, lengths, self._mode)
-        burst = Burst(matrix, lengths, layers, new_lengths, np.zeros(len(matrix), np.bool_), self._link(matrix))
+        burst = _Requests(matrix, lengths, layers, new_lengths, np.zeros(len(matrix), np.bool_), self._link(matrix))
         self._sort(burst)
         return burst.answered
 
     def _link(self, matrix: Matrix) -> tuple[Bools, Bools] | None:
-        """What `Burst.link` is."""
+        """What `_Requests.link` is."""
         return None if self._mode == "ip" or matrix.shape[1] < ETHERNET.itemsize else self._own.link(matrix)
 
-    def _sort(self, burst: Burst) -> None:
+    def _sort(self, burst: _Requests) -> None:
         """Hands each kind of packet, at each offset, to its own method."""
         rest = len(burst.matrix)
         for kind, handle in (("ipv4", self._ipv4), ("arp", self._arp), ("ipv6", self._ipv6)):
@@ -130,35 +286,35 @@ class Responder:
             mask: Bools = getattr(burst.layers, kind)
             rest -= int(np.count_nonzero(mask))
             for offset, rows in burst.layers.by_offset(mask):
-                handle(Group(burst, offset, rows))
+                handle(_Group(burst, offset, rows))
         self.counters["other"] += rest
 
-    def _arp(self, group: Group) -> None:
+    def _arp(self, group: _Group) -> None:
         block, at = group.block, group.offset
-        asks = rewrite.word(block, at + 6) == rewrite.ARP_REQUEST
+        asks = replies.word(block, at + 6) == replies.ARP_REQUEST
         mine, fair = self._own.targets4(block, at + 8), self._own.answers_arp(block, at)
         group.link(mine, fair)
         good = asks & mine & fair
         if not _all(good):
             self._leave(good, not_for_us=asks & ~mine)
-        self.counters["arp"] += group.apply(good, rewrite.arp_reply, self._own)
+        self.counters["arp"] += group.apply(good, replies.arp_reply, self._own)
 
-    def _ipv4(self, group: Group) -> None:
+    def _ipv4(self, group: _Group) -> None:
         block, at = group.block, group.offset
         mine, fair = self._own.targets4(block, at), self._own.answerable4(block, at)
         group.link(mine, fair)
         intact = is_ones(raw_sum(block, at, at + IPV4.itemsize))
         fragments, options = group.of("is_fragment"), group.of("has_options")
         fair &= group.of("icmp")
-        fair &= _type(block, at + IPV4.itemsize) == rewrite.ECHO_REQUEST
+        fair &= _type(block, at + IPV4.itemsize) == replies.ECHO_REQUEST
         if self._verify:
             intact &= group.verified()
         good = mine & intact & fair & ~(fragments | options)
         if not _all(good):
             self._leave(good, not_for_us=~mine, fragments=fragments, options=options, bad_checksum=~intact)
-        self.counters["echo"] += group.apply(good, rewrite.echo_reply, self._own)
+        self.counters["echo"] += group.apply(good, replies.echo_reply, self._own)
 
-    def _ipv6(self, group: Group) -> None:
+    def _ipv6(self, group: _Group) -> None:
         block, at, own = group.block, group.offset, self._own
         mine = own.reaches6(block, at)
         plain = group.of("icmp6") & ~(group.of("is_fragment") | group.of("has_options"))
@@ -166,18 +322,18 @@ class Responder:
         kind = _type(block, at + IPV6.itemsize)
         intact = group.verified() if self._verify else np.ones(len(block), np.bool_)
         echo = plain & mine & intact & own.answerable6(block, at)
-        echo &= kind == rewrite.ECHO6_REQUEST
-        advised = self._solicited(group, plain & mine & (kind == neighbour.SOLICITATION), mine, intact)
+        echo &= kind == replies.ECHO6_REQUEST
+        advised = self._solicited(group, plain & mine & (kind == replies.SOLICITATION), mine, intact)
         good = echo if advised is None else echo | advised
         fragments, options = group.of("is_fragment"), group.of("has_options")
         if not _all(good):
             self._leave(good, not_for_us=~mine, fragments=fragments, options=options, bad_checksum=~intact)
-        self.counters["echo6"] += group.apply(echo, rewrite.echo6_reply, own)
+        self.counters["echo6"] += group.apply(echo, replies.echo6_reply, own)
         if advised is not None:
-            self.counters["nd"] += group.apply(advised, neighbour.advertise, own)
+            self.counters["nd"] += group.apply(advised, replies.advertise, own)
             group.note_lengths(advised)
 
-    def _solicited(self, group: Group, asks: Bools, mine: Bools, intact: Bools) -> Bools | None:
+    def _solicited(self, group: _Group, asks: Bools, mine: Bools, intact: Bools) -> Bools | None:
         """The neighbour solicitations to answer, None for none; corrects what is known of the others."""
         if self._mode == "ip" or self._own.ipv6 is None or not np.count_nonzero(asks):
             return None

@@ -17,8 +17,7 @@ are counted as unsure. Needs numpy.
 """
 
 from memif.sniff.batch import Batch
-from memif.sniff.link import Link
-from memif.sniff.ring import RingCounters, RingTap
-from memif.sniff.sniffer import Control, Ended, Note, Sniffer, Started
+from memif.sniff.ringtap import RingCounters, RingTap
+from memif.sniff.sniffer import Control, Ended, Link, Note, Sniffer, Started
 
 __all__ = ["Batch", "Control", "Ended", "Link", "Note", "RingCounters", "RingTap", "Sniffer", "Started"]

@@ -6,10 +6,9 @@ tested with. The standard library is enough for all of it.
 """
 
 from memif.testing.cases import CASES, Case, Outcome
-from memif.testing.hostile import HUNG_UP, SILENT, HostilePeer, Step
+from memif.testing.hostile import HUNG_UP, SILENT, Descriptor, HostilePeer, RawRing, Step
 from memif.testing.leaks import Resources, leak_check, leaked
 from memif.testing.link import pair, pump, unused_name
-from memif.testing.ring import Descriptor, RawRing
 
 __all__ = [
     "CASES",

@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from memif.testing.cases.case import Case, Outcome
-from memif.testing.hostile import HostilePeer
-from memif.testing.ring import Descriptor, RawRing
+from memif.testing.hostile import Descriptor, HostilePeer, RawRing
 
 Do = Callable[[HostilePeer], object]
 _INDICES = "{} queue 0: peer broke the ring's indices"
@@ -326,8 +325,8 @@ def _show_some(ring: RawRing, role: str, count: int) -> None:
         ring.tail = min(ring.tail + count, ring.head)
 
 
-def cases() -> Iterator[Case]:
-    """All cases of this module, for both roles where both have them."""
+def ring_cases() -> Iterator[Case]:
+    """What a hostile peer does to the rings, for both roles where both have them."""
     for role in ("slave", "master"):
         for name, about, side, do in _JUMPS:
             if role == "master" and name == "return-too-far":

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from memif.protocol.wire import AddRegion, AddRing, Init, Message
 from memif.testing.cases.case import Case, Outcome
-from memif.testing.cases.slave_talk import Change, Script, altered
+from memif.testing.cases.talk import Change, Script, altered
 from memif.testing.hostile import HostilePeer, Step
 
 #: A slave's usual memory here: rings of 16 slots at 0 and 384, buffers from 768 on.
@@ -285,8 +285,8 @@ def _small_lie(peer: HostilePeer, script: Script) -> None:
     script["region"].message = AddRegion(0, 2 * _RING)
 
 
-def cases() -> Iterator[Case]:
-    """All cases of this module."""
+def memory_cases() -> Iterator[Case]:
+    """What a hostile slave offers."""
     for name, about, reason, change in (*_REGIONS, *_RINGS):
         yield Case(name, "slave", False, about, altered(change), Outcome.REFUSED, reason)
     for log2 in (15, 16, 31, 32, 63, 64, 255):
