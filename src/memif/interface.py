@@ -28,7 +28,7 @@ from memif.memory import mapped as memory
 from memif.memory.mapped import Mapped
 from memif.protocol import Cause, Close, CreateMemory, MapMemory, RegionOffer, RingOffer, Role
 from memif.ring import RxQueue, RxRing, TxQueue, TxRing
-from memif.single import Single
+from memif.system import Single
 from memif.types import InterfaceStats, ModeName, Side
 
 if TYPE_CHECKING:

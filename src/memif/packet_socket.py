@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from memif.config import each, whole, yes_or_no
 from memif.errors import MemifClosedError, MemifOSError, MemifTypeError, MemifValueError
-from memif.single import Single
+from memif.system import Single
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # typing only: nothing to install

@@ -40,7 +40,7 @@ from memif.config import ConnectOptions, seconds
 from memif.endpoints import connect
 from memif.errors import MemifBufferError, MemifClosedError, MemifDisconnectedError, MemifValueError
 from memif.interface import Interface
-from memif.single import Single
+from memif.system import Single
 
 _LONGEST_SLEEP = 0.1  # seconds: some peers lose a wake-up now and then
 _POLLING_SLEEP = 1e-3  # seconds: peers of a queue that does not ask for interrupts send none

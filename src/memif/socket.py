@@ -53,7 +53,7 @@ from memif.protocol import (
 )
 from memif.protocol.refusals import ALREADY_CONNECTED, IS_SLAVE, UNKNOWN_ID
 from memif.protocol.wire import Init
-from memif.single import Single
+from memif.system import Single
 from memif.system._steady import Count, Guard, Hold, eventfd, notify
 from memif.types import SocketStats
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from memif.config import each, one_of, whole, yes_or_no
 from memif.errors import MemifClosedError, MemifOSError, MemifQueueError, MemifTypeError, MemifValueError
-from memif.single import Single
+from memif.system import Single
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # typing only: nothing to install

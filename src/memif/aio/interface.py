@@ -13,7 +13,7 @@ from memif.aio.queues import RxQueue, TxQueue
 from memif.aio.waiting import Deadline
 from memif.config import AioOptions, Options, seconds
 from memif.errors import MemifClosedError, MemifDisconnectedError, MemifTimeoutError, MemifValueError
-from memif.single import Single
+from memif.system import Single
 from memif.types import InterfaceStats, ModeName, Side
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from memif import feeding
 from memif.aio.waiting import FIRST_PAUSE, LONGEST_PAUSE, Deadline, Signal, Turns, pause
 from memif.errors import MemifClosedError, MemifDisconnectedError, MemifStateError, MemifValueError
 from memif.ring import RxQueue as SyncRxQueue, RxRing, TxQueue as SyncTxQueue, TxRing
-from memif.single import Single
+from memif.system import Single
 from memif.types import QueueStats, RxMode
 
 if TYPE_CHECKING:

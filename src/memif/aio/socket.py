@@ -10,8 +10,8 @@ from memif.aio.interface import Interface, _Done
 from memif.aio.waiting import Signal
 from memif.config import AioOptions, SocketOptions, seconds
 from memif.endpoints import check_file
-from memif.single import Single
 from memif.socket import DEFAULT_APP_NAME, Socket as SyncSocket
+from memif.system import Single
 from memif.types import SocketStats
 
 #: How often packets of a peer that has gone may hold up the end of its link, and seconds between two looks

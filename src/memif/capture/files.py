@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Final
 
 from memif.config import whole
 from memif.errors import MemifClosedError, MemifTypeError, MemifValueError
-from memif.single import Single
+from memif.system import Single
 
 from .blocks import whole_blocks
 from .errors import CaptureFormatError, CapturePipeClosedError, os_error

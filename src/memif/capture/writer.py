@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from memif.config import check_callback, each, one_of, seconds, text_of, whole
 from memif.errors import MemifClosedError, MemifTypeError, MemifValueError
-from memif.single import Single
+from memif.system import Single
 
 from . import blocks
 from .blocks import (

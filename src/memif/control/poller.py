@@ -3,7 +3,7 @@
 import os
 import sys
 
-from memif.single import Single
+from memif.system import Single
 from memif.system._steady import Descriptor, timer_set, timerfd
 
 

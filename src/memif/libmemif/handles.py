@@ -28,7 +28,7 @@ from memif.libmemif.types import (
     memif_fd_event_t,
     memif_fd_event_type_t,
 )
-from memif.single import Single
+from memif.system import Single
 
 _log = logging.getLogger("memif.libmemif")
 #: Milliseconds; what the kernel can take.

@@ -21,10 +21,10 @@ from memif.memory.region import check_peer_fd, mapping_size
 from memif.protocol import wire
 from memif.protocol.offers import check_offer
 from memif.ring import Region
-from memif.single import Single
 from memif.sniff.batch import Batch, Bytes
 from memif.sniff.report import Kind, Report, Side, receive
 from memif.sniff.ringtap import RingTap
+from memif.system import Single
 from memif.system._steady import discard
 
 _MOST_REGIONS: Final = 256

@@ -1,5 +1,17 @@
 """What the kernel hands out, kept safe: descriptors that have an owner from their first moment, locks that are given
 back whatever happens.
 
-Everything here stands in `memif.system._steady`. Memory, rings and the control channel are built on it.
+Memory, rings and the control channel are built on this. The compiled part is `memif.system._steady`.
 """
+
+from typing import Never
+
+
+class Single:
+    """Base of what owns descriptors, memory or a link: a copy would close them while the original uses them."""
+
+    __slots__ = ()
+
+    def __reduce_ex__(self, protocol: object) -> Never:
+        """Refuse `copy` and `pickle` with a TypeError."""
+        raise TypeError(f"cannot copy or pickle a {type(self).__name__}: it owns what there is only once")

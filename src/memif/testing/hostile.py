@@ -42,7 +42,7 @@ from memif.protocol.wire import (
     decode,
     encode,
 )
-from memif.single import Single
+from memif.system import Single
 
 _DESCRIPTOR: Final = struct.Struct("<HHIII")
 
