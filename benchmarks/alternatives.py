@@ -1,6 +1,6 @@
-"""What a Python user would take instead of memif, measured the same way: two pinned processes, 64-byte packets.
+"""What a Python user would use instead of memif, measured the same way: two pinned processes, 64-byte packets.
 
-Each function returns packets a second received; None where the thing is not to be had here.
+Each function returns the packets received per second; None if the alternative is not available.
 """
 
 import multiprocessing
@@ -18,7 +18,7 @@ SIZE = 64
 
 
 def _pair(receive: Callable[[float], int], send: Callable[[float], object], seconds: float) -> float:
-    """Run both sides, pinned, for a while. -> packets a second that the receiver counted."""
+    """Run both sides, pinned, for `seconds`; return the packets per second that the receiver counted."""
     first, last = cores()
     child = os.fork()
     if child == 0:

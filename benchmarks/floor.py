@@ -1,4 +1,4 @@
-"""What the machine itself allows: small C programs beside the figures.
+"""What the machine itself allows, measured by small C programs.
 
 On a virtual machine the two cores can be two threads of one core, share a cache, or be far apart, and that changes
 from second to second; every rate over shared memory changes with it. So each figure is taken only where the cores

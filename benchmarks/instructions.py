@@ -2,7 +2,7 @@
 
 Each operation runs a number of bursts and twice as many; the difference, divided by the packets, is what one packet
 costs, without the interpreter's start. ``python benchmarks/instructions.py`` prints the table; with ``--check`` it
-fails when an operation has become dearer than its limit, about 1.5 times what was counted when the limits were set.
+fails when an operation costs more than its limit, about 1.5 times what was counted when the limits were set.
 """
 
 import argparse

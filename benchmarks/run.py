@@ -1,4 +1,6 @@
-"""``make bench``: memif between two pinned processes, its peers in the same run, and what one would take instead.
+"""``make bench``: compare memif between two pinned processes with testpmd and with alternatives, in the same run.
+
+What is measured of memif itself, and how, is in the package: `memif.bench`.
 
 Prints a table, writes benchmarks/results/{results.json, table.md, rates.png}. ``--quick`` stays under two minutes.
 """
@@ -55,7 +57,7 @@ def main() -> None:
 
 
 class BenchmarkRun:
-    """All that one run finds."""
+    """All results of one run."""
 
     def __init__(self, floor: Floor, quick: bool, runs: int, seconds: float) -> None:
         self.floor, self.quick, self.runs, self.seconds = floor, quick, runs, seconds
@@ -70,7 +72,7 @@ class BenchmarkRun:
             print("dpdk-testpmd is not here, or this is not root: no ratios to it")
 
     def yardstick(self) -> None:
-        """testpmd to testpmd: what the rates are compared with."""
+        """testpmd to testpmd, which the rates are compared with."""
         if self.testpmd:
             import testpmd
 
@@ -130,7 +132,7 @@ class BenchmarkRun:
         return lambda: function(size, self.runs, self.seconds, **how)
 
     def alternatives(self) -> None:
-        """What one would take instead of memif: median of five runs each."""
+        """What one would use instead of memif: median of five runs each."""
         seconds = 0.5 if self.quick else 1.0
         for name, function in track(ALTERNATIVES.items(), "alternatives"):
             good = [r for r in (function(seconds) for _ in range(5)) if r is not None]

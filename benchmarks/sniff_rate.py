@@ -1,4 +1,4 @@
-"""What `memif sniff` costs the two whom it watches: the rate between two testpmds, watched and not, in turns.
+"""How much `memif sniff` slows down a link: the rate between two testpmds, alternately watched and not.
 
 Run as root from the source tree: ``python benchmarks/sniff_rate.py [packet size] [seconds a phase] [phases]``. Both
 testpmds run all the time on a CPU each and the link goes through the tap all the time; only the recorder is stopped and
@@ -28,7 +28,7 @@ def rate(server: Testpmd, seconds: float) -> float:
 
 
 def measure(folder: str, size: int, seconds: float, phases: int, load: str) -> None:
-    """Print the medians of both kinds of phases, and what the tap saw."""
+    """Print the medians of both kinds of phases, and how many packets the tap recorded."""
     path, tap = f"{folder}/m.sock", f"{folder}/t.sock"
     words = [
         sys.executable,

@@ -34,7 +34,7 @@ def _rates(receiver: Testpmd, runs: int, seconds: float) -> list[float]:
 
 
 def to_itself(size: int, runs: int, seconds: float, *, zero_copy: bool = False) -> float:
-    """testpmd client to testpmd server, burst 32, one core each. -> packets a second, median."""
+    """testpmd client to testpmd server, burst 32, one core each; return the median of packets per second."""
     first, last = cores()
     with _folder() as path, Testpmd(path, "server", cpu=first, forward="rxonly", bsize=2048) as server:
         with Testpmd(

@@ -1,7 +1,7 @@
 """Joining two packet ports: memif interfaces, TAP or TUN devices, network interfaces.
 
-Between two memifs, packets go from ring to ring by one native call a burst, one copy each: the rings belong to two
-different memories. A port of the kernel takes and gives one packet a system call.
+Between two memifs, packets go from ring to ring by one native call per burst, with one copy each, as the rings are in
+different memory. A device of the kernel takes and gives one packet per system call.
 """
 
 import errno
@@ -20,28 +20,35 @@ from memif.ring import Burst
 #: Packets as they come from a port: a burst in shared memory, or copies.
 Packets = Burst | list[bytes]
 _BURST = 256
-#: What the kernel says of an interface that somebody has set down.
+#: Errors of the kernel for an interface that is set down.
 _DOWN = (errno.EIO, errno.ENETDOWN)
 
 
 class Device(Protocol):
-    """A port of the kernel: `memif.tap.Tap`, `memif.packet_socket.PacketSocket`."""
+    """A device of the kernel: `memif.tap.Tap`, `memif.packet_socket.PacketSocket`."""
 
     name: str
 
     def fileno(self) -> int:
-        """Readable when a packet waits."""
+        """Return a descriptor that is readable when a packet waits."""
 
     def recv(self, count: int = 256) -> list[bytes]:
-        """Packets that wait, [] if none does."""
+        """Return packets that wait, [] if there are none."""
 
     def send(self, packets: list[bytes]) -> int:
-        """-> how many were taken."""
+        """Send packets; return how many the kernel took."""
 
 
 @dataclass(slots=True)
-class Counters:
-    """One direction: what came from a port, what the other took, and what was lost between, as it had no room."""
+class BridgeCounters:
+    """One direction of a bridge.
+
+    Attributes:
+        packets: Packets that came from a port.
+        bytes: Bytes of these packets.
+        sent: Packets that the other port took.
+        dropped: Packets for which it had no room.
+    """
 
     packets: int = 0
     bytes: int = 0
@@ -50,7 +57,13 @@ class Counters:
 
 
 class MemifPort:
-    """A memif interface as a port. While its link is down it gives nothing, and takes nothing."""
+    """A memif interface as a port. While its link is down, it gives and takes nothing.
+
+    Attributes:
+        interface: The interface, which the port closes.
+        patience: Seconds to wait for room in a full ring before packets are dropped.
+        name: Of the interface.
+    """
 
     interface: Interface
     patience: float
@@ -58,7 +71,12 @@ class MemifPort:
     down = False  # links of memifs come and go
 
     def __init__(self, interface: Interface, patience: float = 0.001) -> None:
-        """patience: seconds to wait for room in a full ring before packets are dropped."""
+        """Wrap an interface.
+
+        Raises:
+            MemifTypeError: `interface` is not a `memif.Interface`.
+            MemifValueError: `patience` is not a time.
+        """
         if not isinstance(interface, Interface):
             raise MemifTypeError.argument("interface", interface, "a memif.Interface")
         self.interface, self.patience = interface, seconds("patience", patience, none=False) or 0.0
@@ -74,11 +92,11 @@ class MemifPort:
 
     @property
     def polling(self) -> bool:
-        """True when packets come without a signal."""
+        """Whether packets come without making a descriptor readable."""
         return any(queue.mode != "interrupt" for queue in self.interface.rx)
 
     def receive(self) -> Iterator[Packets]:
-        """A burst of each queue that has one; released when the next is asked for."""
+        """Yield a burst of each queue that has packets; it is released when the next one is asked for."""
         if not self.interface.up:
             self.interface.socket.poll(0)
             return
@@ -91,7 +109,7 @@ class MemifPort:
             return
 
     def send(self, packets: Packets, turn: int = 0) -> int:
-        """-> how many went into the ring."""
+        """Send packets on the queue number `turn`, modulo their count; return how many went into the ring."""
         if not self.interface.up:
             return 0
         queue = self.interface.tx[turn % len(self.interface.tx)]
@@ -114,13 +132,22 @@ class MemifPort:
             return sent
 
     def close(self) -> None:
-        """Take the link down."""
+        """Close the interface."""
         self.interface.close()
 
 
 class DevicePort:
-    """A device of the kernel as a port. While somebody has set its interface down it gives nothing, and takes nothing;
-    when that is gone for good, its error comes out of here."""
+    """A device of the kernel as a port.
+
+    While its interface is set down, it gives and takes nothing. When the interface is deleted, `receive` and `send`
+    raise the device's error.
+
+    Attributes:
+        device: The device.
+        name: Of the device.
+        close: Closes the device.
+        down: Whether the interface was set down at the last attempt.
+    """
 
     device: Device
     name: str
@@ -134,7 +161,6 @@ class DevicePort:
         if not callable(close):
             raise MemifTypeError.argument("close", close, "something to call")
         self.device, self.name, self.close = device, device.name, close
-        #: True while the interface was last seen to be down.
         self.down: bool = False
 
     @property
@@ -143,7 +169,7 @@ class DevicePort:
         return [self.device.fileno()]
 
     def receive(self) -> Iterator[Packets]:
-        """What waits."""
+        """Yield the packets that wait."""
         try:
             packets = self.device.recv(_BURST)
         except MemifOSError as error:
@@ -154,7 +180,7 @@ class DevicePort:
             yield packets
 
     def send(self, packets: Packets, turn: int = 0) -> int:
-        """-> how many the kernel took."""
+        """Send packets, whatever `turn`; return how many the kernel took."""
         try:
             taken = self.device.send(packets.tobytes() if isinstance(packets, Burst) else packets)
         except MemifOSError as error:
@@ -173,9 +199,16 @@ Port = MemifPort | DevicePort
 
 
 class Bridge:
-    """Moves packets between two ports, both ways. Closes them at the end; context manager. One thread.
+    """Moves packets between two ports, both ways. Context manager, which closes both ports. One thread.
 
-    `watch` is called with the index of the port that packets came from (0, 1) and the packets, before they go on.
+    Attributes:
+        ports: The two ports.
+        watch: Called with the index of the port that packets came from (0 or 1) and the packets, before they go on;
+            None: nothing is called.
+        counters: From the first port to the second, and back.
+
+    Raises:
+        MemifTypeError: A port is neither a `MemifPort` nor a `DevicePort`.
     """
 
     def __init__(self, first: Port, second: Port, watch: Callable[[int, Packets], object] | None = None) -> None:
@@ -184,14 +217,17 @@ class Bridge:
                 raise MemifTypeError.argument(name, port, "a MemifPort or a DevicePort")
         self.ports: tuple[Port, Port] = (first, second)
         self.watch: Callable[[int, Packets], object] | None = check_callback("watch", watch)
-        #: From the first port to the second, and back.
-        self.counters: tuple[Counters, Counters] = (Counters(), Counters())
+        self.counters: tuple[BridgeCounters, BridgeCounters] = (BridgeCounters(), BridgeCounters())
         self._exit = ExitStack()
         for port in self.ports:
             self._exit.callback(port.close)
 
     def step(self, timeout: float = 0.1) -> int:
-        """Move what is there; wait for something, `timeout` seconds at most, when nothing is. -> packets moved."""
+        """Move the packets that wait; if there are none, wait for some, `timeout` seconds at most.
+
+        Returns:
+            How many packets came from both ports.
+        """
         moved = sum(self._move(source) for source in (0, 1))
         if not moved and (limit := seconds("timeout", timeout, none=False)):
             self._wait(limit)

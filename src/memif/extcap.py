@@ -10,8 +10,8 @@ with all words but the secret's, and without their dashes (``extcap.memif.ringsi
 out of its preferences, so that one may be in the environment, as MEMIF_SECRET.
 
 The capture is one end of the link: it shows what the peer sends to it (a mirror port, say), and never answers.
-While nobody is at the other end it waits. Everything in here but the capture itself loads in a few
-milliseconds, because Wireshark calls the program several times at its start.
+It waits while there is no peer. Everything in here but the capture itself loads in a few milliseconds, because
+Wireshark calls the program several times when it starts.
 """
 
 import argparse
@@ -74,19 +74,19 @@ _OPTIONS = (
 
 
 def interfaces() -> str:
-    """The answer to --extcap-interfaces: one interface."""
+    """Return the answer to ``--extcap-interfaces``: one interface."""
     from memif import __version__
 
     return f"extcap {{version={__version__}}}\ninterface {{value={_NAME}}}{{display=memif shared memory interface}}"
 
 
 def dlts() -> str:
-    """The answer to --extcap-dlts; which of them applies is in the capture, by its mode."""
+    """Return the answer to ``--extcap-dlts``; the capture says which of them applies, by its mode."""
     return "\n".join(f"dlt {{number={n}}}{{name={name}}}{{display={text}}}" for n, name, text in _DLTS)
 
 
 def config() -> str:
-    """The answer to --extcap-config: the dialog."""
+    """Return the answer to ``--extcap-config``: the dialog."""
     lines, values = [], []
     for number, option in enumerate(_OPTIONS):
         default = f"{{default={option.default}}}" if option.default else ""
@@ -104,7 +104,7 @@ def config() -> str:
 
 
 def _secret(options: argparse.Namespace) -> str | bytes | None:
-    """The file's, the option's, else the environment's: only the option can be seen by every user of the machine."""
+    """The secret of the file, of the option, or of the environment; every user of the machine can see the option."""
     if options.secret_file:
         with open(options.secret_file, "rb") as source:
             return source.readline(1024).rstrip(b"\r\n")
@@ -112,10 +112,14 @@ def _secret(options: argparse.Namespace) -> str | bytes | None:
 
 
 def capture(fifo: str, options: argparse.Namespace) -> None:
-    """Write what the peer sends as pcapng to `fifo`, until its reader goes or SIGTERM, SIGINT or SIGHUP comes.
+    """Write what the peer sends as pcapng, until the reader closes the FIFO or SIGTERM, SIGINT or SIGHUP comes.
 
-    `options` has the settings of the dialog as attributes. Raises `memif.MemifError` for settings that can not
-    be, and when the peer refuses for good.
+    Args:
+        fifo: Where to write.
+        options: The settings of the dialog, as attributes.
+
+    Raises:
+        MemifError: A setting is invalid, or the peer refuses for good.
     """
     stop = _Stop()
     import logging
@@ -157,7 +161,7 @@ def _pump(iface: "Interface", writer: "PcapngWriter", stop: "_Stop") -> None:
 
 
 def _take_all(iface: "Interface", writer: "PcapngWriter") -> int:
-    """A burst of each queue, after waiting for one while the link is up. -> packets written."""
+    """Write a burst of each queue, after waiting for one while the link is up; return the packets written."""
     from memif.errors import MemifDisconnectedError
 
     total = 0
@@ -209,11 +213,9 @@ class _Stop:
 
 
 def folders() -> "list[Path]":
-    """Where the launcher belongs: the personal extcap folder of the Wireshark that is installed, by its own
-    word.
+    """Return where the launcher belongs: the personal extcap folder of the installed Wireshark, as it reports itself.
 
-    Older ones do not tell theirs, which is in the configuration folder. Without any Wireshark: the folders of
-    both.
+    Older versions do not report it; theirs is in the configuration folder. Without Wireshark, both are returned.
     """
     from pathlib import Path
 
@@ -241,10 +243,17 @@ def _told_folders() -> dict[str, str]:
 
 
 def install(folder: "str | os.PathLike[str] | None" = None) -> "list[Path]":
-    """Put the launcher into `folder`, or where `folders` says. -> files written.
+    """Install the launcher, which runs this interpreter.
 
-    The launcher runs this interpreter. Raises OSError when that can not be, and RuntimeError when what was
-    installed does not answer.
+    Args:
+        folder: Where to put it (default: all of `folders`).
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        OSError: A file cannot be written.
+        RuntimeError: The installed launcher does not work.
     """
     from pathlib import Path
 
@@ -262,7 +271,7 @@ def install(folder: "str | os.PathLike[str] | None" = None) -> "list[Path]":
 
 
 def uninstall(folder: "str | os.PathLike[str] | None" = None) -> "list[Path]":
-    """Remove the launcher from `folder`, or from where `folders` says. -> files removed."""
+    """Remove the launcher from `folder` (default: all of `folders`); return the files that were removed."""
     from pathlib import Path
 
     files = [place / _NAME for place in ([Path(folder)] if folder is not None else folders())]
@@ -276,10 +285,16 @@ def uninstall(folder: "str | os.PathLike[str] | None" = None) -> "list[Path]":
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the program with the words after its name (default: those of this process). -> exit code.
+    """Run the program.
 
-    Errors are one line on standard error, which Wireshark shows, and exit code 1; wrong usage is 2, by
-    SystemExit.
+    Args:
+        argv: The command line without the program's name (default: that of this process).
+
+    Returns:
+        The exit code: 1 for errors, which are one line on standard error, shown by Wireshark.
+
+    Raises:
+        SystemExit: 2 for wrong usage.
     """
     parser = _parser()
     # Newer versions of Wireshark may ask with options that are not known here.

@@ -1,7 +1,8 @@
-"""Sending all of something: what `send_all` and `forward_all` of both APIs do between their waits for free slots.
+"""Sending all of something: what `send_all` and `forward_all` of both APIs do between waiting for free slots.
 
-Generators: each yields how many slots have to be free, is sent how many are (0: the time is over), and returns how
-many packets were sent. They never offer more packets than there are slots, so that `ring_full` counts chains at most.
+These are generators: each yields how many slots have to be free, is sent how many are (0: the time is over), and
+returns how many packets were sent. They never offer more packets than there are free slots, so that `ring_full` counts
+chains at most.
 """
 
 import re
@@ -17,14 +18,14 @@ from memif.errors import MemifValueError
 if TYPE_CHECKING:
     from memif.ring import Burst, TxQueue
 
-Steps = Generator[int, int, int]
+SlotRequests = Generator[int, int, int]
 _WINDOW = 256
-#: An item of an argument of `send` or `send_array` in an error, and what the caller calls that argument here.
+#: An item of an argument of `send` or `send_array` in an error, and the name of that argument in `send_all`.
 _ITEM = re.compile(r"(?<=^argument )(packets|matrix|lengths)\[(\d+)\]")
 _OURS = {"matrix": "packets"}
 
 
-def sending(queue: "TxQueue", packets: Iterable[Any], lengths: Any) -> Steps:
+def sending(queue: "TxQueue", packets: Iterable[Any], lengths: Any) -> SlotRequests:
     """`send` or `send_array`, until all are sent."""
     if getattr(packets, "ndim", 0) == 2:
         return _rows(queue, packets, lengths)
@@ -33,7 +34,7 @@ def sending(queue: "TxQueue", packets: Iterable[Any], lengths: Any) -> Steps:
     return _packets(queue, each("packets", packets))
 
 
-def forwarding(queue: "TxQueue", burst: "Burst", start: int | None, stop: int | None) -> Steps:
+def forwarding(queue: "TxQueue", burst: "Burst", start: int | None, stop: int | None) -> SlotRequests:
     """`forward`, until all are sent."""
     first, end, _ = slice(start, stop).indices(len(burst))
     return _feed(queue, end - first, lambda low, high: queue.forward(burst, start=first + low, stop=first + high))
@@ -41,7 +42,7 @@ def forwarding(queue: "TxQueue", burst: "Burst", start: int | None, stop: int | 
 
 @contextmanager
 def _numbered_from(start: int) -> Iterator[None]:
-    """Errors of a part of the packets name them by their numbers in the whole, as the caller wrote it."""
+    """Let errors about a part of the packets name them by their numbers in the whole, as the caller knows them."""
     try:
         yield
     except MemifValueError as error:
@@ -49,7 +50,7 @@ def _numbered_from(start: int) -> Iterator[None]:
         raise type(error)(detail, code=error.code) from error
 
 
-def _packets(queue: "TxQueue", packets: Iterator[Any]) -> Steps:
+def _packets(queue: "TxQueue", packets: Iterator[Any]) -> SlotRequests:
     total = 0
     while window := list(islice(packets, _WINDOW)):
         sent = yield from _window(queue, window, total)
@@ -59,7 +60,7 @@ def _packets(queue: "TxQueue", packets: Iterator[Any]) -> Steps:
     return total
 
 
-def _window(queue: "TxQueue", packets: list[Any], first: int) -> Steps:
+def _window(queue: "TxQueue", packets: list[Any], first: int) -> SlotRequests:
     def offer(low: int, high: int) -> int:
         with _numbered_from(first + low):
             return queue.send(packets[low:high])
@@ -67,7 +68,7 @@ def _window(queue: "TxQueue", packets: list[Any], first: int) -> Steps:
     return _feed(queue, len(packets), offer)
 
 
-def _rows(queue: "TxQueue", matrix: Any, lengths: Any) -> Steps:
+def _rows(queue: "TxQueue", matrix: Any, lengths: Any) -> SlotRequests:
     def offer(low: int, high: int) -> int:
         with _numbered_from(low):
             return queue.send_array(matrix[low:high], None if lengths is None else lengths[low:high])
@@ -75,7 +76,7 @@ def _rows(queue: "TxQueue", matrix: Any, lengths: Any) -> Steps:
     return _feed(queue, len(matrix), offer)
 
 
-def _feed(queue: "TxQueue", count: int, offer: Callable[[int, int], int]) -> Steps:
+def _feed(queue: "TxQueue", count: int, offer: Callable[[int, int], int]) -> SlotRequests:
     sent, wanted = 0, 1
     while sent < count:
         room = yield wanted
@@ -89,8 +90,8 @@ def _feed(queue: "TxQueue", count: int, offer: Callable[[int, int], int]) -> Ste
     return sent
 
 
-def run(queue: "TxQueue", steps: Steps, timeout: float | None) -> int:
-    """Go through the steps; wait in this thread. -> packets sent."""
+def run(queue: "TxQueue", steps: SlotRequests, timeout: float | None) -> int:
+    """Run the steps and wait for slots in this thread; return the packets sent."""
     deadline, ring = Deadline(timeout), queue.ring
     room = 0
     try:

@@ -1,11 +1,11 @@
 """The loggers of this package, by the names below ``memif``. Every record has the interface's name.
 
 ==================  ===============================================================================================
-memif.interface     links that come up and end, with the reason (INFO, WARNING when nobody here wanted it); failed
-                    attempts to connect (INFO, once for each reason); peers that break the rings' rules (WARNING)
-memif.control       a handshake failed for a reason on this side, as no memory (ERROR); each control message that is
-                    sent and received, by its name (DEBUG)
-memif.memory        memory of a peer that is not sealed (WARNING); huge pages that can not be had (WARNING)
+memif.interface     links that come up and end, with the reason (INFO, WARNING when this side did not ask for it);
+                    failed attempts to connect (INFO, once for each reason); peers that break the rings' rules (WARNING)
+memif.control       a handshake failed for a reason on this side, such as no memory (ERROR); each control message that
+                    is sent and received, by its name (DEBUG)
+memif.memory        memory of a peer that is not sealed (WARNING); huge pages that are not available (WARNING)
 memif.socket        clients refused before they had an interface (WARNING, one a second; more at DEBUG); no descriptor
                     left to accept clients with (ERROR)
 memif.libmemif      callbacks of the C library's API that raise (ERROR)
@@ -30,12 +30,12 @@ class Extra(TypedDict):
 
 
 def of(interface: str) -> Extra:
-    """``extra=of(name)``: the record is about this interface."""
+    """Return the argument ``extra`` of a record about this interface."""
     return {"interface": interface}
 
 
 def get_logger(name: str) -> logging.Logger:
-    """Return the logger `name`; its records without an interface get the name ""."""
+    """Return the logger `name`; its records without an interface get the interface name ""."""
     logger = logging.getLogger(name)
     if _complete not in logger.filters:
         logger.addFilter(_complete)

@@ -322,7 +322,7 @@ class TxQueue(_Queue):
         finally:
             self._busy = False
 
-    async def _run(self, steps: feeding.Steps, deadline: Deadline) -> int:
+    async def _run(self, steps: feeding.SlotRequests, deadline: Deadline) -> int:
         """Go through the steps. -> packets sent."""
         try:
             wanted = next(steps)

@@ -65,7 +65,7 @@ def open_interface(task: Task) -> Interface:
 
 
 def agree(interface: Interface, task: Task) -> float:
-    """The moment at which the first window starts: the receiver chooses it and sends it as a packet."""
+    """Return the moment at which the first window starts; the receiver chooses it and sends it as a packet."""
     if task["part"] == "receiver":
         start = time.monotonic() + WARM_UP
         while not interface.tx[0].send([f"{start:.6f}".encode()]):
@@ -78,13 +78,13 @@ def agree(interface: Interface, task: Task) -> float:
 
 
 def windows(start: float, task: Task) -> list[float]:
-    """Ends of the windows; the first one is the end of the warm-up."""
+    """Return the ends of the windows; the first one is the end of the warm-up."""
     return [start + i * task["seconds"] for i in range(task["runs"] + 1)]
 
 
 def line_passer(task: Task) -> Callable[[int], float]:
-    """What tells at the end of window i how far apart the two cores are: the nanoseconds that a cache line takes there
-    and back. -1 where nobody has brought the library for it."""
+    """Return a function that measures, at the end of window i, how far apart the two cores are: the nanoseconds that a
+    cache line takes there and back. It returns -1 without the library for that."""
     if not task["line"]:
         return lambda i: -1.0
     import ctypes
@@ -106,8 +106,17 @@ def line_passer(task: Task) -> Callable[[int], float]:
 def drive(
     step: Callable[[], int], ends: list[float], apart: Callable[[int], float] = lambda i: -1.0
 ) -> Iterator[tuple[int, float, float, float]]:
-    """Call `step` over and over. At each moment of `ends` yield (packets so far, wall clock, CPU clock, what `apart`
-    says of that moment); the clocks stand still meanwhile."""
+    """Call `step` again and again.
+
+    Args:
+        step: Moves a burst and returns its packets.
+        ends: The ends of the windows, by `time.monotonic`.
+        apart: Called with the number of each window at its end, see `line_passer`.
+
+    Yields:
+        At each end: packets so far, wall clock and CPU clock (which do not count the time of the caller and of
+        `apart`), and the result of `apart`.
+    """
     count, lost_wall, lost_cpu = 0, 0.0, 0.0
     for number, end in enumerate(ends):
         while True:
@@ -120,7 +129,7 @@ def drive(
         yield count, now - lost_wall, cpu - lost_cpu, apart(number)
         lost_wall += time.monotonic() - now
         lost_cpu += time.process_time() - cpu
-    # The other side may still be in its last window: it must not find us gone.
+    # The other side may still be in its last window and needs us.
     finish = time.monotonic() + 0.05
     while time.monotonic() < finish:
         try:

@@ -64,7 +64,7 @@ def send_one(interface: Interface, task: Task) -> BurstStep:
 
 
 def bounce(interface: Interface, task: Task, matrix: Any = None) -> BurstStep:
-    """Send a burst and take back what has come so far."""
+    """Send a burst and receive what has come back so far."""
     rows = _matrix(task) if matrix is None else matrix
     send, recv, most = interface.tx[0].send_array, interface.rx[0].recv, task["burst"]
 
@@ -222,7 +222,7 @@ def numba_responder(interface: Interface, task: Task) -> BurstStep:
 
 
 def _answer_echo(memory: Any, offsets: Any, lengths: Any) -> int:
-    """Turn echo requests (Ethernet, IPv4 without options) into their answers in place. -> how many."""
+    """Turn echo requests (Ethernet, IPv4 without options) into their replies in place; return how many. For numba."""
     count = 0
     for i in range(len(offsets)):
         at = offsets[i]
@@ -269,7 +269,7 @@ def answer(interface: Interface, task: Task) -> BurstStep:
 
 
 def round_trips(step: BurstStep, start: float, task: Task) -> dict[str, Any]:
-    """Time single steps, in `runs` groups; seconds. The answering side only takes part."""
+    """Time single steps in `runs` groups, in seconds; the answering side only answers."""
     end = start + task["runs"] * task["seconds"]
     clock, times, groups = time.perf_counter, [], []
     if task["part"] == "receiver":

@@ -31,9 +31,13 @@ Handler = Callable[[MemifConnection, int], None]
 
 
 class Console:
-    """The interfaces of one program and the commands on them.
+    """The interfaces of one program and the commands on them: `open` sets the library up, `run_line` runs a command.
 
-    socket: where all interfaces meet their peers. `open` sets the library up; `run_line` runs a command.
+    Attributes:
+        socket: The control socket of all interfaces; None: ``/run/vpp/memif.sock``.
+        connections: The interfaces by index.
+        senders: The last thread of `send` of each interface.
+        polled: Queues that are polled: (index, qid).
     """
 
     app_name: ClassVar[str] = "ICMP_Responder"
@@ -42,7 +46,7 @@ class Console:
     if_name: ClassVar[str] = "memif_connection"
     log2_ring_size: ClassVar[int] = 11
     rings: ClassVar[int] = 1
-    #: What an interface does with packets, by the letter behind ``conn <index> <mode>``; "" without one.
+    #: What an interface does with packets, by the third argument of ``conn``; "" without one.
     handlers: ClassVar[dict[str, Handler | None]] = {"": respond, "0": respond_all, "1": respond_arp}
     #: Command, its arguments as `help` shows them, what it does, in the order in which they are looked up.
     commands: ClassVar[tuple[tuple[str, str, str], ...]] = (
@@ -64,17 +68,15 @@ class Console:
     )
 
     def __init__(self, socket: str | None = None) -> None:
-        """None: /run/vpp/memif.sock."""
         self.socket = socket
         self.connections: dict[int, MemifConnection] = {}
         self.senders: dict[int, EchoSender] = {}
-        #: Queues that are polled: (index, qid).
         self.polled: set[tuple[int, int]] = set()
 
     # -- the program
 
     def open(self, on_control_fd_update: Callable[[int, int], int] | None) -> int:
-        """Set the library up. -> code."""
+        """Set the library up, with its callback for control descriptors; return its code."""
         err = memif_init(on_control_fd_update, self.app_name, None, None)
         if err != MEMIF_ERR_SUCCESS:
             info(f"memif_init: {memif_strerror(err)}")
@@ -93,7 +95,7 @@ class Console:
             sender.join(1.0)
 
     def banner(self) -> None:
-        """Print what the program is and its commands."""
+        """Print the program's name, its versions and its commands."""
         say("\n".join(self._banner()))
 
     def _banner(self) -> Iterator[str]:
@@ -106,7 +108,7 @@ class Console:
             yield f"\t{name}{' ' if arguments else ''}{arguments} - {text}"
 
     def poll(self) -> bool:
-        """Look after the queues that are polled. -> whether there are any."""
+        """Receive on the queues that are polled; return whether there are any."""
         busy = False
         for index, qid in list(self.polled):
             c = self.connections.get(index)
@@ -118,7 +120,7 @@ class Console:
     # -- lines
 
     def run_line(self, line: str) -> bool:
-        """Run one command. -> False for the one that ends the program. Says what is wrong with a line; never raises."""
+        """Run one command, and print what is wrong with it; return False for the command that ends the program."""
         if len(line) > LONGEST_LINE:
             info(f"line of more than {LONGEST_LINE} characters")
             return True
@@ -273,7 +275,7 @@ class Console:
         self.senders[c.index].start()
 
     def may_send(self, mac_text: str, mac: bytes | None) -> bool:
-        """Whether `send` works with this MAC address."""
+        """Return whether `send` works with this MAC address."""
         return mac is not None
 
     def sender(self, c: MemifConnection, count: int, ip: bytes, mac: bytes | None) -> EchoSender:
@@ -283,7 +285,7 @@ class Console:
     # -- arguments
 
     def _number(self, arguments: list[str], at: int, otherwise: str) -> int | None:
-        """A decimal number, or None after saying what was expected."""
+        """A decimal number; None after printing what was expected."""
         match = _NUMBER.match(arguments[at]) if len(arguments) > at else None
         if match is None:
             info(otherwise)
@@ -291,7 +293,7 @@ class Console:
         return int(match[0])
 
     def _existing(self, arguments: list[str]) -> MemifConnection | None:
-        """The interface that the first argument names, or None after saying why not."""
+        """The interface that the first argument names; None after printing why there is none."""
         index = self._number(arguments, 0, "expected id")
         if index is None or not in_range(index):
             return None
@@ -305,7 +307,7 @@ class Console:
 
 
 def in_range(index: int) -> bool:
-    """Whether there is a slot of this number; says so if not."""
+    """Return whether there is a slot of this number; print a message if not."""
     if 0 <= index < MAX_CONNS:
         return True
     info(_UNDER if index < 0 else _OVER)
@@ -313,7 +315,7 @@ def in_range(index: int) -> bool:
 
 
 def parse_ip(text: str) -> bytes | None:
-    """Four bytes from "192.168.1.2", None for anything else."""
+    """Return four bytes from "192.168.1.2"; None for anything else."""
     parts = text.split(".")
     if len(parts) != 4 or not all(re.fullmatch("[0-9]{1,3}", part, re.ASCII) and int(part) < 256 for part in parts):
         return None
@@ -321,5 +323,5 @@ def parse_ip(text: str) -> bytes | None:
 
 
 def _printable(text: str) -> str:
-    """Text of the user, without what would move the cursor about."""
+    """Text of the user, without control characters."""
     return text.encode("ascii", "backslashreplace").decode() if not text.isprintable() else text

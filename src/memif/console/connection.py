@@ -22,7 +22,7 @@ from memif.libmemif import (
 BURST = 256
 #: The C example's MAC address: six letters.
 MAC = b"aaaaaa"
-#: refill: as many buffers as possible.
+#: For a refill: as many buffers as possible.
 ALL = 0xFFFF
 
 _print_lock = threading.Lock()
@@ -31,7 +31,7 @@ _print_lock = threading.Lock()
 def say(text: str) -> None:
     """Print a line at once, whole, whatever other threads print."""
     with _print_lock:
-        sys.stdout.write(f"{text}\n")  # one piece, also for who reads along
+        sys.stdout.write(f"{text}\n")  # in one piece, also for a reader of the output
         sys.stdout.flush()
 
 
@@ -43,11 +43,21 @@ def info(text: str) -> None:
 class MemifConnection:
     """One interface. Its callbacks run in the thread that handles the control descriptors.
 
-    index       the slot in the console's table
-    ip, mac     own addresses, 4 and 6 bytes
-    handler     ``f(connection, qid)``, called when packets wait
-    headroom    bytes that are left free in front of received packets (slave)
-    rx, tx      buffers received and sent; tx_err: answers that found no room; ts: nanoseconds that the last `send` took
+    Attributes:
+        index: The slot in the console's table.
+        ip: Own IPv4 address, 4 bytes.
+        mac: Own MAC address, 6 bytes.
+        headroom: Bytes to leave free in front of received packets (slave).
+        conn: The library's handle; None before `create`.
+        handler: ``f(connection, qid)``, called when packets wait; None: nothing is received.
+        up: Whether the link is up.
+        queues: Receive and transmit queues.
+        partial: By receive queue, the start of a packet whose rest has not come yet.
+        tx_lock: Held from allocating to sending, as allocated buffers have to be sent in order.
+        rx: Buffers received.
+        tx: Buffers sent.
+        tx_err: Answers for which there was no room.
+        ts: Nanoseconds that the last `send` took.
     """
 
     def __init__(self, index: int = 0, ip: bytes | None = None, mac: bytes = MAC, *, headroom: int = 0) -> None:
@@ -59,10 +69,8 @@ class MemifConnection:
         self.handler: Callable[[MemifConnection, int], None] | None = None
         self.up: bool = False
         self.queues: tuple[int, int] = (0, 0)
-        #: By receive queue: the start of a packet whose rest has not come yet.
         self.partial: dict[int, bytearray] = {}
         self.clear()
-        #: Held from allocating to sending: allocated buffers have to be sent in order.
         self.tx_lock: threading.Lock = threading.Lock()
         self.new_buffers()
 
@@ -71,12 +79,12 @@ class MemifConnection:
         self.rx = self.tx = self.tx_err = self.ts = 0
 
     def new_buffers(self) -> None:
-        """Take new buffers; the old ones would keep the memory of a link that has gone."""
+        """Replace the buffers; the old ones would keep the memory of the link that has ended."""
         self.rx_bufs: list[memif_buffer_t] = [memif_buffer_t() for _ in range(BURST)]
         self.tx_bufs: list[memif_buffer_t] = [memif_buffer_t() for _ in range(BURST)]
 
     def create(self, args: memif_conn_args_t, handler: "Callable[[MemifConnection, int], None] | None") -> int:
-        """Create the interface; without a handler nothing is received but by the caller's own doing. -> code."""
+        """Create the interface and return the library's code; without a handler the caller has to receive itself."""
         self.handler = handler
         on_interrupt = None if handler is None else self.on_interrupt
         err, conn = memif_create(args, self.on_connect, self.on_disconnect, on_interrupt, self, conn=self.conn)
@@ -85,14 +93,14 @@ class MemifConnection:
         return err
 
     def delete(self) -> int:
-        """Disconnect and delete the interface. -> code."""
+        """Disconnect and delete the interface; return the library's code."""
         conn, self.conn = self.conn, None
         return memif_delete(conn)  # type: ignore[arg-type]
 
     # -- callbacks
 
     def on_connect(self, conn: memif_conn_handle_t, ctx: Any) -> int:
-        """The link is up: let the peer have all buffers."""
+        """The link is up: offer all buffers to the peer."""
         self.conn = conn
         self.partial.clear()
         _, details = memif_get_details(conn)
@@ -106,11 +114,11 @@ class MemifConnection:
         return 0
 
     def connected_text(self) -> str:
-        """What is said when the link comes up."""
+        """Return the message for a link that comes up."""
         return "memif connected!"
 
     def on_disconnect(self, conn: memif_conn_handle_t, ctx: Any) -> int:
-        """The link has gone, or the master has refused us. As in 2.0, not told when a link is deleted that was down."""
+        """The link has ended, or the master has refused us. As in 2.0, deleting a link that is down is silent."""
         told, self.up = self.up or self.conn is not None, False
         self.new_buffers()
         if told:
@@ -124,13 +132,13 @@ class MemifConnection:
         return 0
 
     def queue_lines(self, qid: int) -> Iterable[str]:
-        """What `show` says of receive queue `qid` beyond the usual."""
+        """Return further lines of `show` about receive queue `qid`."""
         return ()
 
     def region_lines(self, md: memif_details_t) -> Iterable[str]:
-        """What `show` says of the memory regions; most programs nothing."""
+        """Return the lines of `show` about the memory regions; most programs print none."""
         return ()
 
     def tx_qid(self, qid: int) -> int:
-        """The transmit queue that answers what came from receive queue `qid`."""
+        """Return the transmit queue for answers to packets of receive queue `qid`."""
         return qid % (self.queues[1] or 1)

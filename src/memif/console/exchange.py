@@ -58,7 +58,7 @@ def respond_arp(c: MemifConnection, qid: int) -> None:
 
 
 def receive(c: MemifConnection, qid: int, handle: Callable[[int], None]) -> None:
-    """Receive bursts into `c.rx_bufs`, call ``handle(buffers)`` for each, then give the buffers back."""
+    """Receive bursts into `c.rx_bufs`, call `handle` with the number of buffers of each, then refill the queue."""
     assert c.conn is not None
     for _ in range(_TURNS):
         err, n = memif_rx_burst(c.conn, qid, c.rx_bufs, BURST)
@@ -74,7 +74,7 @@ def receive(c: MemifConnection, qid: int, handle: Callable[[int], None]) -> None
 
 
 def trouble(function: str, err: int) -> bool:
-    """Say what failed, unless nothing did, or the link has just gone, which is said elsewhere. -> whether it failed."""
+    """Return whether `function` failed, and print its error, unless the link has ended: that is printed elsewhere."""
     if err == MEMIF_ERR_SUCCESS:
         return False
     if err not in (MEMIF_ERR_DISCONNECTED, MEMIF_ERR_NOCONN, MEMIF_ERR_AGAIN):
@@ -83,9 +83,9 @@ def trouble(function: str, err: int) -> bool:
 
 
 def packets(c: MemifConnection, qid: int, bufs: Sequence[memif_buffer_t]) -> list[list[memif_buffer_t]]:
-    """Buffers grouped into whole packets, by the flag that says that the next buffer continues.
+    """Group buffers into whole packets, by the flag that says that the next buffer continues the packet.
 
-    A packet that goes on in the next burst is left out, here and there: who changes packets in place needs all of it.
+    A packet that is continued in the next burst is left out of both: changing a packet in place takes all of it.
     """
     found: list[list[memif_buffer_t]] = [[]]
     for buf in bufs:
@@ -100,7 +100,7 @@ def packets(c: MemifConnection, qid: int, bufs: Sequence[memif_buffer_t]) -> lis
 
 
 def frames(c: MemifConnection, qid: int, bufs: Sequence[memif_buffer_t]) -> list[bytearray]:
-    """Copies of received packets, chains joined: what the peer writes meanwhile does no harm."""
+    """Return copies of received packets, with chains joined, so that the peer cannot change them any more."""
     if not c.partial and not any(buf.flags & MEMIF_BUFFER_FLAG_NEXT for buf in bufs):
         return [bytearray(buf) for buf in bufs]
     whole, frame = [], c.partial.pop(qid, bytearray())
@@ -122,7 +122,14 @@ def _reply(c: MemifConnection, qid: int, n: int, patience: float, *, arp_only: b
 
 
 def transmit(c: MemifConnection, qid: int, answers: Sequence[bytearray | bytes], patience: float = 0.0) -> None:
-    """Send packets on queue `qid`; those without room after `patience` seconds of no progress are counted in tx_err."""
+    """Send packets on queue `qid`, and count in `tx_err` those for which there is no room.
+
+    Args:
+        c: The interface.
+        qid: Transmit queue.
+        answers: The packets.
+        patience: Seconds without progress after which a full ring is given up.
+    """
     with c.tx_lock:
         # Packets of one size share an allocation, and `len` is right without a further word.
         for size, group in groupby(answers, len):
@@ -132,7 +139,7 @@ def transmit(c: MemifConnection, qid: int, answers: Sequence[bytearray | bytes],
 
 
 def _transmit_run(c: MemifConnection, qid: int, run: list[bytearray | bytes], size: int, patience: float) -> int:
-    """Send packets of one size. -> how many are left over."""
+    """Send packets of one size; return how many were not sent."""
     assert c.conn is not None
     done, deadline, bufs = 0, 0.0, c.tx_bufs
     while done < len(run):
@@ -152,7 +159,7 @@ def _transmit_run(c: MemifConnection, qid: int, run: list[bytearray | bytes], si
 
 
 def _wait(patience: float, deadline: float) -> float:
-    """Give the peer a moment. -> when to give up, 0 for now."""
+    """Give the peer a moment; return the time at which to give up, 0 for now."""
     now = time.monotonic()
     if not patience or (deadline and now > deadline):
         return 0.0
@@ -161,7 +168,17 @@ def _wait(patience: float, deadline: float) -> float:
 
 
 def fill(bufs: Sequence[memif_buffer_t], n: int, run: Sequence[bytearray | bytes], start: int) -> int:
-    """Write packets, the first of them `run[start]`, into `n` buffers allocated for their size. -> how many."""
+    """Write packets into buffers.
+
+    Args:
+        bufs: Buffers that were allocated for the packets' size; a packet may take several.
+        n: How many buffers.
+        run: Packets of that size.
+        start: The first packet to write.
+
+    Returns:
+        How many packets were written.
+    """
     k, at = start, 0
     for i in range(n):
         buf = bufs[i]
@@ -177,7 +194,7 @@ def fill(bufs: Sequence[memif_buffer_t], n: int, run: Sequence[bytearray | bytes
 
 
 def send_in_place(c: MemifConnection, qid: int, bufs: list[memif_buffer_t]) -> None:
-    """Slave: send received buffers as they are now, without a copy; those without room are counted in tx_err."""
+    """Slave: send received buffers as they are, without a copy; count in `tx_err` those for which there is no room."""
     assert c.conn is not None
     if not bufs:
         return
@@ -197,21 +214,30 @@ def send_in_place(c: MemifConnection, qid: int, bufs: list[memif_buffer_t]) -> N
 
 
 class EchoSender(threading.Thread):
-    """Sends `count` echo requests on queue 0 of a connection, waiting where the ring is full, and prints the figures.
+    """Sends echo requests on queue 0 of an interface as fast as the ring takes them, and prints how long that took.
 
-    `stop` ends it early. The connection may go away meanwhile: then it says so and ends.
+    `stop` ends it early. It ends with a message when the interface is deleted.
+
+    Attributes:
+        busy: Whether packets may still be sent.
     """
 
     farewell: ClassVar[str] = "Thread exiting..."
 
     def __init__(self, c: MemifConnection, count: int, ip: bytes, mac: bytes | None) -> None:
-        """ip, mac: whom to send to; mac None: no Ethernet header."""
+        """Prepare the thread.
+
+        Args:
+            c: The interface.
+            count: Echo requests to send.
+            ip: Destination address, 4 bytes.
+            mac: Destination MAC address; None: no Ethernet header.
+        """
         super().__init__(name=f"send {c.index}", daemon=True)
         self._c = c
         self._count = count
         self._request = icmp.echo_requests(c.ip, c.mac, ip, mac)
         self._ask = threading.Event()
-        #: Whether packets may still be sent.
         self.busy: bool = True
 
     def stop(self) -> None:
@@ -230,7 +256,7 @@ class EchoSender(threading.Thread):
         self._report(sent, self._c.ts)
 
     def _send_all(self) -> tuple[int, int]:
-        """Send until done or told to stop. -> (code, packets sent)."""
+        """Send until done or stopped; return the library's code and the packets sent."""
         prepared: list[bytes] = []
         sent = 0
         while sent < self._count and not self._ask.is_set():
@@ -246,7 +272,7 @@ class EchoSender(threading.Thread):
         return MEMIF_ERR_SUCCESS, sent
 
     def _burst(self, packets: list[bytes]) -> tuple[int, int]:
-        """Send as many as there is room for. -> (code, packets sent)."""
+        """Send as many as there is room for; return the library's code and the packets sent."""
         c, bufs = self._c, self._c.tx_bufs
         self.failed: str = "memif_buffer_alloc"
         with c.tx_lock:

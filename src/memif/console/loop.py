@@ -66,15 +66,14 @@ def control_events(what: int) -> int:
 
 
 class Lines:
-    """Lines from a descriptor, as they come. At the end of input the last line need not be complete."""
+    """Lines from a descriptor, which stays the caller's. At the end of input the last line may be incomplete."""
 
     def __init__(self, fd: int) -> None:
-        """fd stays the caller's."""
         self.fd = fd
         self._rest = b""
 
     def read(self) -> list[str] | None:
-        """Read once. -> the lines that are complete now; None: this is the end."""
+        """Read once; return the lines that are complete now, None at the end of input."""
         try:
             data = os.read(self.fd, 4096)
         except BlockingIOError:
@@ -85,7 +84,7 @@ class Lines:
             rest, self._rest = self._rest, b""
             return [rest.decode(errors="replace")] if rest else None
         *lines, self._rest = (self._rest + data).split(b"\n")
-        # Who never ends a line shall not fill our memory: enough is kept to see that it is too long.
+        # A line without an end must not fill our memory: enough is kept to see that it is too long.
         self._rest = self._rest[: 4 * LONGEST_LINE + 4]
         return [line.decode(errors="replace") for line in lines]
 
@@ -94,7 +93,7 @@ class Loop:
     """Runs a console: from a descriptor (`run`), or from lines of another thread (`submit`)."""
 
     def __init__(self, console: Console) -> None:
-        """Sets the library up; check `ok`. `close` when done."""
+        """Set the library up; check `ok` afterwards, and call `close` at the end."""
         self.console = console
         self.epoll: select.epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -145,7 +144,7 @@ class Loop:
             self._running = False
 
     def submit(self, line: str | None) -> bool:
-        """From another thread: run a command (None: the end) and wait for it. -> False when the loop has ended."""
+        """From another thread: run a command and wait for it; None ends the loop. False once the loop has ended."""
         done = threading.Event()
         self._submitted.put((line, done))
         os.eventfd_write(self._wake, 1)
@@ -167,7 +166,7 @@ class Loop:
             self._control(fd, control_events(what))
 
     def _control(self, fd: int, flags: int) -> None:
-        # A descriptor may have gone by what an earlier one of the same batch brought: that is no error.
+        # Handling an earlier descriptor of the same batch may have closed this one: that is not an error.
         err = memif_control_fd_handler(fd, flags)
         if err not in (MEMIF_ERR_SUCCESS, MEMIF_ERR_BAD_FD):
             info(f"memif_control_fd_handler: {memif_strerror(err)}")
@@ -182,10 +181,17 @@ class Loop:
 
 
 def run(console: Console, *, history: str | None = None, stdin: int = 0) -> int:
-    """Run a console until ``exit``, the end of input or Ctrl-C. -> exit status.
+    """Run a console until ``exit``, the end of input or Ctrl-C.
 
-    On a terminal lines can be edited and completed (Tab), and are remembered in the file `history` (None: only until
-    the end); otherwise plain lines are read from descriptor `stdin`.
+    On a terminal, lines can be edited, completed with Tab and recalled.
+
+    Args:
+        console: The console; it is opened and closed here.
+        history: File in which lines typed on a terminal are kept; None: nowhere.
+        stdin: Descriptor of the commands. Only 0 can be a terminal.
+
+    Returns:
+        The exit status.
     """
     loop = Loop(console)
     try:
@@ -215,7 +221,7 @@ def _readline() -> ModuleType | None:
 
 
 def _interact(loop: Loop, readline: ModuleType, history: str | None) -> None:
-    """Lines are edited here, in the main thread; commands and events are the other thread's."""
+    """Lines are edited here, in the main thread; another thread runs commands and handles events."""
     file = None if history is None else Path(history).expanduser()
     _prepare(readline, Completer(loop.console), file)
     thread = threading.Thread(target=loop.run_submitted, name="console", daemon=True)
@@ -262,23 +268,23 @@ class Completer:
     """Completes commands, the numbers of existing interfaces, and the words of ``rx-mode``."""
 
     def __init__(self, console: Console, line: Callable[[], tuple[str, int]] | None = None) -> None:
-        """line: returns the text so far and where the word that is completed begins; readline's by default."""
+        """Complete for `console`; `line` returns the text and the start of its last word (default: readline's)."""
         self._console = console
         self._line = line or _line_so_far
 
     def __call__(self, text: str, state: int) -> str | None:
-        """readline's protocol: the `state`-th way to complete `text`, None after the last."""
+        """Return the `state`-th way to complete `text`, None after the last, as readline asks for it."""
         found = self.candidates(text)
         return found[state] if state < len(found) else None
 
     def candidates(self, text: str) -> list[str]:
-        """All ways to complete the word `text`; complete words get a blank behind."""
+        """Return all ways to complete the word `text`, with a blank behind."""
         line, start = self._line()
         before = line[:start].split()
         return [f"{word} " for word in self._words(before) if word.startswith(text)]
 
     def _words(self, before: list[str]) -> list[str]:
-        """What may come after these words."""
+        """Words that may follow these."""
         names = [name for name, _, _ in self._console.commands]
         if not before:
             return names

@@ -108,21 +108,27 @@ def command(
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One side of a bridge, not opened yet."""
+    """One side of a bridge, not opened yet.
+
+    Attributes:
+        text: What was written, without the options.
+        kind: "memif", "tap", "tun" or "packet".
+        name: Of the socket, device or network interface.
+        options: By name, checked; not shown, as there may be a secret among them.
+    """
 
     text: str
     kind: str
     name: str
-    #: Not shown: there may be a secret among them.
     options: dict[str, str | int | bytes] = field(default_factory=dict, repr=False)
 
     @property
     def linktype(self) -> int:
-        """Of captures: 1 Ethernet, 101 IP."""
+        """Link type in captures: 1 Ethernet, 101 IP."""
         return 101 if self.kind == "tun" or self.options.get("mode") == "ip" else 1
 
     def open(self, patience: float) -> "MemifPort | DevicePort":
-        """The port; usage error for an option that can not be."""
+        """Open the port, which waits `patience` seconds for room in a full ring; usage error for an invalid option."""
         try:
             if self.kind == "memif":
                 return self._open_memif(patience)
@@ -167,7 +173,7 @@ class Endpoint:
 
 
 def parse_endpoint(text: str, where: str) -> Endpoint:
-    """Read ``kind:name,option=value,...``; usage error naming what is wrong."""
+    """Read ``kind:name,option=value,...``; usage error for argument `where` if it is wrong."""
     kind, colon, rest = text.partition(":")
     if not colon or kind not in _KINDS:
         raise click.BadParameter(f"{text!r} begins with none of memif:, tap:, tun:, packet:", param_hint=where)
@@ -203,7 +209,7 @@ def open_bridge(ends: tuple[Endpoint, Endpoint], patience: float) -> "Bridge":
 
 
 def recorder(writer: "PcapngWriter", ends: tuple[Endpoint, Endpoint]) -> Callable[[int, "Packets"], None]:
-    """What writes packets to a capture, with an interface for each port."""
+    """Return a function that writes packets to a capture, which gets an interface for each port."""
     numbers = [writer.add_interface(end.text, linktype=end.linktype) for end in ends]
 
     def watch(source: int, packets: "Packets") -> None:
@@ -219,7 +225,7 @@ def pump(
     writer: "PcapngWriter | None",
     say: Callable[[str], object] | None,
 ) -> None:
-    """Move packets until `stop`. `say` is told when an interface of the kernel goes down and comes up."""
+    """Move packets until `stop`; call `say` when an interface of the kernel goes down or comes up."""
     there, back = joined.counters
     down = [False, False]
     while not stop:
@@ -235,7 +241,7 @@ def pump(
 
 
 def report(result: dict[str, Any], as_json: bool, *, to_stderr: bool) -> None:
-    """The result."""
+    """Print the result."""
     if as_json:
         print_json(result, err=to_stderr)
         return

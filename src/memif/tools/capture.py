@@ -68,7 +68,7 @@ def command(
 
 
 class Capture:
-    """Takes bursts from an interface to a writer or to the terminal, and counts. One thread."""
+    """Writes received bursts to a file or to the terminal, and counts. One thread."""
 
     writer: "PcapngWriter | None"
     keep: "Filter | None"
@@ -94,7 +94,7 @@ class Capture:
         self.bytes: int = 0
 
     def guarded(self, interface: Interface, stop: Stop, status: Status, count: int) -> MemifError | None:
-        """Run; an error that ends it comes back, so that what was captured can be summarised first."""
+        """Run; return an error that ends it, so that the summary can be printed before the error."""
         try:
             if self.writer is not None:
                 self.writer.add_interface(
@@ -162,7 +162,7 @@ class Capture:
                 click.echo(hex_lines(packet[: self.snaplen]))
 
     def result(self, names: list[str], elapsed: float) -> dict[str, Any]:
-        """The numbers, and the files."""
+        """Return the counts and the files."""
         return {
             "captured": self.captured,
             "bytes": self.bytes,
@@ -173,7 +173,7 @@ class Capture:
 
 
 def hex_lines(data: bytes) -> str:
-    """Sixteen bytes a line, in hex and as text."""
+    """Format sixteen bytes per line, in hex and as text."""
     lines = []
     for at in range(0, len(data), 16):
         row = data[at : at + 16]
@@ -183,7 +183,7 @@ def hex_lines(data: bytes) -> str:
 
 
 def summarise(result: dict[str, Any], as_json: bool, *, to_stderr: bool) -> None:
-    """What was captured; beside the packets when those go to standard output."""
+    """Print the result; to standard error if the packets go to standard output."""
     if as_json:
         print_json(result, err=to_stderr)
         return

@@ -1,4 +1,4 @@
-"""``memif decode``: control messages for human eyes."""
+"""``memif decode``: control messages, explained."""
 
 import sys
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def command(file: str, show_secret: bool, as_json: bool) -> None:
 
 
 def records(file: str) -> Iterator[tuple[Any, Any, tuple[int, ...]]]:
-    """(direction, message, descriptors) of every message in a text or a capture."""
+    """Yield direction, message and descriptors of every message in a text or a capture."""
     from memif.capture import parse_dump
 
     if file == "-":
@@ -61,7 +61,7 @@ def records(file: str) -> Iterator[tuple[Any, Any, tuple[int, ...]]]:
 
 
 def from_capture(data: bytes) -> Iterator[tuple[Any, Any, tuple[int, ...]]]:
-    """The control messages of a capture by `memif sniff`."""
+    """Yield the control messages of a capture by ``memif sniff``."""
     import io
 
     from memif.capture import CaptureReader, LinkType
@@ -73,7 +73,7 @@ def from_capture(data: bytes) -> Iterator[tuple[Any, Any, tuple[int, ...]]]:
 
 
 def as_dict(direction: str, message: Any, fds: tuple[int, ...], show_secret: bool) -> dict[str, Any]:
-    """One message for a program."""
+    """Return a message for a program."""
     from memif.protocol import wire
 
     if isinstance(message, bytes):

@@ -12,7 +12,7 @@ from memif.tools.terminal import Stop, print_json
 from memif.tools.transfer import bursts
 from memif.tools.values import parse_mac
 
-#: Bytes of each packet that the responder looks at: two VLAN tags, IPv6, and a neighbour solicitation fit.
+#: Bytes of each packet that the responder reads: two VLAN tags, IPv6 and a neighbour solicitation fit.
 WIDTH = 128
 
 
@@ -59,7 +59,7 @@ def command(link: LinkOptions, ip: str, ip6: str | None, mac: str, duration: flo
 
 
 def serve(interface: Interface, responder: Any, stop: Stop, *, quiet: bool) -> None:
-    """Answer until `stop`, through all connections."""
+    """Answer until `stop`, over all connections."""
     for item in bursts(interface, stop, say=None if quiet else click.echo, count=256):
         if item is not None and interface.tx:
             queue, burst = item
@@ -71,7 +71,7 @@ def serve(interface: Interface, responder: Any, stop: Stop, *, quiet: bool) -> N
 
 
 def report(interface: Interface, counters: dict[str, int], as_json: bool) -> None:
-    """What was answered, left alone and dropped."""
+    """Print how many packets were answered, ignored and dropped."""
     stats = interface.stats
     if as_json:
         print_json({"answered": counters, "stats": stats})

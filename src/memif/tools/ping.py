@@ -22,7 +22,7 @@ from memif.tools.values import parse_host, parse_mac
 _ASK_AGAIN = 0.25  # seconds between two ARP requests
 _ASK_AT_MOST = 3.0  # seconds until a host that does not answer them is unreachable, as with the kernel
 _LONGEST = 65536 - 42
-_OWN = ("192.168.1.1", "192.168.1.2")  # the second where the first is the target
+_OWN = ("192.168.1.1", "192.168.1.2")  # the second one if the first is the target
 
 
 @click.command(
@@ -97,7 +97,33 @@ def own_address(text: str | None, target: bytes) -> bytes:
 
 @dataclass
 class Pinger:
-    """One run of ping: sends requests, counts what comes back, keeps the times (seconds)."""
+    """One run of ping: sends requests, counts the answers, keeps the round-trip times. One thread.
+
+    Attributes:
+        target: IPv4 address to ping, 4 bytes.
+        own: Our IPv4 address.
+        mac: Our MAC address.
+        ethernet: Whether packets have an Ethernet header.
+        count: Requests after which to end; 0: no limit.
+        interval: Seconds between two requests.
+        size: Bytes of data of a request.
+        wait: Seconds to wait for the last replies; 0: no limit.
+        quiet: Do not print a line for each reply.
+        peer_mac: The target's MAC address, once it is known.
+        sent: Requests.
+        received: Requests with a reply.
+        duplicates: Further replies to the same request.
+        corrupted: Replies with a wrong checksum.
+        errors: ICMP errors, and requests whose target does not answer ARP.
+        others: Replies from other addresses than the target.
+        wrong_data: Replies whose data is not that of the request.
+        times: Round-trip times in seconds.
+        asked: When each of the last 65536 requests was sent, by sequence number.
+        answered: Sequence numbers with a reply.
+        waiting: Sequence numbers without any answer.
+        identifier: Of all requests.
+        started: When it began, by `time.monotonic`.
+    """
 
     target: bytes
     own: bytes
@@ -114,12 +140,9 @@ class Pinger:
     duplicates: int = 0
     corrupted: int = 0
     errors: int = 0
-    #: Replies from other addresses than the target.
     others: int = 0
-    #: Replies whose data is not what was sent.
     wrong_data: int = 0
     times: list[float] = field(default_factory=list)
-    #: When each of the last 65536 requests was sent, by sequence number; those with a reply; those without any answer.
     asked: dict[int, float] = field(default_factory=dict)
     answered: set[int] = field(default_factory=set)
     waiting: set[int] = field(default_factory=set)
@@ -216,7 +239,7 @@ class Pinger:
         self._say(f"From {message.source} icmp_seq={message.sequence} {message.error}{wrong}")
 
     def _reply(self, message: icmp.Message, now: float) -> None:
-        """Counts a reply as the one thing that it is."""
+        """Count a reply in exactly one way."""
         sequence, trip = message.sequence, now - self.asked[message.sequence]
         remark = ""
         if not message.valid:
@@ -244,7 +267,7 @@ class Pinger:
             click.echo(line)
 
     def summary(self) -> dict[str, Any]:
-        """The counts, and the round-trip times in milliseconds."""
+        """Return the counts, and the round-trip times in milliseconds."""
         milliseconds = [1e3 * t for t in self.times]
         times = (
             {
@@ -270,7 +293,7 @@ class Pinger:
         }
 
     def print_summary(self, target: str) -> None:
-        """The same as ping(8) prints it."""
+        """Print the same as ping(8) does."""
         s = self.summary()
         counts = ("duplicates", "corrupted", "errors", "from_others", "wrong_data")
         extra = "".join(f", +{s[name]} {name.replace('_', ' ')}" for name in counts if s[name])

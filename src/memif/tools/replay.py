@@ -40,7 +40,7 @@ _BURST = 256
 #: Packets and bytes that are read ahead: all of an ordinary file, so that neither a loop nor top speed waits for it.
 _CHUNK, _CHUNK_BYTES = 1_000_000, 512 << 20
 _LONGEST = 65536
-#: A wait for the next packet that is worth a word, seconds.
+#: A wait for the next packet, in seconds, that is reported.
 _LONG_WAIT = 5.0
 #: Seconds to wait for the first packet of a pipe before the link is made.
 _FIRST_LOOK = 1.0
@@ -170,14 +170,30 @@ class Pace:
 
 @dataclass
 class Player:
-    """Reads a capture in large chunks and sends it by the burst. `speed` None is top speed. One thread."""
+    """Reads a capture in large chunks and sends it by the burst. One thread.
+
+    Attributes:
+        path: The file.
+        mode: Of the interface; packets of other link types are skipped.
+        speed: How many times as fast as recorded; None: as fast as the peer takes them.
+        count: Packets after which to end; 0: no limit.
+        max_gap: The longest wait for a packet, seconds; None: as recorded.
+        packets: Packets that wait to be sent.
+        times: When they are due, seconds after the start.
+        say: Called with a line of text about long waits.
+        more: Whether the file has more packets than those that were read.
+        sent: Packets sent.
+        bytes: Bytes sent.
+        passed_over: Packets that cannot be sent in this mode.
+        cut: Packets of which the capture has only the beginning.
+        truncated: Whether the file ends in the middle of a packet.
+    """
 
     path: str
     mode: str
     speed: float | None
     count: int = 0
     max_gap: float | None = None
-    #: What waits to be sent, and when it is due, in seconds after the start.
     packets: list[bytes] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     say: Callable[[str], object] | None = None
@@ -189,7 +205,12 @@ class Player:
     truncated: bool = False
 
     def load(self) -> None:
-        """Open the file and read the first chunk; raises what `memif.capture.CaptureReader` raises."""
+        """Open the file and read the first chunk.
+
+        Raises:
+            CaptureFormatError: The file is not a capture, or has no packets for this mode.
+            CaptureOSError: The file cannot be read.
+        """
         self.passed_over = self.cut = 0
         self._reader = CaptureReader("-" if self.path == "-" else self.path)
         self._source = (packet for packet in self._reader if self._usable(packet))
@@ -220,13 +241,13 @@ class Player:
             self._reader.close()
 
     def _queue(self, packets: list[Packet]) -> None:
-        """What `_chunk` sends."""
+        """Make these the packets that `_chunk` sends."""
         self.packets: list[bytes] = [packet.data for packet in packets]
         self.times = [self._pace.due(packet.timestamp_ns) for packet in packets]
         self._told = -1
 
     def run(self, interface: Interface, stop: Stop, status: Status, loop: int) -> MemifError | None:
-        """Send the file so often. -> the error that ended it early, if one did."""
+        """Send the file `loop` times (0: for ever); return the error that ended it early, if there was one."""
         whole = not self.more
         try:
             for turn in range(loop) if loop else iter(int, 1):
@@ -261,7 +282,7 @@ class Player:
             status.tick(self.sent, self.bytes)
 
     def _due(self, at: int, start: float, interface: Interface, stop: Stop) -> int:
-        """The first packet that may not go yet, one burst ahead at most; waits when that is the next one."""
+        """Return the first packet that is not due yet, a burst ahead at most; wait a little if that is the next one."""
         if self.speed is None:
             return min(at + _BURST, len(self.packets))
         now = time.perf_counter() - start
@@ -291,7 +312,7 @@ class Player:
         return sent
 
     def result(self, elapsed: float) -> dict[str, Any]:
-        """The numbers."""
+        """Return the counts and rates."""
         return {
             "packets": self.sent,
             "bytes": self.bytes,
@@ -384,8 +405,8 @@ class LivePlayer(Player):
     truncated: bool
 
     def load(self) -> None:
-        """Begin to read; raises what is wrong with what the pipe brings at once."""
-        self.more = True  # how many are to come nobody knows
+        """Start reading; raise an error if what comes within the first second is not a capture."""
+        self.more = True  # their number is not known
         self._pace = Pace(self.speed, self.max_gap)
         self._reading = PacketReader(self.path, self._usable)
         if self._reading.wait(_FIRST_LOOK):
@@ -397,7 +418,7 @@ class LivePlayer(Player):
             raise CaptureFormatError(f"{self.path}: no packets for mode {self.mode} in there")
 
     def run(self, interface: Interface, stop: Stop, status: Status, loop: int) -> MemifError | None:
-        """Send until the pipe's end. -> the error that ended it early, if one did."""
+        """Send until the pipe's end; return the error that ended it early, if there was one."""
         start: float | None = None
         try:
             while not stop and not self._full():
@@ -418,7 +439,7 @@ class LivePlayer(Player):
         return None
 
     def _idle(self, interface: Interface, stop: Stop, status: Status) -> None:
-        """Wait for the pipe, and look after the link meanwhile."""
+        """Wait for the pipe, and serve the link meanwhile."""
         self._reading.wait(stop.left())
         interface.socket.poll(0)
         interface.tx[0].free()  # raises when the link has ended
@@ -426,7 +447,7 @@ class LivePlayer(Player):
 
 
 def _span(wait: float) -> str:
-    """A long time in the largest unit that fits: "12 s", "3.5 hours", "53 years"."""
+    """Format a long time in the largest unit that fits: "12 s", "3.5 hours", "53 years"."""
     for unit, size in (("years", 365.25 * 86400), ("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
         if wait >= 1.5 * size:
             return f"{wait / size:.3g} {unit}"
@@ -434,7 +455,7 @@ def _span(wait: float) -> str:
 
 
 def report(result: dict[str, Any]) -> None:
-    """The result for people."""
+    """Print the result for people."""
     click.echo(f"{result['packets']} packets, {si(result['bytes'], 'B')} sent in {seconds(result['seconds'])}")
     click.echo(f"  {si(result['pps'], 'pps')}, {si(result['bps'], 'bit/s')}")
     if result["passed_over"]:

@@ -102,7 +102,20 @@ def command(link: LinkOptions, as_json: bool, timeout: float, interval: float, *
 
 @dataclass
 class PacedSender:
-    """Sends rows of a pool, paced, on all queues in turn. One thread."""
+    """Sends rows of a pool at a rate, on all queues in turn. One thread.
+
+    Attributes:
+        pool: The `memif.tools.traffic.PacketPool`.
+        count: Packets after which to end; 0: no limit.
+        rate: How fast; None: as fast as the peer takes them.
+        drop: Drop packets when the ring is full instead of waiting.
+        sent: Packets sent.
+        bytes: Bytes sent.
+        dropped: Packets dropped.
+        at: The next row of the pool.
+        numbers: The next number of each queue's stream.
+        stream: Number of the first queue's stream.
+    """
 
     pool: Any
     count: int
@@ -116,7 +129,7 @@ class PacedSender:
     stream: int = field(default_factory=lambda: random.randrange(256))
 
     def run(self, interface: Interface, stop: Stop, status: Status, *, by_time: bool) -> MemifDisconnectedError | None:
-        """Send until the count is reached or `stop` is set. -> the error that ended it, if one did."""
+        """Send until the count is reached or `stop` is set; return the error that ended it early, if there was one."""
         per_second = None if self.rate is None else self.rate.packets(self.pool.mean)
         start = time.perf_counter()
         turn = 0
@@ -139,7 +152,7 @@ class PacedSender:
         return None
 
     def _due(self, burst: int, start: float, per_second: float, interface: Interface, stop: Stop) -> int:
-        """How many may go now; waits for the next one when that is none."""
+        """Return how many packets are due; if none is, wait a little."""
         done = self.sent + self.dropped
         elapsed = time.perf_counter() - start
         due = int(elapsed * per_second) + 1 - done
@@ -169,7 +182,7 @@ class PacedSender:
             wait_room(queue)
 
     def result(self, interface: Interface, elapsed: float) -> dict[str, Any]:
-        """What was done, and how fast."""
+        """Return the counts and rates."""
         return {
             "packets": self.sent,
             "bytes": self.bytes,
@@ -183,7 +196,7 @@ class PacedSender:
 
 
 def report(result: dict[str, Any]) -> None:
-    """The result for people."""
+    """Print the result for people."""
     dropped = f", {result['dropped']} dropped (ring full)" if result["dropped"] else ""
     click.echo(f"{result['packets']} packets, {si(result['bytes'], 'B')} sent in {seconds(result['seconds'])}{dropped}")
     click.echo(

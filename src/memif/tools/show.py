@@ -1,4 +1,4 @@
-"""``memif show``: an interface, looked at."""
+"""``memif show``: the state of an interface."""
 
 import sys
 import time
@@ -97,7 +97,7 @@ class View:
         self.history.append(sum(rate for rate, _ in self.rates.values()))
 
     def stream(self, stop: Stop, as_json: bool) -> None:
-        """One report an interval, one after the other."""
+        """Print a report per interval, one after the other."""
         due = time.monotonic() + self.interval
         for _ in bursts(self.interface, stop):
             if time.monotonic() >= due:
@@ -108,7 +108,7 @@ class View:
                     click.echo()
 
     def live(self, stop: Stop) -> None:
-        """The same place on the terminal again and again; the last state stays."""
+        """Update the state in place on the terminal; the last one stays."""
         from rich.live import Live
 
         self.sample()
@@ -121,20 +121,20 @@ class View:
                     live.update(self.render(), refresh=True)
 
     def print(self, as_json: bool) -> None:
-        """The state as it is now."""
+        """Print the present state."""
         if as_json:
             print_json(as_dict(self))
             return
         print_rich(self.render())
 
     def render(self) -> RenderableType:
-        """Three tables: the interface, its queues, its drops."""
+        """Return two tables: the interface and its queues."""
         details = self.interface.details()
         spark = f"{si(self.history[-1], 'pps')}  {sparkline(self.history)}" if self.history else ""
         return Group(_interface_table(details, self.interface.stats, spark), _queue_table(self.queues(details)))
 
     def queues(self, details: Details) -> list[dict[str, Any]]:
-        """One dict a queue: its ring, counters and rates."""
+        """Return a dict for each queue: its ring, counters and rates."""
         rows = []
         counters = self.interface.stats
         for side, shown, counted in (
@@ -148,7 +148,7 @@ class View:
                 drops = sum(stats[name] for name in lost)
                 shape = asdict(ring)
                 if side == "rx" and details.role == "master":
-                    shape["buffer_size"] = None  # the slave's own business, which no descriptor tells
+                    shape["buffer_size"] = None  # only the slave knows it; descriptors do not tell
                 rows.append(
                     {
                         "direction": side,
@@ -164,13 +164,16 @@ class View:
 
 
 def used(head: int, tail: int, size: int, m2s: bool) -> int:
-    """Slots with packets that the receiver has not taken: M2S rings are filled behind tail, S2M before head."""
+    """Return how many slots hold packets that the receiver has not taken.
+
+    In M2S rings packets are put behind the tail, in S2M rings before the head.
+    """
     free_or_used = (head - tail) & 0xFFFF
     return max(size - free_or_used, 0) if m2s else free_or_used
 
 
 def as_dict(view: View) -> dict[str, Any]:
-    """Everything for a program; the secret only as whether there is one."""
+    """Return everything for a program; of the secret only whether there is one."""
     details = view.interface.details()
     result = asdict(details) | {"secret": bool(details.secret)}
     del result["rx_queues"], result["tx_queues"]

@@ -57,7 +57,7 @@ def command(
 
 
 class Sink:
-    """Counts what comes, and reads its stamps. One thread."""
+    """Counts received packets and reads their stamps. One thread."""
 
     packets: int
 
@@ -73,7 +73,16 @@ class Sink:
     def run(
         self, interface: Interface, stop: Stop, status: Status, count: int, wait: float | None, *, by_time: bool
     ) -> None:
-        """Receive until the count, the silence or `stop`."""
+        """Receive until it is time to end.
+
+        Args:
+            interface: The interface.
+            stop: Ends it at any time.
+            status: Shows the progress.
+            count: Packets after which to end; 0: no limit.
+            wait: Seconds without a packet, once there was one, after which to end; None: no limit.
+            by_time: Whether the progress bar shows time instead of packets.
+        """
         say = status.say if status.enabled else None
         for item in bursts(interface, stop, say=say):
             if item is not None:
@@ -97,7 +106,7 @@ class Sink:
         return f"{self.analysis.lost} lost" if self.analysis is not None and self.analysis.streams else ""
 
     def result(self, interface: Interface) -> dict[str, Any]:
-        """The numbers; rates are between the first and the last packet."""
+        """Return the counts and rates; rates are between the first and the last packet."""
         span = self.last - self.first if self.first is not None else 0.0
         result: dict[str, Any] = {
             "packets": self.packets,
@@ -122,7 +131,7 @@ class Sink:
 
 
 def report(result: dict[str, Any]) -> None:
-    """The result for people."""
+    """Print the result for people."""
     bad = f", {result['bad']} malformed" if result["bad"] else ""
     click.echo(f"{result['packets']} packets, {si(result['bytes'], 'B')} received in {seconds(result['seconds'])}{bad}")
     click.echo(f"  {si(result['pps'], 'pps')}, {si(result['bps'], 'bit/s')}")
@@ -146,7 +155,7 @@ def report(result: dict[str, Any]) -> None:
 
 
 def print_histogram(rows: list[dict[str, Any]]) -> None:
-    """One line for each doubling of the latency, with a bar."""
+    """Print a line with a bar for each doubling of the latency."""
     most = max(row["packets"] for row in rows)
     for row in rows:
         bar = "█" * round(_BAR * row["packets"] / most) or ("▏" if row["packets"] else "")

@@ -77,7 +77,7 @@ def command(
     from memif.sniff import Sniffer
 
     files = take_files(options)
-    make_filter(filter_words, "ethernet")  # is it one?
+    make_filter(filter_words, "ethernet")  # an error now, not at the first packet
     error: MemifError | None = None
     stop = Stop(duration)
     with ExitStack() as stack:
@@ -106,7 +106,7 @@ def command(
 
 
 class Recorder:
-    """Takes a sniffer's events to a file or to the terminal. One thread."""
+    """Writes a sniffer's events to a file or to the terminal. One thread."""
 
     sniffer: "Sniffer"
     writer: "PcapngWriter | None"
@@ -142,7 +142,7 @@ class Recorder:
         self._control_interface: int | None = None
 
     def run(self, stop: Stop, status: Status) -> MemifError | None:
-        """Until `stop`, the count, or an error, which comes back."""
+        """Record until `stop` or the count; return the error that ended it earlier, if there was one."""
         try:
             while not stop and not (self.count and self.packets >= self.count):
                 events = self.sniffer.poll(stop.left())
@@ -287,7 +287,7 @@ class Recorder:
             )
 
     def _statistics(self) -> None:
-        """What the file says of each link at its end: how many passed, and how many of them are not in it."""
+        """Write into the file how many packets of each link passed, and how many of them are not in it."""
         if self.writer is None or self.writer.broken:
             return
         for link in self.links:
@@ -300,7 +300,7 @@ class Recorder:
                 )
 
     def result(self, elapsed: float, names: list[str], relay: int | None) -> dict[str, Any]:
-        """The numbers, by link and ring."""
+        """Return the counts, by link and ring."""
         links = [
             {
                 "id": link.id,
@@ -327,14 +327,14 @@ class Recorder:
 
 
 def blanked(raw: bytes) -> bytes:
-    """A control message without its secret."""
+    """Return a control message without its secret."""
     if raw[:2] != b"\x03\x00" or len(raw) < _SECRET.stop:
         return raw
     return raw[: _SECRET.start] + bytes(_SECRET.stop - _SECRET.start) + raw[_SECRET.stop :]
 
 
 def report(result: dict[str, Any], as_json: bool, *, to_stderr: bool) -> None:
-    """The result; beside the packets when those go to standard output."""
+    """Print the result; to standard error if the packets go to standard output."""
     if as_json:
         print_json(result, err=to_stderr)
         return

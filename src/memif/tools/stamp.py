@@ -1,8 +1,8 @@
-"""Numbered and timed packets: what `send` writes into each, and what `sink` reads from them.
+"""Stamps: the number and time that `send` writes into each packet, and what `sink` learns from them.
 
 A stamp is 18 bytes, little-endian: the mark 0x694D, a word with the stream in its upper 8 bits and the packet's number
 in that stream in the other 56, and the time of sending, CLOCK_MONOTONIC in nanoseconds, which all processes of one
-machine share. It stands behind the UDP header, so that a frame of 60 bytes has room for it.
+machine share. It follows the UDP header, so that a frame of 60 bytes has room for it.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ _PARTS: Final = 8  # histogram buckets for each doubling: times are right within
 
 
 def stamps(matrix: NDArray[np.uint8], offset: int) -> NDArray[Any]:
-    """The stamps of all rows in place, as a structured array with the fields mark, word and ns."""
+    """Return the stamps of all rows, as a structured array with the fields mark, word and ns: a view, not a copy."""
     if offset + SIZE > matrix.shape[1]:
         raise ValueError(f"no room for {SIZE} bytes at {offset} in rows of {matrix.shape[1]}")
     return np.ndarray((len(matrix),), _LAYOUT, matrix.data, offset, (matrix.strides[0],))
@@ -29,7 +29,14 @@ def stamps(matrix: NDArray[np.uint8], offset: int) -> NDArray[Any]:
 
 @dataclass
 class Stream:
-    """What arrived of one stream of numbers; packets before the first that was seen do not count."""
+    """What arrived of one stream of numbers; packets before the first that was seen do not count.
+
+    Attributes:
+        first: The number of the first packet.
+        received: Packets.
+        highest: The highest number.
+        late: Packets that came after one with a higher number.
+    """
 
     first: int
     received: int = 0
@@ -45,13 +52,23 @@ class Stream:
 
     @property
     def missing(self) -> int:
-        """Numbers that did not come; negative if more packets came than were numbered: some came twice."""
+        """How many numbers did not come; negative if more packets came than there are numbers: some came twice."""
         return self.highest - self.first + 1 - self.received
 
 
 @dataclass
 class Analysis:
-    """Loss, order and latency of stamped packets. One thread at a time."""
+    """Loss, order and latency of stamped packets. One thread at a time.
+
+    Attributes:
+        offset: Where the stamp begins in a packet.
+        streams: By the number of the stream.
+        unstamped: Packets without a stamp.
+        buckets: Histogram of the latency, with a fixed number of buckets for each doubling.
+        latency_sum: Nanoseconds.
+        latency_min: Nanoseconds.
+        latency_max: Nanoseconds.
+    """
 
     offset: int
     streams: dict[int, Stream] = field(default_factory=dict)
@@ -67,7 +84,13 @@ class Analysis:
         return self.offset + SIZE
 
     def add(self, matrix: NDArray[np.uint8], lengths: NDArray[np.uint32], now_ns: int) -> None:
-        """Count a burst: the first `width` bytes of its packets, and when it was received."""
+        """Count a burst.
+
+        Args:
+            matrix: The first `width` bytes of each packet, uint8 (n, width).
+            lengths: Bytes of each packet, uint32 (n,).
+            now_ns: When it was received, by the clock of the stamps.
+        """
         found = stamps(matrix, self.offset)
         good = (found["mark"] == MARK) & (lengths >= self.width)
         if not good.all():
@@ -102,7 +125,7 @@ class Analysis:
 
     @property
     def received(self) -> int:
-        """Stamped packets."""
+        """Packets with a stamp."""
         return sum(stream.received for stream in self.streams.values())
 
     @property
@@ -112,7 +135,7 @@ class Analysis:
 
     @property
     def duplicates(self) -> int:
-        """Packets above the count of numbers; those that fill up a loss are not found."""
+        """Packets in excess of the numbers; duplicates that make up for a lost packet are not found."""
         return sum(max(-stream.missing, 0) for stream in self.streams.values())
 
     @property
@@ -121,7 +144,7 @@ class Analysis:
         return sum(stream.late for stream in self.streams.values())
 
     def percentile(self, percent: float) -> float:
-        """The latency in seconds that so many percent of the packets do not exceed."""
+        """Return the latency in seconds that `percent` of the packets do not exceed."""
         total = self.buckets.sum()
         if not total:
             return 0.0
@@ -129,7 +152,7 @@ class Analysis:
         return float(min(2 ** ((bucket + 1) / _PARTS), self.latency_max)) * 1e-9
 
     def latency(self) -> dict[str, float] | None:
-        """Seconds: min, mean, median, percentiles, max; None without any packet."""
+        """Return minimum, mean, percentiles and maximum in seconds; None without packets."""
         total = int(self.buckets.sum())
         if not total:
             return None
@@ -141,7 +164,7 @@ class Analysis:
         }
 
     def histogram(self) -> list[tuple[float, float, int]]:
-        """(from, to, packets), seconds, one for each doubling between the shortest and the longest latency."""
+        """Return (from, to, packets) for each doubling between the shortest and the longest latency, in seconds."""
         doubled = self.buckets.reshape(-1, _PARTS).sum(axis=1)
         used = doubled.nonzero()[0]
         if not len(used):
