@@ -163,6 +163,7 @@ def _pump(iface: "Interface", writer: "PcapngWriter", stop: "_Stop") -> None:
 def _take_all(iface: "Interface", writer: "PcapngWriter") -> int:
     """Write a burst of each queue, after waiting for one while the link is up; return the packets written."""
     from memif.errors import MemifDisconnectedError
+    from memif.waiting import wait
 
     total = 0
     for queue in iface.rx:
@@ -173,15 +174,8 @@ def _take_all(iface: "Interface", writer: "PcapngWriter") -> int:
                 total += writer.write_packets(burst, direction="in")
     if not total and len(iface.rx) > 1:
         with suppress(MemifDisconnectedError):
-            _sleep_on_all(iface)
+            wait(iface.rx, _LOOK_EVERY)
     return total
-
-
-def _sleep_on_all(iface: "Interface") -> None:
-    import select
-
-    watched: list[Any] = [iface.socket, *iface.rx]
-    select.select(watched, [], [], _LOOK_EVERY)
 
 
 def _note_drops(iface: "Interface", writer: "PcapngWriter") -> None:

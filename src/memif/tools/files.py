@@ -168,13 +168,12 @@ class _Header(ctypes.Structure):
 class Filter:
     """A compiled filter expression, as tcpdump takes it: call it with a packet. One thread at a time."""
 
-    def __init__(self, expression: str, *, mode: str = "ethernet", snaplen: int = 262144) -> None:
+    def __init__(self, expression: str, *, mode: str = "ethernet") -> None:
         """Compile an expression.
 
         Args:
             expression: In the language of pcap-filter(7).
             mode: Of the interface: what packets start with.
-            snaplen: The most bytes of a packet that the filter can be given.
 
         Raises:
             MemifError: libpcap is not installed.
@@ -182,7 +181,7 @@ class Filter:
         """
         pcap = _library()
         self._program = _Instructions()
-        handle = pcap.pcap_open_dead(_DLT_RAW if mode == "ip" else 1, snaplen)
+        handle = pcap.pcap_open_dead(_DLT_RAW if mode == "ip" else 1, 262144)
         if pcap.pcap_compile(handle, ctypes.byref(self._program), expression.encode(), 1, 0xFFFFFFFF):
             text = pcap.pcap_geterr(handle).decode(errors="replace")
             pcap.pcap_close(handle)

@@ -1,16 +1,18 @@
 """Moving packets for as long as a verb runs: receiving on all queues, sending to the end."""
 
 import logging
-import select
-import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from memif.errors import ErrorCode, MemifDisconnectedError, MemifStateError
 from memif.interface import Interface
 from memif.ring import Burst, RxQueue, TxQueue
 from memif.tools.terminal import Stop
+from memif.waiting import wait
 
 _BURST = 512
+#: Seconds without progress after which a peer is taken to have stopped receiving.
+_PATIENCE = 0.5
 
 
 def bursts(
@@ -80,19 +82,11 @@ def _once(interface: Interface, stop: Stop, count: int) -> Iterator[tuple[RxQueu
 
 
 def _wait_any(interface: Interface, timeout: float) -> None:
-    """Wait until a queue or the control channel has something, or the time is over."""
-    queues = interface.rx
-    if not queues:
-        interface.socket.poll(timeout)
-    elif any(queue.mode != "interrupt" for queue in queues):
-        time.sleep(min(timeout, 20e-6))
-        interface.socket.poll(0)
+    """Wait until a queue has something, or the time is over; the control channel is served meanwhile."""
+    if interface.rx:
+        wait(interface.rx, timeout)
     else:
-        poller = select.poll()
-        for fd in (interface.socket.fileno(), *(queue.fileno() for queue in queues)):
-            poller.register(fd, select.POLLIN)
-        poller.poll(1000 * timeout)
-        interface.socket.poll(0)
+        interface.socket.poll(timeout)
 
 
 def come_up(interface: Interface, timeout: float) -> None:
@@ -125,18 +119,13 @@ def wait_room(queue: TxQueue) -> None:
     queue.wait_free(min(64, max(ring.size // 2, 1)) if ring is not None else 1, 0.1)
 
 
-def drain(interface: Interface, patience: float = 0.5) -> None:
+def drain(interface: Interface) -> None:
     """Wait until the peer has taken everything: closing the link throws away what is still in the rings.
 
-    Gives up when nothing moves for `patience` seconds; zero-copy peers give back the last few slots only later.
+    Gives up when nothing moves for half a second; zero-copy peers give back the last few slots only later.
     """
-    try:
+    with suppress(MemifDisconnectedError):
         for queue in interface.tx:
-            most = queue.ring.size if queue.ring is not None else 0
-            free, deadline = queue.free(), time.monotonic() + patience
-            while free < most and time.monotonic() < deadline:
-                time.sleep(0.0005)
-                if (now := queue.free()) != free:
-                    free, deadline = now, time.monotonic() + patience
-    except MemifDisconnectedError:
-        return
+            free = queue.free()
+            while not queue.drain(_PATIENCE) and queue.free() > free:
+                free = queue.free()
