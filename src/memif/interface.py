@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from memif.config import DEFAULT_CACHE_LINE, MODES, InterfaceConfig, seconds
+from memif.config import DEFAULT_CACHE_LINE, MODE_NAMES, InterfaceConfig, seconds
 from memif.control.acceptor import Seldom
 from memif.control.connection import Connection
 from memif.deadline import Deadline
@@ -48,7 +48,6 @@ _FINAL = {
     ErrorCode.INVAL_ARG,
 }
 _FIRST_RETRY = 0.05
-_MODE_NAMES: Final = {mode: name for name, mode in MODES.items()}
 #: Seconds after the link came up, at most, until a master waits no longer for the slave's first buffers.
 _FIRST_BUFFERS = 0.3
 
@@ -162,7 +161,7 @@ class Interface(Single):
     @property
     def mode(self) -> ModeName:
         """ "ethernet", "ip" or "punt/inject"."""
-        return _MODE_NAMES[self.config.mode]
+        return MODE_NAMES[self.config.mode]
 
     @property
     def up(self) -> bool:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from memif.config import text_of
+from memif.config import MODE_NAMES, text_of
 from memif.errors import MemifError
 from memif.protocol import wire
 
@@ -13,7 +13,6 @@ from .blocks import plain
 from .errors import CaptureFormatError
 from .packet import Direction
 
-_MODES: Final = {0: "ethernet", 1: "ip", 2: "punt/inject"}
 _SENDERS: Final = {
     "Ack": "master",
     "Hello": "master",
@@ -84,7 +83,7 @@ def _meaning(name: str, value: int) -> str:
     if name.endswith("version"):
         return f" ({value >> 8}.{value & 0xFF})"
     if name == "mode":
-        return f" ({_MODES.get(value, 'unknown')})"
+        return f" ({MODE_NAMES.get(value, 'unknown')})"
     if name == "log2_ring_size" and value < 32:
         return f" ({1 << value} descriptors)"
     if name in ("size", "offset"):

@@ -5,7 +5,7 @@ Labels, their order and indents are the C program's: scripts read them.
 
 from collections.abc import Iterable, Iterator
 
-from memif.config import MODES
+from memif.config import MODE_NAMES
 from memif.console.connection import MemifConnection
 from memif.libmemif import (
     MEMIF_ERR_NOCONN,
@@ -16,8 +16,6 @@ from memif.libmemif import (
     memif_queue_details_t,
     memif_strerror,
 )
-
-_MODES = {int(number): name for name, number in MODES.items()}
 
 
 def show(connections: Iterable[MemifConnection]) -> Iterator[str]:
@@ -49,7 +47,7 @@ def details(c: MemifConnection, md: memif_details_t) -> Iterator[str]:
     yield f"id: {md.id}"
     yield f"secret: {'(null)' if md.secret is None else '(hidden)'}"
     yield f"role: {'slave' if md.role else 'master'}"
-    yield f"mode: {_MODES.get(md.mode, 'unknown')}"
+    yield f"mode: {MODE_NAMES.get(md.mode, 'unknown')}"
     yield f"socket filename: {md.socket_filename}"
     yield from c.region_lines(md)
     yield "rx queues:"

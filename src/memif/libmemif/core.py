@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from memif.config import MODE_NAMES
 from memif.errors import ErrorCode, MemifError, MemifValueError
 from memif.libmemif.codes import (
     MEMIF_ERR_ALREADY,
@@ -44,7 +45,6 @@ _R = TypeVar("_R")
 _FINAL = {ErrorCode.ACCES, ErrorCode.FILE_NOT_SOCK, ErrorCode.CB_FDUPDATE, ErrorCode.INVAL_ARG}
 #: Seconds until a second attempt to connect; the master may be just starting.
 _FIRST_RETRY = 0.05
-_MODES = {0: "ethernet", 1: "ip", 2: "punt/inject"}
 
 _global: Main | None = None
 _global_lock = threading.Lock()
@@ -201,7 +201,7 @@ def _owner(args: object) -> memif_socket_handle_t:
 def _options(args: memif_conn_args_t) -> dict[str, Any]:
     if not isinstance(args.log2_ring_size, int) or args.log2_ring_size > MEMIF_MAX_LOG2_RING_SIZE:
         raise MemifValueError.argument("log2_ring_size", args.log2_ring_size, "0 to 14", code=MEMIF_ERR_MAX_RING)
-    if args.log2_ring_size < 0 or not isinstance(args.mode, int) or args.mode not in _MODES:
+    if args.log2_ring_size < 0 or not isinstance(args.mode, int) or args.mode not in MODE_NAMES:
         raise MemifValueError.argument("log2_ring_size, mode", (args.log2_ring_size, args.mode), "from 0 on; 0 to 2")
     args.log2_ring_size = args.log2_ring_size or MEMIF_DEFAULT_LOG2_RING_SIZE
     args.buffer_size = args.buffer_size or MEMIF_DEFAULT_BUFFER_SIZE
@@ -210,7 +210,7 @@ def _options(args: memif_conn_args_t) -> dict[str, Any]:
     return {
         "id": args.interface_id,
         "role": "master" if args.is_master else "slave",
-        "mode": _MODES[args.mode],
+        "mode": MODE_NAMES[args.mode],
         "name": text("interface_name", args.interface_name) or None,
         "secret": text("secret", args.secret).encode(errors="surrogateescape"),
         "ring_size": 1 << args.log2_ring_size,

@@ -12,29 +12,13 @@ from memif.libmemif._buffers import memif_buffer_t
 from memif.libmemif._receive import RawRx
 from memif.libmemif._transmit import RawTx
 from memif.libmemif.codes import (
-    MEMIF_ERR_AGAIN,
     MEMIF_ERR_DISCONNECTED,
     MEMIF_ERR_INVAL_ARG,
-    MEMIF_ERR_NOBUF,
-    MEMIF_ERR_NOBUF_RING,
     MEMIF_ERR_NOCONN,
-    MEMIF_ERR_QID,
-    MEMIF_ERR_SUCCESS,
 )
 from memif.libmemif.core import no_ring
 from memif.libmemif.handles import memif_conn_handle_t
 
-#: What the functions here can return; the tests go through them.
-RESULTS = (
-    MEMIF_ERR_SUCCESS,
-    MEMIF_ERR_NOCONN,
-    MEMIF_ERR_DISCONNECTED,
-    MEMIF_ERR_QID,
-    MEMIF_ERR_INVAL_ARG,
-    MEMIF_ERR_AGAIN,
-    MEMIF_ERR_NOBUF,
-    MEMIF_ERR_NOBUF_RING,
-)
 # A wrong handle, queue id or argument ends in one of these on the short way to the ring.
 _WRONG = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
 

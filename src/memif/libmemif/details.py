@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from memif.config import MODES
 from memif.interface import Details, QueueDetails
 from memif.libmemif.codes import MEMIF_ERR_INVAL_ARG, MEMIF_ERR_NOBUF_DET, MEMIF_ERR_NOCONN, MEMIF_ERR_SUCCESS
 from memif.libmemif.handles import memif_conn_handle_t
@@ -13,11 +14,6 @@ from memif.libmemif.types import (
     memif_region_details_t,
 )
 
-_MODES = {
-    "ethernet": memif_interface_mode_t.ETHERNET,
-    "ip": memif_interface_mode_t.IP,
-    "punt/inject": memif_interface_mode_t.PUNT_INJECT,
-}
 _STRINGS = ("if_name", "inst_name", "remote_if_name", "remote_inst_name", "secret", "socket_filename", "error")
 
 
@@ -84,7 +80,7 @@ def _fill_names(md: memif_details_t, details: Details, *, ending: bool) -> None:
     md.id = details.id
     md.secret = details.secret.decode(errors="surrogateescape") if details.secret else None
     md.role = int(details.role == "slave")
-    md.mode = _MODES[details.mode]
+    md.mode = memif_interface_mode_t(MODES[details.mode])
     md.socket_filename = md.socket_path = details.socket
     md.error = "" if details.link_up and not ending else details.disconnect_reason or ""
 
