@@ -28,7 +28,6 @@ ROLES: Final[dict[RoleName, Role]] = {
 MODES: Final[dict[ModeName, Mode]] = {"ethernet": Mode.ETHERNET, "ip": Mode.IP, "punt/inject": Mode.PUNT_INJECT}
 #: The words for the protocol's numbers.
 MODE_NAMES: Final[dict[int, ModeName]] = {number: name for name, number in MODES.items()}
-RX_MODES: Final[tuple[RxMode, ...]] = get_args(RxMode)
 #: Queues of one direction; some peers cannot express more.
 MAX_QUEUES: Final = 255
 #: Bytes; about what one process can map.

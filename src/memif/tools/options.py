@@ -2,17 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from memif.address import DEFAULT_SOCKET
-from memif.config import MODES, ROLES, RX_MODES
 from memif.errors import MemifValueError
-from memif.interface import Interface
-from memif.socket import Socket
+from memif.types import ModeName, RoleName, RxMode
+
+if TYPE_CHECKING:
+    from memif.interface import Interface
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -32,7 +33,7 @@ class LinkOptions:
     buffer_size: int
     rx_mode: str
 
-    def open(self, name: str) -> Interface:
+    def open(self, name: str) -> "Interface":
         """Open the interface on a socket of its own; return at once.
 
         Args:
@@ -41,6 +42,8 @@ class LinkOptions:
         Raises:
             click.UsageError: An option is invalid.
         """
+        from memif.socket import Socket
+
         options = asdict(self) | {"name": name}
         try:
             socket = Socket(options.pop("socket"))
@@ -77,7 +80,7 @@ def link_options(*, short_socket: bool = True) -> Callable[[Command], Command]:
         click.option(
             "-r",
             "--role",
-            type=click.Choice(list(ROLES)),
+            type=click.Choice(get_args(RoleName)),
             default="slave",
             show_default=True,
             help="slave (client) connects, master (server) listens.",
@@ -99,7 +102,7 @@ def link_options(*, short_socket: bool = True) -> Callable[[Command], Command]:
         click.option(
             "-m",
             "--mode",
-            type=click.Choice(list(MODES)),
+            type=click.Choice(get_args(ModeName)),
             default="ethernet",
             show_default=True,
             help="What the packets start with.",
@@ -110,7 +113,7 @@ def link_options(*, short_socket: bool = True) -> Callable[[Command], Command]:
         click.option("--buffer-size", type=int, default=2048, show_default=True, help="Bytes of a buffer (slave)."),
         click.option(
             "--rx-mode",
-            type=click.Choice(RX_MODES),
+            type=click.Choice(get_args(RxMode)),
             default="interrupt",
             show_default=True,
             help="How to wait for packets.",
