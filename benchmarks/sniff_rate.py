@@ -17,14 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+from testpmd import rate
+
 from peers.testpmd import Testpmd, poll_until
-
-
-def rate(server: Testpmd, seconds: float) -> float:
-    """Packets a second that the server receives."""
-    before, start = server.stats()["ipackets"], time.perf_counter()
-    time.sleep(seconds)
-    return float((server.stats()["ipackets"] - before) / (time.perf_counter() - start))
 
 
 def measure(folder: str, size: int, seconds: float, phases: int, load: str) -> None:
