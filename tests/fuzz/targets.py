@@ -76,7 +76,7 @@ def _side(kind: int) -> Handshake:
     if kind & 1:
         return SlaveHandshake(SlaveConfig(s2m_rings=1 + (kind >> 1) % 3, m2s_rings=(kind >> 3) % 3), 0.0, 5.0)
     info = InterfaceInfo("fuzz", secret=_SECRET if kind & 2 else b"", max_regions=3, max_region_bytes=1 << 20)
-    return MasterHandshake(MasterConfig("fuzz", max_rings=4), lambda init: info, 0.0, 5.0)
+    return MasterHandshake(MasterConfig("fuzz", max_s2m_rings=4, max_m2s_rings=4), lambda init: info, 0.0, 5.0)
 
 
 def _feed(side: Handshake, what: int, source: io.BytesIO, fds: list[int]) -> list[Action] | None:

@@ -41,7 +41,7 @@ class Handshakes(RuleBasedStateMachine):
         self.now, self.faults = 0.0, 0
         self.sides: dict[str, Handshake] = {
             "slave": SlaveHandshake(config, 0.0, 5.0),
-            "master": MasterHandshake(MasterConfig(max_rings=most), admit, 0.0, 5.0),
+            "master": MasterHandshake(MasterConfig(max_s2m_rings=most, max_m2s_rings=most), admit, 0.0, 5.0),
         }
         #: What is on its way to each side: bytes and how many descriptors.
         self.wire: dict[str, deque[tuple[bytes, int]]] = {"slave": deque(), "master": deque()}

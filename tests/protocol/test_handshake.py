@@ -104,7 +104,7 @@ def test_disconnect_of_a_link_reaches_the_other_side(side: str) -> None:
     assert (mine.cause, mine.reason, mine.was_up) == (Cause.LOCAL, "interface deleted", True)
     assert (theirs.cause, theirs.reason, theirs.was_up) == (Cause.PEER, "interface deleted", True)
     assert (mine.remote, theirs.remote) == (False, True)
-    assert both.sides[other].disconnect_reason == "interface deleted"
+    assert both.sides[other].closed == theirs
     assert isinstance(theirs.error(), MemifDisconnectedError)
     assert both.sides[side].disconnect("again") == []
     assert both.sides[other].eof() == []
@@ -336,7 +336,13 @@ def test_configs_can_not_be_built_wrong_and_hide_their_secret() -> None:
     ):
         with pytest.raises(MemifValueError):
             SlaveConfig(**wrong)
-    for limit in ({"max_regions": 0}, {"max_regions": 257}, {"max_rings": 257}, {"max_log2_ring_size": 15}):
+    for limit in (
+        {"max_regions": 0},
+        {"max_regions": 257},
+        {"max_s2m_rings": 257},
+        {"max_m2s_rings": 257},
+        {"max_log2_ring_size": 15},
+    ):
         with pytest.raises(MemifValueError):
             MasterConfig(**limit)  # type: ignore[arg-type]
     assert "hunter2" not in repr(SlaveConfig(secret=b"hunter2")) + repr(InterfaceInfo(secret=b"hunter2"))

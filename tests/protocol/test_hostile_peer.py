@@ -92,7 +92,7 @@ Script = list[tuple[Message, int]]
     ],
 )
 def test_a_master_refuses_with_a_reason(script: Script, text: str, code: ErrorCode) -> None:
-    master = new_master(config=MasterConfig(max_regions=4, max_region_bytes=1 << 20, max_rings=3))
+    master = new_master(config=MasterConfig(max_regions=4, max_region_bytes=1 << 20, max_s2m_rings=3, max_m2s_rings=3))
     ledger = Ledger()
     actions: list[Action] = []
     for message, number in script:

@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterable
 from memif.control import transport
 from memif.control.connection import Connection
 from memif.logs import get_logger
+from memif.protocol.wire import MAX_RING
 from memif.system._steady import Descriptor, accept, eventfd
 
 _log = get_logger("memif.socket")
@@ -94,11 +95,6 @@ def whom_to_drop(half_open: Collection[Connection]) -> Connection:
     return max(half_open, key=lambda client: (crowd[client.credentials.pid], -(client.handshake.deadline or 0.0)))
 
 
-def widest(limits: Iterable[int | None]) -> int | None:
-    """Return the rings that HELLO announces for all interfaces together: None when one of them has no limit."""
-    top = 1
-    for limit in limits:
-        if limit is None:
-            return None
-        top = max(top, limit)
-    return top
+def widest(limits: Iterable[int | None]) -> int:
+    """Return the rings that HELLO announces for all interfaces together: the protocol's limit when one has none."""
+    return max([1, *(MAX_RING + 1 if limit is None else limit for limit in limits)])

@@ -1,7 +1,7 @@
 """The memif 2.0 control protocol without any I/O: messages, and the handshake of both roles.
 
-`wire` turns messages to bytes and back, `SlaveHandshake` and `MasterHandshake` turn what arrives into what
-is to be done. The sockets around them live elsewhere.
+`wire` encodes and decodes messages. `SlaveHandshake` and `MasterHandshake` turn what arrives into actions for their
+owner, who has the sockets.
 """
 
 from memif.protocol.actions import (

@@ -1,8 +1,8 @@
-"""What a handshake tells its owner to do, and the values that pass between the two.
+"""The actions that a handshake asks of its owner, and the values that pass between the two.
 
-A handshake does no I/O. Whatever it is fed, it answers with a list of actions, which the owner of the
-socket must carry out in order. File descriptors are opaque integers here, and each one that arrives leaves
-exactly once: either inside `MapMemory`, which makes it the owner's, or by `CloseFd`.
+A handshake does no I/O. It answers each event with a list of actions, which the owner of the socket must carry out in
+order. File descriptors are opaque integers here. Each descriptor that arrives leaves exactly once: inside `MapMemory`,
+which hands it to the owner, or by `CloseFd`.
 """
 
 import enum
@@ -22,7 +22,12 @@ from memif.protocol.wire import Init, Message
 
 @dataclass(frozen=True, slots=True)
 class RegionOffer:
-    """A memory region: `size` in bytes and the memory's descriptor. Its index is its place in the tuple."""
+    """A memory region. Its index is its position in the tuple of regions.
+
+    Attributes:
+        size: Bytes.
+        fd: Descriptor of the memory.
+    """
 
     size: int
     fd: int
@@ -30,9 +35,15 @@ class RegionOffer:
 
 @dataclass(frozen=True, slots=True)
 class RingOffer:
-    """A ring: slave to master or back, its index in that direction, its place, its log2 size, its eventfd.
+    """A ring.
 
-    `offset` is in bytes from the start of region number `region`.
+    Attributes:
+        s2m: True for slave to master, False for master to slave.
+        index: Number of the ring within its direction.
+        region: Index of the region that holds the ring.
+        offset: Bytes from the start of that region to the ring's header.
+        log2_ring_size: The ring has 2**log2_ring_size slots.
+        fd: Its eventfd.
     """
 
     s2m: bool
@@ -45,7 +56,14 @@ class RingOffer:
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """What both sides agreed on: rings of each direction, log2 of their size, most regions allowed."""
+    """What both sides agreed on.
+
+    Attributes:
+        s2m_rings: Number of rings from slave to master.
+        m2s_rings: Number of rings from master to slave.
+        log2_ring_size: Each ring has at most 2**log2_ring_size slots.
+        max_regions: The most regions that the master accepts.
+    """
 
     s2m_rings: int
     m2s_rings: int
@@ -55,7 +73,12 @@ class Negotiated:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send one datagram, with the descriptor `fd` beside it if there is one; `fd` stays the owner's."""
+    """Send one datagram.
+
+    Attributes:
+        message: The message.
+        fd: Descriptor to send with it, or None. It stays the owner's.
+    """
 
     message: Message
     fd: int | None = None
@@ -63,14 +86,17 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class CloseFd:
-    """Close a descriptor that the peer sent and nobody will use."""
+    """Close a descriptor that the peer sent and that is not used."""
 
     fd: int
 
 
 @dataclass(frozen=True, slots=True)
 class CreateMemory:
-    """Slave: make rings and buffers of these numbers, then call `SlaveHandshake.offer`."""
+    """Slave: create rings and buffers of these numbers, then call `SlaveHandshake.offer`.
+
+    The attributes are those of `Negotiated`.
+    """
 
     s2m_rings: int
     m2s_rings: int
@@ -80,18 +106,22 @@ class CreateMemory:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """Master: the client asked for this interface and may have it."""
+    """Master: the client asked for this interface and is admitted."""
 
     init: Init
 
 
 @dataclass(frozen=True, slots=True)
 class MapMemory:
-    """Master: map and check this memory, then call `MasterHandshake.accept`, or `refuse` to say why not.
+    """Master: map and check this memory, then call `MasterHandshake.accept`, or `refuse` with the reason.
 
-    The descriptors belong to the owner from here on. Numbers were checked against each other: rings lie
-    inside their regions and apart. What the numbers can not tell is left: the real size of the memory, its
-    seals, the cookies, and header sizes other than 128 bytes.
+    The descriptors belong to the owner from here on. The numbers are checked against each other already: rings lie
+    inside their regions and do not overlap. What remains for the owner to check is the real size of the memory, its
+    seals, the cookies, and ring headers of other sizes than 128 bytes.
+
+    Attributes:
+        regions: All regions, by index.
+        rings: All rings: slave to master first, each direction by index.
     """
 
     regions: tuple[RegionOffer, ...]
@@ -116,16 +146,20 @@ class Cause(enum.Enum):
     TIMEOUT = enum.auto()
     #: The peer sent DISCONNECT.
     PEER = enum.auto()
-    #: The peer closed the socket without a word.
+    #: The peer closed the socket without sending DISCONNECT.
     EOF = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Close the socket; always the last action. The memory of a link that was up goes as well.
+    """Close the socket, and release the memory of a link that was up. Always the last action.
 
-    `reason` is the bare text of the DISCONNECT message, sent or received, "" without one; `text` is a
-    sentence for the user; `was_up` says whether a working link was lost rather than never made.
+    Attributes:
+        reason: Text of the DISCONNECT message that was sent or received, "" without one.
+        cause: Who or what ended the connection.
+        code: Error code for the user.
+        text: A sentence for the user.
+        was_up: True when a working link was lost, False when the link never came up.
     """
 
     reason: str
@@ -140,7 +174,7 @@ class Close:
         return self.cause in (Cause.PEER, Cause.EOF)
 
     def error(self) -> MemifError:
-        """Build the exception that tells a waiting caller of this end."""
+        """Build the exception for a caller who waits for the link."""
         if self.cause is Cause.TIMEOUT:
             return MemifTimeoutError(self.text, code=self.code)
         if self.cause is Cause.PROTOCOL:

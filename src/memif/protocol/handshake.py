@@ -3,12 +3,11 @@
 Theory of operation
 -------------------
 
-A connection is made by a dialogue in which the master asks nothing and the slave does nearly all of the
-talking:
+A connection is made by a dialogue in which the slave sends nearly everything and the master confirms:
 
     slave (connects, owns the memory)            master (listens)
 
-                          <-- HELLO -----------  as soon as the client is there: versions and limits
+                          <-- HELLO -----------  when the client has connected: versions and limits
     INIT ------------------------------------>   which interface, which mode, the secret
     ADD_REGION + memory descriptor ---------->   once for each region
     ADD_RING + eventfd ---------------------->   once for each ring, slave-to-master rings first
@@ -20,16 +19,15 @@ slave waits for each answer, because peers send one queued message for each that
 answers stall the other side, too many make it run ahead. DISCONNECT may come from either side at any time
 and is not answered.
 
-Both roles run on one table. A row says: in this state, at this event, call that method, then be in the next
-state. Whatever has no row is a breach of protocol and ends the connection. Events are the types of the
+Both roles run on one table. A row says: in this state, at this event, call this method, then enter the next
+state. An event without a row is a breach of protocol and ends the connection. Events are the types of the
 peer's messages and a few things that our own side does (`Local`): starting, supplying memory, accepting
-memory. That the ACK of the last ring leads elsewhere than all ACKs before is also expressed as an event, so
-the table needs no conditions.
+memory. The ACK of the last ring leads to another state than the ACKs before it. It is an event of its own, so the
+table needs no conditions.
 
-There are only three ways out of a running handshake: `UP`, an error that a method raises (told to the peer
-by DISCONNECT, whatever existing implementations do, so that its user learns the reason as well), or the
-peer's leaving. All ways to the end pass through one function, which releases every descriptor that the peer
-had sent so far.
+A running handshake ends in one of three ways: it comes up, a method raises an error, or the peer leaves. An error is
+always sent to the peer in DISCONNECT, also where other implementations send nothing, so that the peer's user learns the
+reason. Every end passes through one function, which releases all descriptors that the peer has sent.
 
 Nothing here reads a clock. The owner passes the time in, and asks `deadline` when to call `tick`.
 """
@@ -53,7 +51,7 @@ class Role(enum.Enum):
 
 
 class State(enum.Enum):
-    """Where a handshake stands; the value completes the sentence "the connection ended while …"."""
+    """State of a handshake. The value completes the sentence "the connection ended while …"."""
 
     IDLE = "starting"
     WAIT_HELLO = "waiting for the master's HELLO"
@@ -68,7 +66,7 @@ class State(enum.Enum):
 
 
 class Local(enum.Enum):
-    """Events that do not come as a message of their own type."""
+    """Events that are not a message type."""
 
     START = enum.auto()
     OFFER = enum.auto()
@@ -77,8 +75,13 @@ class Local(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One row of the table: the method to call and the state after it."""
+class Transition:
+    """One row of the table.
+
+    Attributes:
+        handler: Name of the method to call.
+        state: The state after it.
+    """
 
     handler: str
     state: State
@@ -86,29 +89,29 @@ class Step:
 
 _M, _S = Role.MASTER, Role.SLAVE
 
-#: What happens next, by role, state and event.
-TRANSITIONS: dict[tuple[Role, State, MessageType | Local], Step] = {
-    (_S, State.IDLE, Local.START): Step("_on_start", State.WAIT_HELLO),
-    (_S, State.WAIT_HELLO, MessageType.HELLO): Step("_on_hello", State.WAIT_MEMORY),
-    (_S, State.WAIT_MEMORY, Local.OFFER): Step("_on_offer", State.WAIT_ACK),
-    (_S, State.WAIT_ACK, MessageType.ACK): Step("_send_next", State.WAIT_ACK),
-    (_S, State.WAIT_ACK, Local.LAST_ACK): Step("_send_next", State.WAIT_CONNECTED),
-    (_S, State.WAIT_CONNECTED, MessageType.CONNECTED): Step("_on_connected", State.UP),
-    (_M, State.IDLE, Local.START): Step("_on_start", State.WAIT_INIT),
-    (_M, State.WAIT_INIT, MessageType.INIT): Step("_on_init", State.WAIT_OFFER),
-    (_M, State.WAIT_OFFER, MessageType.ADD_REGION): Step("_on_add_region", State.WAIT_OFFER),
-    (_M, State.WAIT_OFFER, MessageType.ADD_RING): Step("_on_add_ring", State.WAIT_OFFER),
-    (_M, State.WAIT_OFFER, MessageType.CONNECT): Step("_on_connect", State.WAIT_MAPPING),
-    (_M, State.WAIT_MAPPING, Local.ACCEPT): Step("_on_accept", State.UP),
+#: The transition table, by role, state and event.
+TRANSITIONS: dict[tuple[Role, State, MessageType | Local], Transition] = {
+    (_S, State.IDLE, Local.START): Transition("_on_start", State.WAIT_HELLO),
+    (_S, State.WAIT_HELLO, MessageType.HELLO): Transition("_on_hello", State.WAIT_MEMORY),
+    (_S, State.WAIT_MEMORY, Local.OFFER): Transition("_on_offer", State.WAIT_ACK),
+    (_S, State.WAIT_ACK, MessageType.ACK): Transition("_send_next", State.WAIT_ACK),
+    (_S, State.WAIT_ACK, Local.LAST_ACK): Transition("_send_next", State.WAIT_CONNECTED),
+    (_S, State.WAIT_CONNECTED, MessageType.CONNECTED): Transition("_on_connected", State.UP),
+    (_M, State.IDLE, Local.START): Transition("_on_start", State.WAIT_INIT),
+    (_M, State.WAIT_INIT, MessageType.INIT): Transition("_on_init", State.WAIT_OFFER),
+    (_M, State.WAIT_OFFER, MessageType.ADD_REGION): Transition("_on_add_region", State.WAIT_OFFER),
+    (_M, State.WAIT_OFFER, MessageType.ADD_RING): Transition("_on_add_ring", State.WAIT_OFFER),
+    (_M, State.WAIT_OFFER, MessageType.CONNECT): Transition("_on_connect", State.WAIT_MAPPING),
+    (_M, State.WAIT_MAPPING, Local.ACCEPT): Transition("_on_accept", State.UP),
 }
 TRANSITIONS.update(
-    ((role, state, MessageType.DISCONNECT), Step("_on_disconnect", State.CLOSED))
+    ((role, state, MessageType.DISCONNECT), Transition("_on_disconnect", State.CLOSED))
     for role in Role
     for state in State
     if state is not State.CLOSED
 )
 
-# A silent end says something about some peers.
+# What it means when a peer closes without a reason in this state.
 _SILENCE = {
     State.WAIT_ACK: " (some masters do so when they have no interface of this id, or speak another version)",
 }
@@ -117,22 +120,28 @@ _Handler = Callable[[Any, int | None], list[Action]]
 
 
 class Handshake:
-    """What both roles share. Not thread safe; the owner of the socket calls it from one thread at a time.
+    """What both roles share.
 
-    Call `start` first, then `receive` for each datagram, `eof` when the peer has closed, `tick` when
-    `deadline` has come, and carry out the actions that each call returns, in order. No call raises because
-    of what the peer did.
+    Call `start` first, then `receive` for each datagram, `eof` when the peer has closed, and `tick` at `deadline`.
+    Carry out the actions that each call returns, in order. No call raises because of what the peer did. Not thread
+    safe: one thread at a time.
+
+    Args:
+        now: The present time in seconds, on any clock that does not go back.
+        timeout: Seconds for the whole handshake.
+
+    Attributes:
+        peer_name: Program name of the peer, "" until it is known. Printable text.
+        peer_if_name: Interface name of the peer, "" until it is known. Printable text.
+        negotiated: Numbers that both sides agreed on, None until then.
+        closed: How the connection ended, None while it is open.
     """
 
     role: ClassVar[Role]
 
-    #: Program name of the peer, "" until it is known; printable text.
     peer_name: str
-    #: Interface name of the peer, "" until it is known; printable text.
     peer_if_name: str
-    #: Outcome of the handshake, None until the numbers are settled.
     negotiated: Negotiated | None
-    #: How the connection ended, None while it has not.
     closed: Close | None
 
     def __init__(self, now: float, timeout: float) -> None:
@@ -141,33 +150,34 @@ class Handshake:
         self.closed = None
         self._state = State.IDLE
         self._deadline = now + timeout
-        # Descriptors from the peer that are neither closed nor given to the owner yet.
+        # Descriptors from the peer that are neither closed nor handed to the owner yet.
         self._held: list[int] = []
 
     @property
     def state(self) -> State:
-        """Where the handshake stands."""
+        """The present state."""
         return self._state
 
     @property
     def deadline(self) -> float | None:
-        """When to call `tick`, on the same clock as the constructor's `now`; None if nothing is awaited."""
+        """When to call `tick`, on the clock of the constructor's `now`; None once the link is up or closed."""
         return None if self._state in (State.UP, State.CLOSED) else self._deadline
 
-    @property
-    def disconnect_reason(self) -> str | None:
-        """Bare text of the DISCONNECT message that ended the connection; None before, "" without a text."""
-        return None if self.closed is None else self.closed.reason
-
     def start(self) -> list[Action]:
-        """Begin; the master sends its HELLO. Raises `MemifStateError` on a second call."""
+        """Begin. The master sends HELLO.
+
+        Raises:
+            MemifStateError: when it was called before.
+        """
         return self._local(Local.START)
 
     def receive(self, data: bytes, fds: Sequence[int] = (), *, truncated: bool = False) -> list[Action]:
-        """Handle one datagram and the descriptors that came with it; these are the handshake's from now on.
+        """Handle one datagram.
 
-        `truncated` says that the kernel had to cut the bytes or the descriptors (MSG_TRUNC, MSG_CTRUNC).
-        Empty `data` means that the peer has closed, as for `eof`.
+        Args:
+            data: Its bytes. Empty when the peer has closed, as for `eof`.
+            fds: The descriptors that came with it. The handshake takes them.
+            truncated: Whether the kernel cut the bytes or the descriptors (MSG_TRUNC, MSG_CTRUNC).
         """
         self._held.extend(fds)
         if self._state is State.CLOSED:
@@ -193,11 +203,11 @@ class Handshake:
         return self._leave(Cause.TIMEOUT, "handshake timed out", ErrorCode.DISCONNECTED)
 
     def disconnect(self, reason: str = "") -> list[Action]:
-        """End the connection on our own wish; `reason` is sent to the peer. Does nothing after the end."""
+        """End the connection on our side and send `reason` to the peer. Does nothing once it has ended."""
         return self._leave(Cause.LOCAL, reason, ErrorCode.DISCONNECTED)
 
     def refuse(self, reason: str, *, code: ErrorCode = ErrorCode.SYSCALL) -> list[Action]:
-        """End the connection because its memory could not be made, mapped or trusted; `reason` is sent."""
+        """End the connection because its memory could not be created, mapped or trusted; `reason` is sent."""
         return self._leave(Cause.REFUSED, reason, code)
 
     def _datagram(self, data: bytes, fds: list[int], truncated: bool) -> list[Action]:
@@ -206,18 +216,18 @@ class Handshake:
         message = decode(data)
         wanted = isinstance(message, AddRegion | AddRing)
         if wanted and len(fds) > 1:
-            raise broken(SPARE_FD)  # there is no telling which one is meant
+            raise broken(SPARE_FD)  # nothing says which one is meant
         actions = self._step(message.TYPE, message, fds[0] if wanted and fds else None)
         # A descriptor beside any other message is useless but harmless: no known peer sends one.
         return actions if wanted or self.closed else self._release(fds) + actions
 
     def _step(self, event: MessageType | Local, message: Any = None, fd: int | None = None) -> list[Action]:
-        step = TRANSITIONS.get((self.role, self._state, self._classify(event)))
-        if step is None:
+        transition = TRANSITIONS.get((self.role, self._state, self._classify(event)))
+        if transition is None:
             raise broken(UNEXPECTED, f"({event.name})")
-        handler: _Handler = getattr(self, step.handler)
+        handler: _Handler = getattr(self, transition.handler)
         actions = handler(message, fd)
-        self._state = step.state
+        self._state = transition.state
         return actions
 
     def _classify(self, event: MessageType | Local) -> MessageType | Local:
@@ -235,14 +245,14 @@ class Handshake:
         return self._end(Cause.PEER, reason, code_of(reason), text)
 
     def _leave(self, cause: Cause, reason: str, code: ErrorCode) -> list[Action]:
-        """End from our side: tell the peer why, then as `_end`."""
+        """End from our side: send the reason to the peer, then as `_end`."""
         if self._state is State.CLOSED:
             return []
         goodbye = Disconnect.because(reason, code)
         return [Send(goodbye), *self._end(cause, goodbye.reason, code, reason or "disconnected")]
 
     def _end(self, cause: Cause, reason: str, code: ErrorCode, text: str, hint: str = "") -> list[Action]:
-        """The only way into `CLOSED`: release what is held, and close once."""
+        """Release what is held, and close once. The only way into `CLOSED`."""
         if self._state is State.CLOSED:
             return []
         was_up = self._state is State.UP
@@ -253,12 +263,12 @@ class Handshake:
         return [*self._release(), self.closed]
 
     def _release(self, fds: Sequence[int] | None = None) -> list[Action]:
-        """Stop holding `fds`, or everything, and have them closed."""
+        """Stop holding `fds` (default: all descriptors) and have them closed."""
         gone = list(self._held if fds is None else fds)
         self._take(gone)
         return [CloseFd(fd) for fd in gone]
 
     def _take(self, fds: Sequence[int]) -> None:
-        """Stop holding `fds`, which become someone else's."""
+        """Stop holding `fds`, which belong to somebody else from now on."""
         for fd in fds:
             self._held.remove(fd)

@@ -47,41 +47,54 @@ from memif.protocol.wire import (
 
 @dataclass(frozen=True, slots=True)
 class MasterConfig:
-    """What a master allows to any client. Raises `MemifValueError` for what the protocol has no room for.
+    """What a master allows every client.
 
-    `app_name` (at most 31 bytes) is shown to the peer's user. `max_regions` counts regions (1 to 256);
-    `max_region_bytes` bounds the sum of their sizes, 64 GiB unless told: zero-copy clients offer all of
-    their packet memory. `max_rings` counts the rings of one direction (1 to 256); `max_s2m_rings` and
-    `max_m2s_rings` lower what HELLO says of one direction. `max_log2_ring_size` had
-    better stay at 14: a VPP slave announces its configured size even where it was told to use a smaller
-    one.
+    Attributes:
+        app_name: Program name that the peer's user sees, at most 31 bytes.
+        max_regions: The most regions, 1 to 256.
+        max_region_bytes: The most bytes of all regions together. The default is 64 GiB, because zero-copy clients offer
+            all of their packet memory.
+        max_log2_ring_size: Largest log2 of a ring's size, 1 to 14. Keep it at 14: a VPP slave announces its configured
+            size even when HELLO allows less.
+        max_s2m_rings: The most slave-to-master rings, 1 to 256. HELLO announces it. It holds for interfaces without a
+            limit of their own.
+        max_m2s_rings: The same for master-to-slave rings.
+
+    Raises:
+        MemifValueError: when a value does not fit the protocol.
     """
 
     app_name: str = ""
     max_regions: int = MAX_REGION + 1
     max_region_bytes: int = 1 << 36
-    max_rings: int = MAX_RING + 1
     max_log2_ring_size: int = MAX_LOG2
-    max_s2m_rings: int | None = None
-    max_m2s_rings: int | None = None
+    max_s2m_rings: int = MAX_RING + 1
+    max_m2s_rings: int = MAX_RING + 1
 
     def __post_init__(self) -> None:
         check_text("app_name", self.app_name, NAME_BYTES)
         check_uint("max_regions", self.max_regions, MAX_REGION + 1, 1)
         check_uint("max_region_bytes", self.max_region_bytes, (1 << 64) - 1, 1)
-        check_uint("max_rings", self.max_rings, MAX_RING + 1, 1)
         check_uint("max_log2_ring_size", self.max_log2_ring_size, MAX_LOG2, 1)
-        for name in ("max_s2m_rings", "max_m2s_rings"):
-            if getattr(self, name) is not None:
-                check_uint(name, getattr(self, name), MAX_RING + 1, 1)
+        check_uint("max_s2m_rings", self.max_s2m_rings, MAX_RING + 1, 1)
+        check_uint("max_m2s_rings", self.max_m2s_rings, MAX_RING + 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class InterfaceInfo:
-    """The interface that a client asked for: its name, mode and secret, and its own limits on rings.
+    """The interface that a client asked for.
 
-    An empty `secret` admits everybody; it is not shown in ``repr()``. The limits count rings of one direction,
-    regions, and the bytes of all regions together (default: those of the `MasterConfig`).
+    Attributes:
+        if_name: Its name, at most 31 bytes.
+        mode: Its mode, which the client's must equal.
+        secret: Its secret. Empty admits everybody. ``repr()`` does not show it.
+        max_s2m_rings: The most slave-to-master rings, 0 to 256; None for the limit of `MasterConfig`.
+        max_m2s_rings: The same for master-to-slave rings.
+        max_regions: The most regions; None for the limit of `MasterConfig`, which it can only lower.
+        max_region_bytes: The most bytes of all regions together; likewise.
+
+    Raises:
+        MemifValueError: when a value does not fit the protocol.
     """
 
     if_name: str = ""
@@ -101,16 +114,22 @@ class InterfaceInfo:
                 check_uint(name, getattr(self, name), MAX_RING + 1)
 
 
-#: Finds the interface for a client's INIT, or says why it may not have one (`memif.protocol.refusals` has the
-#: usual answers). It may also raise `MemifRefusedError`. Mode and secret are compared afterwards, not by it.
+#: Finds the interface for a client's INIT, or returns why the client is refused (`memif.protocol.refusals` has the
+#: usual reasons). It may also raise `MemifRefusedError`. It does not compare mode and secret: that comes afterwards.
 Lookup = Callable[[Init], InterfaceInfo | Refusal]
 
 
 class MasterHandshake(Handshake):
-    """The listening side, one for each client. `now` and `timeout` are in seconds, for the whole handshake.
+    """The listening side. One object for each client.
 
-    `Selected` tells which interface the client got. `MapMemory` asks the owner to map the memory that the
-    client offered; the owner answers with `accept` or `refuse`.
+    `Selected` says which interface the client got. `MapMemory` asks the owner to map the memory that the client
+    offered; the owner answers with `accept` or `refuse`.
+
+    Args:
+        config: What every client is allowed.
+        lookup: Finds the interface that a client asks for.
+        now: The present time in seconds, on any clock that does not go back.
+        timeout: Seconds for the whole handshake.
     """
 
     role: ClassVar[Role] = Role.MASTER
@@ -127,19 +146,26 @@ class MasterHandshake(Handshake):
         self._rings: dict[bool, list[RingOffer]] = {True: [], False: []}
 
     def accept(self) -> list[Action]:
-        """The memory of `MapMemory` is mapped and sound. Raises `MemifStateError` if none was asked for."""
+        """Report that the memory of `MapMemory` is mapped and sound.
+
+        Raises:
+            MemifStateError: when no memory was asked for.
+        """
         return self._local(Local.ACCEPT)
 
     def _on_start(self, message: None, fd: None) -> list[Action]:
         config = self.config
-        m2s = _lower(config.max_rings, config.max_m2s_rings) - 1
-        s2m = _lower(config.max_rings, config.max_s2m_rings) - 1
-        return [
-            Send(Hello(config.app_name, VERSION, VERSION, config.max_regions - 1, m2s, s2m, config.max_log2_ring_size))
-        ]
+        hello = Hello(
+            config.app_name,
+            max_region=config.max_regions - 1,
+            max_m2s_ring=config.max_m2s_rings - 1,
+            max_s2m_ring=config.max_s2m_rings - 1,
+            max_log2_ring_size=config.max_log2_ring_size,
+        )
+        return [Send(hello)]
 
     def _on_init(self, init: Init, fd: None) -> list[Action]:
-        # VPP hangs up on a wrong version without a word; a peer's user is better served by the reason.
+        # VPP hangs up on a wrong version without a reason. We send one, for the peer's user.
         if init.version != VERSION:
             raise broken(UNSUPPORTED_VERSION)
         self.peer_name = init.name
@@ -186,8 +212,10 @@ class MasterHandshake(Handshake):
             raise broken(RING_SIZE)
 
     def _most_rings(self, s2m: bool) -> int:
-        own = self._interface.max_s2m_rings if s2m else self._interface.max_m2s_rings
-        return _lower(self.config.max_rings, own)
+        config, own = self.config, self._interface
+        if s2m:
+            return config.max_s2m_rings if own.max_s2m_rings is None else own.max_s2m_rings
+        return config.max_m2s_rings if own.max_m2s_rings is None else own.max_m2s_rings
 
     def _on_connect(self, message: Connect, fd: None) -> list[Action]:
         s2m, m2s = self._rings[True], self._rings[False]
@@ -204,19 +232,19 @@ class MasterHandshake(Handshake):
 
 
 def _lower(limit: int, own: int | None) -> int:
-    """The limit for an interface that may have one of its own."""
+    """The limit for an interface that may have a lower one of its own."""
     return limit if own is None else min(limit, own)
 
 
 def _forbidden(interface: InterfaceInfo, init: Init) -> Refusal | None:
-    """Compare what a client must know of the interface; None if all is right."""
+    """Compare what a client must know of the interface. Returns None when all is right."""
     if init.mode != interface.mode:
         return MODE_MISMATCH
     if not interface.secret:
         return None
     if not init.secret:
         return SECRET_REQUIRED
-    import hmac  # brings hashlib along, which most programs never need
+    import hmac  # imports hashlib too, which most programs never need
 
-    # In constant time: how long the answer takes must not tell how much of a guess was right.
+    # In constant time: the time of the answer must not show how much of a guess was right.
     return None if hmac.compare_digest(init.secret, interface.secret) else INCORRECT_SECRET

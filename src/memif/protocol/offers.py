@@ -1,8 +1,8 @@
-"""Where rings may lie in a slave's regions: the check that both sides make, as far as the numbers tell.
+"""Where rings may lie in a slave's regions: the check that both sides make of the announced numbers.
 
-The master runs it on what a client announced, before any of it is mapped, and again once it knows the client's cache
-line. The slave runs it on its own memory as well, because some masters (VPP's among them) use the numbers unchecked and
-would crash on wrong ones.
+The master checks what a client announced before it maps anything, and again once it knows the client's cache line. The
+slave checks its own memory too, because some masters (VPP's among them) use the numbers unchecked and would crash on
+wrong ones.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ _ALIGNMENT = 16
 
 
 class Placed(Protocol):
-    """What the check reads of a ring: a `RingOffer` has it, and so has a `memif.memory.RingPlace`."""
+    """What the check reads of a ring. `RingOffer` and `memif.memory.RingPlace` have it."""
 
     @property
     def s2m(self) -> bool:
@@ -44,7 +44,7 @@ class Placed(Protocol):
 
 
 def ring_header_size(cache_line: int = 64) -> int:
-    """Return the bytes before the first descriptor of a ring: two cache lines, so that each side writes its own."""
+    """Return the bytes before the first descriptor of a ring: two cache lines, one for each side to write."""
     return 2 * cache_line
 
 
@@ -54,11 +54,19 @@ def ring_size_bytes(log2_size: int, cache_line: int = 64) -> int:
 
 
 def check_offer(region_sizes: Sequence[int], rings: Sequence[Placed], cache_line: int = 64) -> None:
-    """Raise `MemifProtocolError` unless every ring can be used safely.
+    """Check that every ring can be used safely.
 
-    There must be a ring. Each has at most 2**14 slots, lies inside a region (`region_sizes`: bytes, by region index),
-    starts at a multiple of 16 so that its indices and descriptors are aligned, and shares no byte with another ring.
-    The error's `detail` is at most 95 bytes of ASCII: it is sent to the peer in DISCONNECT.
+    There must be at least one ring. Each must have at most 2**14 slots, lie inside a region, start at a multiple of 16
+    so that its indices and descriptors are aligned, and share no byte with another ring.
+
+    Args:
+        region_sizes: Bytes of each region, by index.
+        rings: The rings.
+        cache_line: Bytes of a cache line, 64 or 128.
+
+    Raises:
+        MemifProtocolError: when a ring is not safe. Its `detail` has at most 95 bytes of ASCII, to be sent to the peer
+            in DISCONNECT.
     """
     if not rings:
         raise broken(NO_RINGS)

@@ -1,8 +1,7 @@
-"""The reasons for which one side refuses the other: their wording on the wire and the error code of each.
+"""The reasons for which one side refuses the other: their text on the wire and their error codes.
 
-Our own texts are those of VPP, which users know and search for. The texts of the other implementations are
-needed to give a refusal that we receive its error code, as the number inside a DISCONNECT message means
-nothing.
+Our own texts are those of VPP, which users know and search for. The texts of the other implementations serve to find
+the error code of a refusal that we receive, because the number in a DISCONNECT message means nothing.
 """
 
 from dataclasses import dataclass
@@ -12,7 +11,12 @@ from memif.errors import ErrorCode, MemifProtocolError, error_text
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a client may not have an interface; `text` (at most 95 bytes) goes to the client."""
+    """Why a client is refused.
+
+    Attributes:
+        text: Sent to the client, at most 95 bytes.
+        code: Error code for our side.
+    """
 
     text: str
     code: ErrorCode
@@ -25,7 +29,7 @@ MODE_MISMATCH = Refusal("mode mismatch", ErrorCode.MODE)
 SECRET_REQUIRED = Refusal("secret required", ErrorCode.NOSECRET)
 INCORRECT_SECRET = Refusal("incorrect secret", ErrorCode.SECRET)
 
-# The rest are breaches of the protocol rather than answers to a fair request.
+# The rest are breaches of the protocol.
 UNSUPPORTED_VERSION = Refusal("unsupported version", ErrorCode.PROTO)
 INCOMPATIBLE_VERSION = Refusal("incompatible protocol version", ErrorCode.PROTO)
 MALFORMED = Refusal("malformed message received", ErrorCode.MFMSG)
@@ -44,7 +48,7 @@ NO_RINGS = Refusal("no rings", ErrorCode.MAXRING)
 
 
 def broken(refusal: Refusal, where: str = "") -> MemifProtocolError:
-    """Build the error for a breach of protocol; `where` is put behind the refusal's text."""
+    """Build the error for a breach of protocol. `where` is appended to the text."""
     return MemifProtocolError(f"{refusal.text} {where}".rstrip(), code=refusal.code)
 
 
@@ -79,7 +83,7 @@ _FOREIGN: dict[ErrorCode, tuple[str, ...]] = {
 
 
 def code_of(text: str) -> ErrorCode:
-    """Find the error code for a DISCONNECT text of any known peer, else `ErrorCode.DISCONNECT`."""
+    """Return the error code for a DISCONNECT text of any known peer, or `ErrorCode.DISCONNECT`."""
     lowered = text.lower()
     for code, beginnings in _FOREIGN.items():
         if lowered.startswith((*beginnings, error_text(code).lower())):

@@ -31,12 +31,20 @@ from memif.protocol.wire import (
 
 @dataclass(frozen=True, slots=True)
 class SlaveConfig:
-    """What a slave asks for. Raises `MemifValueError` when a value is outside of the protocol's limits.
+    """What a slave asks for.
 
-    `id` (32 bits) and `secret` (at most 23 bytes, not shown in ``repr()``) select the master's interface,
-    which must have the same `mode`. `app_name` and `if_name` (at most 31 bytes) are shown to the peer's
-    user. `s2m_rings` and `m2s_rings` (0 to 256, not both 0) and `log2_ring_size` (1 to 14) are wishes, cut
-    to the master's limits.
+    Attributes:
+        id: The master's interface, 32 bits.
+        mode: Its mode.
+        secret: Its secret, at most 23 bytes. ``repr()`` does not show it.
+        app_name: Program name that the peer's user sees, at most 31 bytes.
+        if_name: Interface name that the peer's user sees, at most 31 bytes.
+        s2m_rings: Wanted slave-to-master rings, 0 to 256. The master's limit may lower it.
+        m2s_rings: Wanted master-to-slave rings, 0 to 256, not both 0; likewise.
+        log2_ring_size: Wanted log2 of the size of a ring, 1 to 14; likewise.
+
+    Raises:
+        MemifValueError: when a value does not fit the protocol.
     """
 
     id: int = 0
@@ -63,9 +71,14 @@ _Offer = tuple[tuple[RegionOffer, ...], tuple[RingOffer, ...]]
 
 
 class SlaveHandshake(Handshake):
-    """The connecting side. `now` and `timeout` are in seconds; the handshake must be done within `timeout`.
+    """The connecting side.
 
     After HELLO it asks for memory by `CreateMemory`; the owner answers with `offer`.
+
+    Args:
+        config: What to ask for.
+        now: The present time in seconds, on any clock that does not go back.
+        timeout: Seconds for the whole handshake.
     """
 
     role: ClassVar[Role] = Role.SLAVE
@@ -79,16 +92,21 @@ class SlaveHandshake(Handshake):
         self._script: deque[Send] = deque()
 
     def offer(self, regions: Sequence[RegionOffer], rings: Sequence[RingOffer]) -> list[Action]:
-        """Supply the memory that `CreateMemory` asked for; INIT goes out, then one message for each ACK.
+        """Supply the memory that `CreateMemory` asked for. INIT is sent now, then one message for each ACK.
 
-        There must be exactly the rings asked for, in any order. Their descriptors stay the caller's and
-        must be open, and greater than 0, until the link is up or closed. Raises `MemifValueError` for
-        memory that does not fit the agreement or itself, and `MemifStateError` when none was asked for.
+        Args:
+            regions: All regions, by index.
+            rings: Exactly the rings asked for, in any order. The descriptors stay the caller's. They must be greater
+                than 0, and open until the link is up or closed.
+
+        Raises:
+            MemifValueError: when the memory does not fit what was agreed on, or rings do not fit their regions.
+            MemifStateError: when no memory was asked for.
         """
         return self._local(Local.OFFER, (tuple(regions), tuple(rings)))
 
     def _classify(self, event: MessageType | Local) -> MessageType | Local:
-        # With only CONNECT left to say, this ACK was for the last ring.
+        # With only CONNECT left to send, this ACK was for the last ring.
         last = event is MessageType.ACK and self.state is State.WAIT_ACK and len(self._script) == 1
         return Local.LAST_ACK if last else event
 
@@ -130,7 +148,7 @@ class SlaveHandshake(Handshake):
             raise MemifValueError.argument("rings", f"{len(rings)} rings", allowed)
         check_uint("len(regions)", len(regions), agreed.max_regions, 1)
         for fd in [region.fd for region in regions] + [ring.fd for ring in rings]:
-            # Some implementations take descriptor 0 for "none" when they send; stay clear of it altogether.
+            # Some implementations take descriptor 0 for "no descriptor" when they send, so it is never used.
             check_uint("fd", fd, 0x7FFFFFFF, 1)
         for ring in rings:
             check_uint("log2_ring_size", ring.log2_ring_size, agreed.log2_ring_size)

@@ -1,16 +1,15 @@
 """The eight control messages of memif 2.0 and their 128 bytes on the socket.
 
-Each message is one frozen dataclass. Building one checks that every field fits its place on the wire, and
-nothing more: whether a value makes sense at this moment (a version, a ring index) is for the handshake to
-judge, because a message from a peer must be representable before it can be refused.
+Each message is a frozen dataclass. Building one checks only that every field fits its place on the wire. Whether a
+value makes sense at this moment (a version, a ring index) is for the handshake to judge, because a message from a peer
+must be representable before it can be refused.
 
-Every message travels as one datagram of `MESSAGE_SIZE` bytes: the type as a little-endian 16-bit number,
-the fields without padding, zeros up to the end. File descriptors go beside the bytes and are not part of a
-message.
+Every message travels as one datagram of `MESSAGE_SIZE` bytes: the type as a little-endian 16-bit number, the fields
+without padding, zeros up to the end. File descriptors are sent with the bytes and are not part of a message.
 
-Text from a peer is not to be trusted. It ends at the first NUL or at the end of its field, and each byte or
-character that can not be printed (invalid UTF-8, terminal escapes, line breaks) is replaced by ``?``, so
-that it may be logged or shown as it is.
+Text from a peer is not trusted. It ends at the first NUL or at the end of its field. Each byte or character that cannot
+be printed (invalid UTF-8, terminal escapes, line breaks) is replaced by ``?``, so that the text can be logged and shown
+as it is.
 """
 
 import enum
@@ -34,12 +33,12 @@ MAX_REGION = 255
 MAX_RING = 255
 #: Largest log2 of the number of descriptors in a ring.
 MAX_LOG2 = 14
-#: Bytes of a name, of the secret and of the disconnect text which remain beside a closing NUL.
+#: Bytes of a name, of the secret and of the disconnect text that are left before the closing NUL.
 NAME_BYTES, SECRET_BYTES, REASON_BYTES = 31, 23, 95
 
 
 class MessageType(enum.IntEnum):
-    """Number at the start of each message."""
+    """The number at the start of each message."""
 
     ACK = 1
     HELLO = 2
@@ -72,13 +71,13 @@ def check_text(name: str, value: str, maximum: int) -> None:
 
 
 def check_secret(name: str, value: bytes, maximum: int = SECRET_BYTES) -> None:
-    """Raise `MemifValueError` without the value, unless this has at most `maximum` bytes and no NUL."""
+    """Raise `MemifValueError`, which does not show the value, unless it has at most `maximum` bytes and no NUL."""
     if not isinstance(value, bytes) or b"\0" in value or len(value) > maximum:
         raise MemifValueError(f"argument {name}: allowed: at most {maximum} bytes, none of them zero")
 
 
 def clean_text(raw: bytes, maximum: int) -> str:
-    """Turn the bytes of a text field into printable text of at most `maximum` bytes, as told above."""
+    """Return the bytes of a text field as printable text of at most `maximum` bytes; see this module's text."""
     text = raw.partition(b"\0")[0][:maximum].decode("utf-8", "surrogateescape")
     # One character takes at least one byte, so "?" never makes the text longer.
     return "".join(character if character.isprintable() else "?" for character in text)
@@ -95,7 +94,7 @@ def _read_text(raw: bytes) -> str:
 
 
 def _read_secret(raw: bytes) -> bytes:
-    # A peer may fill the field to the last byte; the names lose that byte, a secret must not.
+    # A peer may fill the field to the last byte. Names lose that byte; a secret must not.
     return raw.partition(b"\0")[0]
 
 
@@ -108,7 +107,18 @@ _TOPS: Final[dict[str, int]] = {"s2m": 1}
 
 
 class Layout:
-    """The fields of one message on the wire, each with its `struct` code: made once, used for every datagram."""
+    """The fields of one message on the wire. Made once for each message type.
+
+    Args:
+        **codes: The ``struct`` code of each field, in the order of the wire.
+
+    Attributes:
+        struct: The type and all fields.
+        offsets: Byte at which each field starts, by its name.
+        readers: What turns each field into a value of the message; None where it is one already.
+        numbers: Name and highest value of each number.
+        texts: Name of each text, its check, and the most bytes it may have.
+    """
 
     __slots__ = ("numbers", "offsets", "readers", "struct", "texts")
 
@@ -116,17 +126,13 @@ class Layout:
         sizes = {name: struct.calcsize(code) for name, code in codes.items()}
         raw = [name for name, code in codes.items() if code.endswith("s")]
         self.struct: struct.Struct = struct.Struct("<H" + "".join(codes.values()))
-        #: Byte at which each field starts, by its name.
         self.offsets: dict[str, int] = dict(zip(codes, accumulate(sizes.values(), initial=2), strict=False))
-        #: What turns each field into a value of the message; None where it is one already.
         self.readers: tuple[Callable[[Any], Any] | None, ...] = tuple(
             _READERS.get(name, _read_text if name in raw else None) for name in codes
         )
-        #: Highest value of each number.
         self.numbers: tuple[tuple[str, int], ...] = tuple(
             (name, _TOPS.get(name, (1 << 8 * sizes[name]) - 1)) for name in codes if name not in raw
         )
-        #: The check of each text, and the bytes that it may have.
         self.texts: tuple[tuple[str, Callable[[str, Any, int], None], int], ...] = tuple(
             (name, check_secret, sizes[name]) if name == "secret" else (name, check_text, sizes[name] - 1)
             for name in raw
@@ -134,7 +140,7 @@ class Layout:
 
 
 class _Wire:
-    """What all messages share: checking fields, and going from and to bytes, by the `LAYOUT` of each."""
+    """What all messages share: checking, encoding and decoding the fields by `LAYOUT`."""
 
     __slots__ = ()
 
@@ -166,7 +172,7 @@ class _Wire:
 
 @dataclass(frozen=True, slots=True)
 class Ack(_Wire):
-    """Master's consent to one INIT, ADD_REGION or ADD_RING."""
+    """The master accepts one INIT, ADD_REGION or ADD_RING."""
 
     TYPE: ClassVar[MessageType] = MessageType.ACK
     LAYOUT: ClassVar[Layout] = Layout()
@@ -174,7 +180,7 @@ class Ack(_Wire):
 
 @dataclass(frozen=True, slots=True)
 class Hello(_Wire):
-    """Master's greeting: program name, versions it speaks, and limits, each the highest allowed index."""
+    """The master's first message: program name, versions it speaks, and limits, each the highest allowed index."""
 
     TYPE: ClassVar[MessageType] = MessageType.HELLO
     LAYOUT: ClassVar[Layout] = Layout(
@@ -197,7 +203,7 @@ class Hello(_Wire):
 
 @dataclass(frozen=True, slots=True)
 class Init(_Wire):
-    """Slave's request for interface `id`; `name` is its program's. The secret stays out of ``repr()``."""
+    """The slave asks for interface `id`. `name` is its program's name. ``repr()`` does not show the secret."""
 
     TYPE: ClassVar[MessageType] = MessageType.INIT
     LAYOUT: ClassVar[Layout] = Layout(version="H", id="I", mode="B", secret="24s", name="32s")
@@ -210,7 +216,7 @@ class Init(_Wire):
 
 @dataclass(frozen=True, slots=True)
 class AddRegion(_Wire):
-    """Slave's memory region number `index` of `size` bytes; its memory descriptor goes along."""
+    """The slave offers memory region number `index` of `size` bytes. The memory's descriptor is sent with it."""
 
     TYPE: ClassVar[MessageType] = MessageType.ADD_REGION
     LAYOUT: ClassVar[Layout] = Layout(index="H", size="Q")
@@ -220,7 +226,7 @@ class AddRegion(_Wire):
 
 @dataclass(frozen=True, slots=True)
 class AddRing(_Wire):
-    """Slave's ring: direction, number in that direction, place in a region; its eventfd goes along."""
+    """The slave offers a ring: direction, number in that direction, place in a region. Its eventfd is sent with it."""
 
     TYPE: ClassVar[MessageType] = MessageType.ADD_RING
     LAYOUT: ClassVar[Layout] = Layout(
@@ -236,7 +242,7 @@ class AddRing(_Wire):
 
 @dataclass(frozen=True, slots=True)
 class Connect(_Wire):
-    """Slave has offered everything; `if_name` is its interface's name."""
+    """The slave has offered everything. `if_name` is its interface's name."""
 
     TYPE: ClassVar[MessageType] = MessageType.CONNECT
     LAYOUT: ClassVar[Layout] = Layout(if_name="32s")
@@ -245,7 +251,7 @@ class Connect(_Wire):
 
 @dataclass(frozen=True, slots=True)
 class Connected(_Wire):
-    """Master has mapped everything and the link is up; `if_name` is its interface's name."""
+    """The master has mapped everything and the link is up. `if_name` is its interface's name."""
 
     TYPE: ClassVar[MessageType] = MessageType.CONNECTED
     LAYOUT: ClassVar[Layout] = Layout(if_name="32s")
@@ -254,7 +260,7 @@ class Connected(_Wire):
 
 @dataclass(frozen=True, slots=True)
 class Disconnect(_Wire):
-    """Either side's goodbye. Only `reason` is of use: implementations fill `code` each in its own way."""
+    """Either side ends the connection. Only `reason` is useful: each implementation fills `code` in its own way."""
 
     TYPE: ClassVar[MessageType] = MessageType.DISCONNECT
     LAYOUT: ClassVar[Layout] = Layout(code="I", reason="96s")
@@ -263,7 +269,7 @@ class Disconnect(_Wire):
 
     @classmethod
     def because(cls, reason: str, code: int = 0) -> Self:
-        """Build the message from any text: what can not be printed is replaced, what is too long is cut."""
+        """Build the message from any text. Characters that cannot be printed are replaced; too long a text is cut."""
         return cls(code=code, reason=_fit(reason, REASON_BYTES))
 
 
@@ -275,15 +281,16 @@ _CLASSES: dict[int, type[Message]] = {
 
 
 def encode(message: Message) -> bytes:
-    """Return the `MESSAGE_SIZE` bytes of `message`. Never fails: messages are checked when they are built."""
+    """Return the `MESSAGE_SIZE` bytes of `message`. Never fails, because messages are checked when they are built."""
     return message._pack()
 
 
 def decode(data: bytes) -> Message:
-    """Read one datagram.
+    """Decode one datagram.
 
-    Raises `MemifProtocolError` for a wrong length (code `ErrorCode.MFMSG`) or an unknown type
-    (`ErrorCode.UNKNOWN_MSG`); everything else of the right length is some message.
+    Raises:
+        MemifProtocolError: when the length is wrong (code `ErrorCode.MFMSG`) or the type is unknown
+            (`ErrorCode.UNKNOWN_MSG`). Everything else decodes to a message.
     """
     if len(data) != MESSAGE_SIZE:
         raise MemifProtocolError(f"malformed message received ({len(data)} bytes)", code=ErrorCode.MFMSG)
