@@ -146,8 +146,8 @@ def test_compressed_and_damaged(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("start", "words"),
     [
-        (b"\x04\x22\x4d\x18", "compressed by lz4, which this Python can not read; decompress it first"),
-        (b"\x1f\x9d\x90\x00", "compressed by compress, which this Python can not read; decompress it first"),
+        (b"\x04\x22\x4d\x18", "compressed by lz4, which this Python cannot read; decompress it first"),
+        (b"\x1f\x9d\x90\x00", "compressed by compress, which this Python cannot read; decompress it first"),
         (b"\x28\xb5\x2f\xfd", "zstd"),
         (gzip.compress(gzip.compress(b"x" * 100, mtime=0), mtime=0), "neither pcapng nor pcap"),
         (gzip.compress(b"hello, this is text", mtime=0), "neither pcapng nor pcap"),

@@ -1,4 +1,4 @@
-"""Captures: pcapng writing, pcapng and pcap reading, one-line packet texts, decoding of control messages.
+"""Captures: pcapng writing, pcapng and pcap reading, one-line packet summaries, decoding of control messages.
 
 The names are loaded on first use, so importing the package costs nothing.
 """
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
         CaptureTruncatedError as CaptureTruncatedError,
     )
     from .packet import (
+        CaptureInterface as CaptureInterface,
         Direction as Direction,
-        Interface as Interface,
         InterfaceStatistics as InterfaceStatistics,
         LinkType as LinkType,
         Packet as Packet,
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CaptureFormatError": "errors",
+    "CaptureInterface": "packet",
     "CaptureOSError": "errors",
     "CapturePipeClosedError": "errors",
     "CaptureReader": "reader",
     "CaptureTruncatedError": "errors",
     "ControlRecord": "decode",
     "Direction": "packet",
-    "Interface": "packet",
     "InterfaceStatistics": "packet",
     "LinkType": "packet",
     "Packet": "packet",
@@ -48,7 +48,9 @@ _HOMES = {
 __all__ = list(_HOMES)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+if not TYPE_CHECKING:  # so that an unknown name is an error for type checkers
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -59,13 +59,13 @@ PADDING: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
 
 
 def option(code: int, value: bytes) -> bytes:
-    """Return one option, padded; values over 65535 bytes are cut."""
+    """Return one option, padded. Values over 65535 bytes are cut."""
     value = value[:0xFFFF]
     return _OPTION.pack(code, len(value)) + value + PADDING[len(value) & 3]
 
 
 def text_options(pairs: Iterable[tuple[int, str]]) -> bytes:
-    """Return options for the non-empty texts of `pairs` of (code, text)."""
+    """Return options for `pairs` of (code, text). Empty texts are left out."""
     return b"".join(option(code, _utf8(text)) for code, text in pairs if text)
 
 
@@ -76,7 +76,7 @@ def _utf8(text: str) -> bytes:
 
 
 def block(kind: int, body: bytes, options: bytes = b"") -> bytes:
-    """Return a whole block; `body` must be padded, `options` are closed here."""
+    """Return a whole block. `body` must be padded; the end of `options` is added here."""
     if options:
         options += _OPTION.pack(0, 0)
     total = 12 + len(body) + len(options)
@@ -102,8 +102,15 @@ def split_time(ns: int) -> tuple[int, int]:
 
 
 def interface_statistics(interface: int, start_ns: int, end_ns: int, received: int, dropped: int) -> bytes:
-    """Return the counters of an interface: `received` are all packets seen, `dropped` those not in the
-    file."""
+    """Return a block with the counters of an interface.
+
+    Args:
+        interface: Its number.
+        start_ns: Start of the capture, in nanoseconds since 1970.
+        end_ns: End of the capture.
+        received: All packets seen.
+        dropped: Packets that are not in the file.
+    """
     options = b"".join(
         (
             option(ISB_STARTTIME, struct.pack("<II", *split_time(start_ns))),
@@ -116,7 +123,7 @@ def interface_statistics(interface: int, start_ns: int, end_ns: int, received: i
 
 
 def packet_tail(data_length: int, direction: Direction, comment: str = "") -> tuple[bytes, int]:
-    """Return what follows `data_length` bytes of packet data in an EPB, and the block's total length."""
+    """Return what follows `data_length` bytes of data in an enhanced packet block, and the block's total length."""
     flags = DIRECTION_FLAGS[direction]
     options = option(EPB_FLAGS, _U32.pack(flags)) if flags else b""
     if comment:
@@ -129,8 +136,7 @@ def packet_tail(data_length: int, direction: Direction, comment: str = "") -> tu
 
 
 def whole_blocks(data: bytes | memoryview, limit: int) -> int:
-    """Return how many bytes of the concatenated blocks `data` are whole blocks within its first `limit`
-    bytes."""
+    """Return how many bytes of the blocks in `data` are whole blocks within its first `limit` bytes."""
     end = 0
     while end + 8 <= len(data):
         total = _U32.unpack_from(data, end + 4)[0]
@@ -165,10 +171,19 @@ def encode_list(
     snaplen: int,
     originals: Iterable[int] | None = None,
 ) -> bytes:
-    """Return the blocks for `packets`, bytes-like each, cut to `snaplen` bytes.
+    """Return the blocks for a list of packets.
 
-    `originals` are lengths on the wire where they differ from those of the packets. `MemifValueError` if a
-    packet is not bytes-like, a time is not in 0..2**64-1, or there are fewer times than packets.
+    Args:
+        packets: Bytes-like objects. Each is cut to `snaplen` bytes.
+        times: Nanoseconds since 1970: one for all packets, or one for each.
+        interface: Number of the interface.
+        direction: Direction of all packets.
+        snaplen: The most bytes kept of a packet.
+        originals: Lengths on the wire where they differ from those of the packets.
+
+    Raises:
+        MemifTypeError: when a packet is not bytes-like.
+        MemifValueError: when a time is not in 0..2**64-1, or the numbers of times and packets differ.
     """
     originals = None if originals is None else list(originals)
     if not isinstance(times, int):
@@ -177,7 +192,7 @@ def encode_list(
         blocks = _join(packets, times, interface, direction, snaplen, originals)
     except (TypeError, BufferError):
         blocks = None
-    if blocks is None:  # some object is not a plain run of bytes: make it one
+    if blocks is None:  # some object is not a contiguous run of bytes: copy it into one
         plains = [plain(packet, f"packets[{i}]") for i, packet in enumerate(packets)]
         _check_times(times)
         blocks = _join(plains, times, interface, direction, snaplen, originals)
@@ -196,7 +211,7 @@ def _listed(times: Iterable[int], count: int) -> list[int]:
 
 
 def _check_times(times: "int | list[int]") -> None:
-    """Raises `MemifValueError` for the first that is no time."""
+    """Raise `MemifValueError` for the first invalid time."""
     if isinstance(times, int):
         whole("timestamps_ns", times, 0, MAX_TIME)
         return
@@ -205,7 +220,7 @@ def _check_times(times: "int | list[int]") -> None:
 
 
 def plain(packet: "Buffer", name: str) -> memoryview:
-    """Return the bytes of any bytes-like object in logical order; copies only what is not contiguous."""
+    """Return the bytes of any bytes-like object in logical order. Copies only what is not contiguous."""
     try:
         view = memoryview(packet)
     except TypeError:
@@ -221,7 +236,7 @@ def _join(
     snaplen: int,
     originals: list[int] | None,
 ) -> bytes | None:
-    """Return the blocks, or None if the count or size of what was joined is not what ``len`` promised."""
+    """Return the blocks, or None if the count or size of what was joined differs from what ``len`` returned."""
     pack = EPB_HEADER.pack
     tails: dict[int, tuple[bytes, int]] = {}
     parts: list[Any] = []
@@ -255,10 +270,19 @@ def encode_matrix(
     direction: Direction,
     snaplen: int,
 ) -> bytes:
-    """Return the blocks for the rows of `matrix`, uint8 (n, width), whose lengths on the wire are `lengths`,
-    (n,).
+    """Return the blocks for the rows of a matrix.
 
-    A row is cut to the smallest of its length, the width and `snaplen`.
+    Args:
+        matrix: uint8, shape (n, width). A row is cut to the smallest of its length, the width and `snaplen`.
+        lengths: Lengths on the wire, shape (n,).
+        times: Nanoseconds since 1970: one for all packets, or one for each.
+        interface: Number of the interface.
+        direction: Direction of all packets.
+        snaplen: The most bytes kept of a packet.
+
+    Raises:
+        MemifTypeError: when `matrix` or `lengths` is an array of another kind.
+        MemifValueError: when shapes do not match, or a length or time is out of range.
     """
     import numpy as np
 

@@ -1,5 +1,7 @@
-"""memif control messages for human eyes: `describe` prints one, `parse_dump` finds them in the output of
-strace, xxd or hexdump. Secrets are not shown unless asked for."""
+"""memif control messages for people: `describe` shows one, `parse_dump` finds them in output of strace, xxd or hexdump.
+
+Secrets are not shown unless asked for.
+"""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -28,8 +30,10 @@ _SENDERS: Final = {
 class ControlRecord(NamedTuple):
     """A control message found in a dump.
 
-    `direction` is from the view of the traced process. `message` is a dataclass of `memif.protocol.wire`, or
-    the 128 bytes as they are if they are no message. `fds` are the descriptor numbers that went along.
+    Attributes:
+        direction: "in", "out" or "unknown", as the traced process saw it.
+        message: A dataclass of `memif.protocol.wire`, or the 128 bytes if they are not a message.
+        fds: Numbers of the descriptors that were sent with it.
     """
 
     direction: Direction
@@ -43,10 +47,14 @@ def describe(
     fds: Sequence[int] = (),
     show_secret: bool = False,
 ) -> str:
-    """Return a message field by field, one per line with its byte offset, after a line with its name.
+    """Return a message as text: a line with its name, then a line for each field with its byte offset.
 
-    The secret is masked unless `show_secret`. Bytes that are no message give one line saying so; never
-    raises.
+    Bytes that are not a message give one line that says so. Never raises for any bytes.
+
+    Args:
+        message: A dataclass of `memif.protocol.wire`, or the bytes of a datagram.
+        fds: Numbers of the descriptors that were sent with it.
+        show_secret: Show the secret instead of masking it.
     """
     if not isinstance(message, wire.Message):
         raw = bytes(plain(message, "message"))
@@ -92,8 +100,8 @@ def _meaning(name: str, value: int) -> str:
 
 
 _CALL: Final = re.compile(r"(?:\b(sendmsg|recvmsg)\(|<\.\.\. (sendmsg|recvmsg) resumed>)")
-# Linear in the length of a line. Possessive (++, *+): what has been matched is not tried again in parts. And an end
-# that is missing does not make the match fail, else the rest would be looked through again from each beginning.
+# Linear in the length of a line. Possessive quantifiers (++, *+) do not try again what they have matched. A missing end
+# does not make the match fail, otherwise the rest of the line would be searched again from each beginning.
 _IOVEC: Final = re.compile(r'iov_base="((?:[^"\\]++|\\.)*+)("?)(\.\.\.)?')
 _RIGHTS: Final = re.compile(r"SCM_RIGHTS, cmsg_data=\[((?:[^\]<]++|<[^>]*+>)*+)(\]?)")
 _FD: Final = re.compile(r"(\d++)(?:<[^>]*+>)?")
@@ -102,12 +110,15 @@ _LETTERS: Final = {"n": "\n", "t": "\t", "r": "\r", "v": "\v", "f": "\f", "a": "
 
 
 def parse_dump(text: str) -> list[ControlRecord]:
-    """Find the control messages in `text`, in order.
+    """Find the control messages in a dump, in order.
 
-    `text` is the output of ``strace -s 256 -e trace=sendmsg,recvmsg`` (with -x, -xx or neither; -f and -y as
-    well) or a hex dump by xxd, ``xxd -p`` or ``hexdump -C`` of one or more whole messages. Calls in strace
-    output that move anything but 128 bytes belong to other sockets and are passed over. `CaptureFormatError`
-    names the first line that can not be understood.
+    Args:
+        text: Output of ``strace -s 256 -e trace=sendmsg,recvmsg`` (with -x, -xx or neither; -f and -y are understood),
+            or a hex dump by xxd, ``xxd -p`` or ``hexdump -C`` of one or more whole messages. Calls in strace output
+            that move anything but 128 bytes belong to other sockets and are skipped.
+
+    Raises:
+        CaptureFormatError: when a line is not understood. The error names the first one.
     """
     if _CALL.search(text_of("text", text)):
         return list(_from_strace(text))

@@ -1,5 +1,8 @@
-"""Errors of capture files. Their text is one line of its own, without the C library's sentence before it:
-the C library has no word for "the disk is full" or "this is not a capture file"."""
+"""Errors of capture files.
+
+Their text does not begin with a message of the C library, which has none for "the disk is full" or "this is not a
+capture file".
+"""
 
 import errno as _errno
 
@@ -7,19 +10,18 @@ from memif.errors import MemifOSError, MemifValueError
 
 
 class CaptureFormatError(MemifValueError):
-    """The bytes are not a capture file of a kind that is read here, or the file contradicts itself."""
+    """The file is not a capture of a supported format, or it is malformed."""
 
     def __str__(self) -> str:
         return self.detail
 
 
 class CaptureTruncatedError(CaptureFormatError, EOFError):
-    """The file ends in the middle of a block; the packets before it were delivered. Raised by strict readers
-    only."""
+    """The file ends in the middle of a block. The packets before it were delivered. Only strict readers raise it."""
 
 
 class CaptureOSError(MemifOSError):
-    """A system call on a capture file failed; `errno` is the kernel's number."""
+    """A system call on a capture file failed. `errno` is the kernel's number."""
 
     def __str__(self) -> str:
         return self.detail
@@ -30,11 +32,11 @@ class CaptureNotFoundError(CaptureOSError, FileNotFoundError):
 
 
 class CapturePermissionError(CaptureOSError, PermissionError):
-    """The process may not open or write the file."""
+    """The process is not allowed to open or write the file."""
 
 
 class CapturePipeClosedError(CaptureOSError, BrokenPipeError):
-    """Whoever read the other end of the pipe has gone: the clean end of a live capture, not a fault."""
+    """The reader of the pipe has gone. For a live capture this is the normal end."""
 
 
 _KINDS: dict[int, type[CaptureOSError]] = {
@@ -46,6 +48,6 @@ _KINDS: dict[int, type[CaptureOSError]] = {
 
 
 def os_error(error: OSError, what: str) -> CaptureOSError:
-    """Return this module's error for `error`, for ``raise … from``; `what` says what was tried."""
+    """Return this module's error for `error`. `what` says what was tried."""
     kind = _KINDS.get(error.errno or 0, CaptureOSError)
     return kind(f"{what}: {error.strerror or error}", errno=error.errno)

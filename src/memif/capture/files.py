@@ -1,10 +1,10 @@
-"""The files under captures: whole blocks written (`BlockOutput`), exact counts read (`ByteStream`).
+"""The files under captures: `BlockOutput` writes whole blocks, `ByteStream` reads exact counts of bytes.
 
-Written: a regular file holds whole blocks only, also after a full disk, a file size limit or an interrupt, so what was
-captured until then stays readable. A pipe cannot take bytes back; it is given up instead.
+Writing: a regular file has only whole blocks, also after a full disk, a file size limit or an interrupt, so what was
+captured until then stays readable. A pipe cannot take bytes back, so after a partial write nothing more is written.
 
-Read: the data may end anywhere, and announced lengths may be false. Files compressed by gzip, bzip2, xz, and zstd where
-Python has it (3.14), are decompressed on the way, as far as their writer has flushed them.
+Reading: the data may end anywhere, and lengths in it may be false. Files compressed by gzip, bzip2, xz, or zstd (from
+Python 3.14 on) are decompressed while they are read, as far as their writer has flushed them.
 """
 
 import errno
@@ -30,25 +30,32 @@ from .errors import CaptureFormatError, CapturePipeClosedError, os_error
 #: What may be read or written.
 FILES: Final = 'a path as str or PathLike, "-", an open descriptor, or a binary file object'
 
-_LOOK_EVERY: Final = 0.05  # seconds: how often `stop` is asked while a pipe makes us wait
-_GRACE: Final = 1.0  # seconds without progress that a pipe's reader is given once it is true
+_LOOK_EVERY: Final = 0.05  # seconds: how often `stop` is called while waiting for a pipe
+_GRACE: Final = 1.0  # seconds without progress that a pipe's reader has once `stop` returns true
 
 #: A path, "-" for standard output, an open descriptor (not closed by us), or a binary file object (likewise).
 Target = str | os.PathLike[str] | int | BinaryIO
 
 
 class BlockOutput(Single):
-    """Writes blocks to `target` without buffering; one system call a `write` where the kernel takes it whole.
+    """Writes blocks without buffering: one system call for each `write` where the kernel takes it whole.
 
-    New files are readable by their owner only, because packets are private. Opening a FIFO waits for its
-    reader, and writing to a pipe for room in it; `stop`, where given, ends both waits once it is true, with
-    `CapturePipeClosedError`: a signal alone can not, as the system calls are begun anew. Not safe for use by several
-    threads at once.
+    New files are readable by their owner only, because packets are private. Not thread safe.
+
+    Args:
+        target: A path, "-" for standard output, an open descriptor, or a binary file object. Only a path is closed at
+            the end.
+        stop: Opening a FIFO waits for its reader, and writing to a pipe waits for room. Both waits end with
+            `CapturePipeClosedError` once `stop` returns true. A signal alone cannot end them, because Python restarts
+            the system calls.
+
+    Attributes:
+        size: Bytes written so far, whole blocks only.
+        broken: True after the reader of the pipe has gone, or after a pipe got only part of a block.
+        name: The target for messages.
     """
 
-    #: Bytes written so far, whole blocks only.
     size: int
-    #: True after the reader of the pipe has gone, or after a pipe got only part of a block.
     broken: bool
 
     def __init__(self, target: Target, stop: Callable[[], object] | None = None) -> None:
@@ -59,7 +66,7 @@ class BlockOutput(Single):
         self._file: BinaryIO | None = None
         self._owned = False
         self._fd = self._open(target)
-        # A pipe that is never written to without looking: it has room for PIPE_BUF bytes, or none.
+        # Poll such a pipe before each write: it then has room for PIPE_BUF bytes, or none.
         self._looks = stop is not None and self._fd >= 0 and stat.S_ISFIFO(os.fstat(self._fd).st_mode)
 
     def _open(self, target: Target) -> int:
@@ -108,8 +115,7 @@ class BlockOutput(Single):
             time.sleep(_LOOK_EVERY)
 
     def check_reader(self) -> None:
-        """Raise `CapturePipeClosedError` when this is a pipe that nobody reads any more: without anything to write
-        nothing else would tell."""
+        """Raise `CapturePipeClosedError` when the reader of the pipe has gone. Otherwise only a write would notice."""
         if self._fd >= 0 and any(events & (select.POLLERR | select.POLLNVAL) for _, events in self._poll(0)):
             self.broken = True
         self._check()
@@ -124,8 +130,13 @@ class BlockOutput(Single):
         return poller.poll(1000 * timeout)
 
     def write(self, blocks: bytes) -> None:
-        """Write whole `blocks`. On failure as many of them as fit stay, and `CaptureOSError` is raised;
-        `CapturePipeClosedError` when the pipe's reader has gone."""
+        """Write whole `blocks`. On failure, those that fit stay in the file.
+
+        Raises:
+            CapturePipeClosedError: when the pipe's reader has gone.
+            CaptureOSError: when the system cannot write.
+            MemifClosedError: when the output is closed.
+        """
         self._check()
         if self._file is not None:
             self._file.write(blocks)
@@ -137,7 +148,7 @@ class BlockOutput(Single):
         try:
             while done < len(blocks):
                 done += self._write_some(view[done:])
-        except BaseException as error:  # an interrupt, too, must leave whole blocks behind
+        except BaseException as error:  # an interrupt must leave whole blocks behind too
             self.size += self._trim(blocks, done)
             if not isinstance(error, OSError):
                 raise
@@ -156,7 +167,7 @@ class BlockOutput(Single):
             return 0
 
     def _wait_room(self) -> None:
-        """Until the pipe takes something, or has no reader any more, which the next write tells."""
+        """Wait until the pipe has room, or no reader any more, which the next write reports."""
         patience = _GRACE
         while not self._poll(_LOOK_EVERY):
             if self._stop is not None and self._stop():
@@ -165,8 +176,7 @@ class BlockOutput(Single):
                     raise BrokenPipeError(errno.EPIPE, "its reader has stopped reading")
 
     def _trim(self, blocks: bytes, done: int) -> int:
-        """Cut the file back to its last whole block after `done` bytes of `blocks` were written; -> bytes
-        kept."""
+        """Cut the file back to its last whole block after `done` bytes of `blocks` were written. Returns bytes kept."""
         kept = whole_blocks(blocks, done)
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
             self.broken = True
@@ -178,15 +188,13 @@ class BlockOutput(Single):
         return kept
 
     def sync(self) -> None:
-        """Have the kernel store what was written; pipes and objects without a descriptor have nothing to
-        store."""
+        """Have the kernel store what was written (fsync). Does nothing for pipes and objects without a descriptor."""
         if self._fd >= 0:
             with suppress(OSError):  # EINVAL for pipes
                 os.fsync(self._fd)
 
     def close(self) -> None:
-        """Close a file that was opened here; descriptors and objects of the caller stay open. Can be
-        repeated."""
+        """Close a file that was opened here. Descriptors and objects of the caller stay open. Can be repeated."""
         fd, self._fd, self._file = self._fd, -1, None
         if self._owned and fd >= 0:
             self._owned = False
@@ -202,24 +210,34 @@ def _is_fifo(path: str) -> bool:
 #: A path, "-" for standard input, an open descriptor (not closed by us), or a binary file object (likewise).
 Source = str | os.PathLike[str] | int | BinaryIO
 
-#: Longest block or packet record that is read, bytes; no sane file comes near.
+#: Bytes: longest block or packet record that is read. Real files stay far below.
 MAX_BLOCK: Final = 16 << 20
 _AHEAD: Final = 256 << 10
 
 
 class EndOfData(Exception):
-    """The data ended; `partial` tells whether it did so within the bytes asked for. Never leaves this
-    package."""
+    """The data ended. Never leaves this package.
+
+    Attributes:
+        partial: Whether it ended within the bytes asked for.
+    """
 
     def __init__(self, partial: bool) -> None:
         self.partial = partial
 
 
 class ByteStream(Single):
-    """Sequential reads from `source` by exact counts, never waiting for more than was asked.
+    """Sequential reads of exact counts of bytes. Never waits for more than was asked for.
 
-    `buffer` from `at` on is what was read ahead; loops over many small records take from it directly and move
-    `at` themselves.
+    Args:
+        source: A path, "-" for standard input, an open descriptor, or a binary file object. Only a path is closed at
+            the end.
+
+    Attributes:
+        buffer: Bytes read ahead, valid from `at` on. Loops over many small records take from it directly and move `at`
+            themselves.
+        at: Position in `buffer`.
+        name: The source for messages.
     """
 
     buffer: bytes
@@ -253,13 +271,13 @@ class ByteStream(Single):
         return source
 
     def decompress(self, kind: str) -> None:
-        """What was read is the start of a file that is compressed by `kind`: begin again with what is in it."""
+        """Start again with the content of the file, which is compressed by `kind`."""
         assert self._file is not None
         self._decompressed = Decompressed(kind, self.buffer, self._file, self.name)
         self.buffer, self.at, self._base = b"", 0, 0
 
     def read(self, count: int) -> bytes:
-        """Return exactly `count` bytes, at most `MAX_BLOCK`; `EndOfData` if there are fewer."""
+        """Return exactly `count` bytes, at most `MAX_BLOCK`. Raises `EndOfData` when there are fewer."""
         if len(self.buffer) - self.at < count:
             self._fill(count)
         start, self.at = self.at, self.at + count
@@ -279,7 +297,7 @@ class ByteStream(Single):
         self.buffer, self.at = b"".join(parts), 0
 
     def _some(self, missing: int) -> bytes:
-        """Return what can be had without waiting for more than `missing` bytes; b"" at the end."""
+        """Return what is there, without waiting for more than `missing` bytes; b"" at the end."""
         file = self._file
         if file is None:
             raise MemifClosedError(f"the capture {self.name} is closed")
@@ -301,7 +319,7 @@ class ByteStream(Single):
         return part
 
     def read_rest(self, count: int) -> bytes:
-        """Like `read`, for the remainder of a record whose start was read: its end is always a cut."""
+        """Like `read`, for the rest of a record whose start was read: if the data ends here, it is always cut."""
         try:
             return self.read(count)
         except EndOfData:
@@ -323,7 +341,7 @@ _KINDS: Final = {
     b"\x04\x22\x4d\x18": "lz4",
     b"\x1f\x9d": "compress",
 }
-#: Module and class of what reads it.
+#: Module and class that reads each kind.
 _READERS: Final = {
     "gzip": ("gzip", "GzipFile"),
     "bzip2": ("bz2", "BZ2File"),
@@ -333,14 +351,15 @@ _READERS: Final = {
 
 
 def compression(magic: bytes) -> str | None:
-    """The kind of compression of a file that starts with these four bytes, None for none that is known."""
+    """Return the kind of compression of a file that starts with these four bytes, None for no known kind."""
     return next((kind for start, kind in _KINDS.items() if magic.startswith(start)), None)
 
 
 class Decompressed:
-    """The decompressed bytes of `file`, of which `start` was read already: a file object with `read1`.
+    """The decompressed bytes of `file`, of which `start` was read already: a file object with ``read1``.
 
-    `CaptureFormatError` when this Python can not read the kind, and for damaged data; EOFError for data that is cut.
+    Raises:
+        CaptureFormatError: when this Python cannot read the kind.
     """
 
     def __init__(self, kind: str, start: bytes, file: BinaryIO, name: str) -> None:
@@ -350,19 +369,24 @@ class Decompressed:
         except (ImportError, ValueError):
             since = " (reads it from 3.14 on)" if kind == "zstd" else ""
             raise CaptureFormatError(
-                f"{name}: compressed by {kind}, which this Python can not read{since}; decompress it first"
+                f"{name}: compressed by {kind}, which this Python cannot read{since}; decompress it first"
             ) from None
         raw = _Raw(start, file)
         self._file = opened(fileobj=raw, mode="rb") if kind == "gzip" else opened(raw)
         self._kind, self._name, self._raw = kind, name, raw
 
     def read1(self, count: int) -> bytes:
-        """Up to `count` bytes, as many as are there, at least one; b"" at the end."""
+        """Return up to `count` bytes, as many as are there, at least one; b"" at the end.
+
+        Raises:
+            CaptureFormatError: when the data is damaged.
+            EOFError: when the data is cut.
+        """
         try:
             return bytes(self._file.read1(count))
         except (EOFError, MemoryError):
             raise
-        except Exception as error:  # each kind has its own: OSError, zlib.error, LZMAError, ZstdError
+        except Exception as error:  # each kind raises its own: OSError, zlib.error, LZMAError, ZstdError
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # of the file underneath
             raise CaptureFormatError(f"{self._name}: damaged {self._kind} data: {error}") from error
@@ -376,7 +400,7 @@ class _Raw:
         self._read: Any = getattr(file, "read1", file.read)
 
     def read(self, count: int = -1) -> bytes:
-        """Up to `count` bytes, at least one; b"" at the end."""
+        """Return up to `count` bytes, at least one; b"" at the end."""
         if self._start:
             size = len(self._start) if count < 0 else count
             data, self._start = self._start[:size], self._start[size:]
@@ -385,7 +409,7 @@ class _Raw:
 
 
 def path_of(name: str, value: object) -> str:
-    """Return a path as text; raises the error for what can be none."""
+    """Return a path as text. Raises the error of the argument `name` for anything else."""
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
     if not isinstance(path, str):
         raise MemifTypeError.argument(name, value, "a path as str or PathLike")

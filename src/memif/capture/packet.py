@@ -1,4 +1,4 @@
-"""What capture files are made of, independent of the file format: packets, interfaces, link types."""
+"""What capture files contain, independent of their format: packets, interfaces, link types."""
 
 import enum
 from dataclasses import dataclass
@@ -7,13 +7,12 @@ from typing import Literal, NamedTuple
 #: "in": received by the capturing process; "out": sent by it; "unknown": the file does not say.
 Direction = Literal["in", "out", "unknown"]
 
-#: Longest packet that a writer keeps and a reader of foreign files expects, bytes (the tcpdump group's
-#: number).
+#: Bytes: longest packet that a writer keeps. The tcpdump group's number.
 MAX_SNAPLEN = 262144
 
 
 class LinkType(enum.IntEnum):
-    """Link layers that occur here, numbered as in the tcpdump group's registry."""
+    """Link layers that this package uses, numbered as in the tcpdump group's registry."""
 
     ETHERNET = 1
     #: Starts at the IPv4 or IPv6 header: memif's mode "ip".
@@ -25,11 +24,17 @@ class LinkType(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Interface:
-    """Where packets were captured.
+class CaptureInterface:
+    """Where packets were captured, as a capture file describes it.
 
-    `snaplen` is the longest piece of a packet that is kept, in bytes, 0 for no limit. `ns_numerator` /
-    `ns_denominator` turn the file's ticks into nanoseconds and `offset_s` is added in seconds.
+    Attributes:
+        name: Its name, "" when the file has none.
+        linktype: What packets begin with, a `LinkType` or any other number of the registry.
+        snaplen: Bytes that are kept of each packet, 0 for no limit.
+        description: Text for people.
+        ns_numerator: A tick of the file's clock is ns_numerator / ns_denominator nanoseconds.
+        ns_denominator: See there.
+        offset_s: Seconds to add to the file's times.
     """
 
     name: str = ""
@@ -42,7 +47,7 @@ class Interface:
 
     @property
     def in_nanoseconds(self) -> bool:
-        """Whether the file's ticks are nanoseconds since 1970 as they are."""
+        """Whether the file's ticks are nanoseconds since 1970."""
         return self.ns_numerator == self.ns_denominator and not self.offset_s
 
     def nanoseconds(self, ticks: int) -> int:
@@ -51,10 +56,15 @@ class Interface:
 
 
 class Packet(NamedTuple):
-    """One captured packet; immutable.
+    """One captured packet. Immutable.
 
-    `timestamp_ns` counts nanoseconds since 1970 and is 0 where the file has no time. `data` is what was kept,
-    `original_length` the length in bytes on the wire. `interface` indexes `CaptureReader.interfaces`.
+    Attributes:
+        timestamp_ns: Nanoseconds since 1970, 0 where the file has no time.
+        data: The bytes that were kept.
+        original_length: Bytes on the wire.
+        interface: Index in `CaptureReader.interfaces`.
+        linktype: What the packet begins with, a `LinkType` or any other number of the registry.
+        direction: "in", "out" or "unknown", as the capturing process saw it.
     """
 
     timestamp_ns: int
@@ -67,7 +77,14 @@ class Packet(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class InterfaceStatistics:
-    """Counters that a pcapng file holds for an interface; None where the file does not say."""
+    """Counters that a pcapng file has for an interface.
+
+    Attributes:
+        interface: Index in `CaptureReader.interfaces`.
+        timestamp_ns: When they were read, in nanoseconds since 1970.
+        received: Packets seen, None where the file does not say.
+        dropped: Packets that should be in the file and are not, None where the file does not say.
+    """
 
     interface: int
     timestamp_ns: int

@@ -1,9 +1,9 @@
 """Reading captures: `CaptureReader` recognises the format and yields the packets one by one.
 
-pcapng: any number of sections in either byte order; blocks of unknown type are passed over.
+pcapng: any number of sections in either byte order. Blocks of unknown type are skipped.
 
 Classic pcap: microseconds or nanoseconds, both byte orders, and what old programs wrote. Before version 2.3 the two
-lengths of a record stood the other way round; files that say 2.3 have them either way, so the smaller is what was kept.
+lengths of a record were in reverse order. Files that say 2.3 have either order, so the smaller length is what was kept.
 The modified format of some old Linux distributions has 8 more bytes in each record.
 """
 
@@ -17,28 +17,36 @@ from memif.errors import MemifClosedError
 from . import blocks
 from .errors import CaptureFormatError, CaptureTruncatedError
 from .files import MAX_BLOCK, ByteStream, EndOfData, Source, compression
-from .packet import Direction, Interface, InterfaceStatistics, Packet
+from .packet import CaptureInterface, Direction, InterfaceStatistics, Packet
 
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
 
 
 class CaptureReader(Iterator[Packet]):
-    """Iterates over the packets of a pcapng or classic pcap file; memory use does not grow with the file.
+    """Iterates over the packets of a pcapng or classic pcap file. Memory use does not grow with the file.
 
-    `source` is a path, "-" for standard input, an open descriptor or a binary file object; pipes work. Files compressed
-    by gzip, bzip2 or xz are read as they are, by zstd from Python 3.14 on. A file that is cut in the middle of a packet
-    ends the iteration with `truncated` set, or with `CaptureTruncatedError` if `strict`. `CaptureFormatError` for
-    anything which is not a capture, `CaptureOSError` if it can not be read. Also a context manager. One thread at a
-    time.
+    Files compressed by gzip, bzip2, xz, or zstd (from Python 3.14 on) are decompressed on the way. Also a context
+    manager. One thread at a time.
+
+    Args:
+        source: A path, "-" for standard input, an open descriptor or a binary file object. Pipes work.
+        strict: What the iteration does when the file ends in the middle of a packet. True: it raises
+            `CaptureTruncatedError`. False: it ends, and sets `truncated`.
+
+    Attributes:
+        format: "pcapng" or "pcap".
+        interfaces: Interfaces met so far, over all sections of the file. `Packet.interface` is an index into it.
+        statistics: Latest counters by interface index. Complete only after the last packet.
+        truncated: True after the iteration found that the file is cut.
+
+    Raises:
+        CaptureFormatError: when the source is not a capture. Iterating raises it too, for malformed files.
+        CaptureOSError: when the source cannot be read.
     """
 
     format: str
-
-    #: Interfaces met so far; `Packet.interface` is an index into this list, over all sections of the file.
-    interfaces: list[Interface]
-    #: Latest counters by interface index; complete after the last packet only.
+    interfaces: list[CaptureInterface]
     statistics: dict[int, InterfaceStatistics]
-    #: True after the iteration met a cut.
     truncated: bool
 
     def __init__(self, source: Source, *, strict: bool = False) -> None:
@@ -55,7 +63,7 @@ class CaptureReader(Iterator[Packet]):
         self._packets = self._until_end(packets)
 
     def _recognise(self, *, inside: bool = False) -> tuple[str, Iterator[Packet]]:
-        """Return the format's name and its packets; `inside` a compressed file."""
+        """Return the format's name and its packets. `inside`: the data comes from a compressed file."""
         name = self._stream.name
         try:
             magic = self._stream.read(4)
@@ -82,7 +90,7 @@ class CaptureReader(Iterator[Packet]):
             )
 
     def __iter__(self) -> Iterator[Packet]:
-        """Return an iterator over the packets not yet taken; it may be left and taken up again."""
+        """Return an iterator over the packets not yet taken. It can be interrupted and resumed."""
         self._check_open()
         return self._packets
 
@@ -95,7 +103,7 @@ class CaptureReader(Iterator[Packet]):
             raise MemifClosedError(f"the capture {self._stream.name} is closed")
 
     def close(self) -> None:
-        """Close the file if it was opened here. Can be repeated; further use raises `MemifClosedError`."""
+        """Close the file if it was opened here. Can be repeated. Further use raises `MemifClosedError`."""
         self._closed = True
         self._stream.close()
 
@@ -123,14 +131,14 @@ MAGICS: Final[dict[bytes, tuple[str, int, str]]] = {
 _LAST_SWAPPED: Final = (2, 3)
 
 
-def read_pcap(stream: ByteStream, magic: bytes, interfaces: list[Interface]) -> Iterator[Packet]:
-    """Yield the packets that follow `magic`; the file's one interface is added to `interfaces` first."""
+def read_pcap(stream: ByteStream, magic: bytes, interfaces: list[CaptureInterface]) -> Iterator[Packet]:
+    """Yield the packets that follow `magic`. The file's only interface is added to `interfaces` first."""
     order, unit, fields = MAGICS[magic]
     major, minor, _zone, _figures, snaplen, network = struct.unpack(order + "HHiIII", stream.read_rest(20))
     if major != 2:
         raise CaptureFormatError(f"{stream.name}: pcap version {major} is not supported, only 2")
-    linktype = network & 0xFFFF  # the upper bits tell the length of a frame check sequence
-    interfaces.append(Interface(linktype=linktype, snaplen=snaplen, ns_numerator=unit))
+    linktype = network & 0xFFFF  # the upper bits are the length of a frame check sequence
+    interfaces.append(CaptureInterface(linktype=linktype, snaplen=snaplen, ns_numerator=unit))
     record = struct.Struct(order + fields)
     while True:
         if (major, minor) > _LAST_SWAPPED:
@@ -148,7 +156,7 @@ def read_pcap(stream: ByteStream, magic: bytes, interfaces: list[Interface]) -> 
 
 
 def _buffered(stream: ByteStream, record: struct.Struct, unit: int, linktype: int) -> Iterator[Packet]:
-    """Yield the packets that lie whole in the stream's buffer: the fast way through a file."""
+    """Yield the packets that are whole in the stream's buffer: the fast way through a file."""
     buffer, at, size = stream.buffer, stream.at, record.size
     last = len(buffer) - size
     while at <= last:
@@ -164,7 +172,7 @@ def _buffered(stream: ByteStream, record: struct.Struct, unit: int, linktype: in
 
 _DIRECTIONS: Final[tuple[Direction, ...]] = ("unknown", "in", "out", "unknown")
 
-#: Interfaces that a file may declare in all its sections: a bound on memory, far above any real file.
+#: The most interfaces of a file, in all its sections: bounds memory, far above any real file.
 MAX_INTERFACES: Final = 65536
 
 
@@ -172,7 +180,7 @@ class PcapngParser:
     """Turns the blocks of one file into packets. `interfaces` and `statistics` are filled on the way."""
 
     def __init__(
-        self, stream: ByteStream, interfaces: list[Interface], statistics: dict[int, InterfaceStatistics]
+        self, stream: ByteStream, interfaces: list[CaptureInterface], statistics: dict[int, InterfaceStatistics]
     ) -> None:
         self._stream = stream
         self._interfaces = interfaces
@@ -208,8 +216,10 @@ class PcapngParser:
                 yield packet
 
     def _buffered(self) -> Iterator[Packet]:
-        """Yield the enhanced packets that lie whole in the stream's buffer, up to the first block of another
-        kind or with anything unusual about it: the fast way through a file."""
+        """Yield the enhanced packets that are whole in the stream's buffer: the fast way through a file.
+
+        Stops at the first block that is of another kind or unusual in any way.
+        """
         stream, buffer, at = self._stream, self._stream.buffer, self._stream.at
         size, first, interfaces, index = len(buffer), self._first, self._interfaces, -1
         header, trailer, tails = self._header.unpack_from, self._u32.unpack_from, self._tails
@@ -237,8 +247,7 @@ class PcapngParser:
         return CaptureFormatError(f"{self._stream.name}: {what} (block ending at offset {self._stream.offset})")
 
     def _body(self, total: int, already: int = 8) -> bytes:
-        """Read the rest of a block of `total` bytes, of which `already` were read, and check the length
-        behind it."""
+        """Read the rest of a block of `total` bytes, of which `already` were read, and check the length at its end."""
         if total < already + 4 or total % 4 or total > MAX_BLOCK:
             raise self._fail(f"not a block: length {total}")
         body = self._stream.read_rest(total - already)
@@ -278,7 +287,7 @@ class PcapngParser:
             raise self._fail(f"block of type {kind} is too short") from None
         return None
 
-    def _declared(self, number: int) -> tuple[int, Interface]:
+    def _declared(self, number: int) -> tuple[int, CaptureInterface]:
         index = self._first + number
         if index >= len(self._interfaces):
             raise self._fail(f"interface {number} was not declared")
@@ -305,20 +314,19 @@ class PcapngParser:
         return "unknown"
 
     def _simple(self, body: bytes) -> Packet:
-        """A packet without time, always of the section's first interface."""
+        """Decode a packet without time, always of the section's first interface."""
         original = self._u32.unpack_from(body)[0]
         index, interface = self._declared(0)
         kept = min(original, interface.snaplen or original, len(body) - 4)
         return Packet(0, body[4 : 4 + kept], original, index, interface.linktype)
 
     def _obsolete(self, body: bytes) -> Packet:
-        """The packet block of old files: its interface number shares a word with a drop counter."""
+        """Decode the packet block of old files, whose interface number shares a word with a drop counter."""
         number = struct.unpack_from(self._order + "H", body)[0]
         return self._enhanced(self._u32.pack(number) + body[4:])
 
     def _options(self, body: bytes, at: int) -> Iterator[tuple[int, bytes]]:
-        """Yield (code, value); a cut option ends the list, as nothing here depends on options being
-        complete."""
+        """Yield (code, value). A cut option ends the list, because nothing here needs all options."""
         while at + 4 <= len(body):
             code, length = self._option.unpack_from(body, at)
             at += 4
@@ -339,7 +347,7 @@ class PcapngParser:
         if denominator <= numerator and base == 10:
             numerator, denominator = numerator // denominator, 1
         self._interfaces.append(
-            Interface(
+            CaptureInterface(
                 name=_text(options.get(blocks.IF_NAME, b"")),
                 linktype=linktype,
                 snaplen=snaplen,

@@ -1,7 +1,7 @@
-"""One line of text for a packet, in the manner of tcpdump's short form: for live views and logs.
+"""One line of text for a packet, like tcpdump's short form: for live views and logs.
 
-Knows Ethernet with VLAN tags, ARP, IPv4, IPv6, ICMP, ICMPv6, UDP and TCP. Never raises, whatever the bytes
-are: what can not be read is shown as cut ("[|udp]") or by its number.
+Knows Ethernet with VLAN tags, ARP, IPv4, IPv6, ICMP, ICMPv6, UDP and TCP. Never raises, whatever the bytes are: what
+cannot be read is shown as cut ("[|udp]") or by its number.
 """
 
 import operator
@@ -53,16 +53,22 @@ def packet_line(
     linktype: int = LinkType.ETHERNET,
     length: int | None = None,
 ) -> str:
-    """Return local time with microseconds, direction ("<" received, ">" sent), length in bytes, and
-    `summary`.
+    """Return local time with microseconds, direction ("<" received, ">" sent), length in bytes, and `summary`.
 
-    `length` is that on the wire where it differs from ``len(data)``. Never raises on any bytes or integers.
+    Never raises for any bytes or integers.
+
+    Args:
+        timestamp_ns: Nanoseconds since 1970.
+        data: The packet, bytes-like.
+        direction: "in", "out" or "unknown".
+        linktype: What the packet begins with.
+        length: Bytes on the wire; None for ``len(data)``.
     """
     seconds, ns = divmod(_integer("timestamp_ns", timestamp_ns), 1_000_000_000)
     arrow = _ARROWS[one_of("direction", direction, _ARROWS)]
     try:
         clock = time.strftime("%H:%M:%S", time.localtime(seconds))
-    except (OverflowError, ValueError, OSError):  # a year the C library can not express
+    except (OverflowError, ValueError, OSError):  # a year that the C library cannot express
         clock = str(seconds)
     text = summary(data, linktype)
     size = len(data) if length is None else _integer("length", length)
@@ -76,7 +82,12 @@ def _integer(name: str, value: object) -> int:
 
 
 def summary(data: "bytes | bytearray | memoryview", linktype: int = LinkType.ETHERNET) -> str:
-    """Return what the packet is, on one line without control characters; never raises on any bytes."""
+    """Return what the packet is, on one line without control characters. Never raises for any bytes.
+
+    Args:
+        data: The packet, bytes-like.
+        linktype: What the packet begins with.
+    """
     _integer("linktype", linktype)
     packet = bytes(plain(data, "data"))
     try:

@@ -45,12 +45,20 @@ _LONGEST_ROW: Final = 512
 
 @dataclass(slots=True)
 class _Interface:
-    """An interface of this writer, and what is counted for it."""
+    """An interface of this writer, and its counters.
+
+    Attributes:
+        description: Its interface description block.
+        snaplen: Bytes kept of each packet.
+        start_ns: When it was added, in nanoseconds since 1970.
+        written: Packets given to the writer, whether or not the disk took them.
+        received: Packets seen, as the user has set it, or None.
+        dropped: Packets not in the file, as the user has set it.
+    """
 
     description: bytes
     snaplen: int
     start_ns: int
-    #: Packets given to the writer, whether or not the disk took them.
     written: int = 0
     received: int | None = None
     dropped: int = 0
@@ -65,19 +73,26 @@ def _snaplen(snaplen: object) -> int:
 
 
 class PcapngWriter(Single):
-    """Writes a pcapng file, readable by Wireshark at any moment of the capture.
+    """Writes a pcapng file, which Wireshark can read at any moment of the capture.
 
-    `target` is a path, "-" for standard output, an open descriptor or a binary file object; only a path is
-    closed at the end. `snaplen` is the longest piece kept of each packet, bytes, unless an interface has its
-    own. `comment`, `hardware`, `os_name` (default: this system) and `application` go into the file's header.
+    Every call writes at once, without a buffer, so write whole bursts. When the disk is full, `CaptureOSError` is
+    raised and the file keeps the whole packets that were written. When the reader of a pipe goes away,
+    `CapturePipeClosedError` is raised and `broken` becomes True. Also a context manager. One thread at a time.
 
-    Every call writes at once, without a buffer: hand over whole bursts. When the disk is full,
-    `CaptureOSError` is raised and the file keeps the whole packets written until then; when the reader of a
-    pipe goes away, `CapturePipeClosedError` is raised and `broken` becomes True. One thread at a time.
+    Args:
+        target: A path, "-" for standard output, an open descriptor or a binary file object. Only a path is closed at
+            the end.
+        snaplen: Bytes kept of each packet, unless an interface has its own value.
+        application: Program name in the file's header.
+        comment: Comment in the file's header.
+        hardware: Description of the hardware in the file's header.
+        os_name: Operating system in the file's header; None for this system.
+        stop: Opening a FIFO waits for a reader, and writing to a full pipe waits for room. Both waits end with
+            `CapturePipeClosedError` once this function returns true: for programs whose signal handlers only set a
+            flag. A reader that still takes data is waited for.
 
-    Opening a FIFO waits until somebody reads it, and writing to a full pipe until there is room. `stop` is a function
-    that ends these waits by returning true, with `CapturePipeClosedError`: for programs whose signal handlers only
-    set a flag. A reader that goes on taking something is waited for.
+    Raises:
+        CaptureOSError: when the file cannot be opened.
     """
 
     def __init__(
@@ -116,7 +131,7 @@ class PcapngWriter(Single):
 
     @property
     def broken(self) -> bool:
-        """True after the reader of the pipe has gone; nothing more can be written."""
+        """True after the reader of the pipe has gone. Nothing more can be written."""
         return self._output.broken
 
     @property
@@ -132,7 +147,14 @@ class PcapngWriter(Single):
         description: str = "",
         snaplen: int | None = None,
     ) -> int:
-        """Declare where packets come from and return its number, 0 for the first. Possible at any time."""
+        """Declare an interface, at any time, and return its number, 0 for the first.
+
+        Args:
+            name: Its name.
+            linktype: What its packets begin with.
+            description: Text for people.
+            snaplen: Bytes kept of each packet; None for that of the writer.
+        """
         snaplen = self.snaplen if snaplen is None else _snaplen(snaplen)
         kind = whole("linktype", linktype, 0, 0xFFFF)
         block = blocks.interface_description(kind, snaplen, text_of("name", name), text_of("description", description))
@@ -160,8 +182,19 @@ class PcapngWriter(Single):
         original_length: int | None = None,
         comment: str = "",
     ) -> None:
-        """Write one packet; `timestamp_ns` since 1970, None for now; `original_length` defaults to that of
-        `data`."""
+        """Write one packet.
+
+        Args:
+            data: The packet, bytes-like.
+            timestamp_ns: Nanoseconds since 1970; None for now.
+            interface: A number that `add_interface` returned.
+            direction: "in", "out" or "unknown".
+            original_length: Bytes on the wire; None for the length of `data`.
+            comment: A comment on this packet.
+
+        Raises:
+            CaptureOSError: when the system cannot write.
+        """
         state = self._interface(interface)
         view = plain(data, "data")
         kept = view[: state.snaplen]
@@ -181,11 +214,17 @@ class PcapngWriter(Single):
         interface: int = 0,
         direction: Direction = "unknown",
     ) -> int:
-        """Write a burst by one system call and return the number of packets.
+        """Write a burst with one system call and return the number of packets.
 
-        `packets` are a received burst, which is written in the way that is quickest for its sizes, bytes-like
-        objects, or a pair (matrix, lengths) as `write_array` takes them. `timestamps_ns` is one time for all, one for
-        each, or None for now.
+        Args:
+            packets: A received burst, which is written in the fastest way for its sizes; or bytes-like objects; or a
+                pair (matrix, lengths) as `write_array` takes them.
+            timestamps_ns: Nanoseconds since 1970: one for all packets, one for each, or None for now.
+            interface: A number that `add_interface` returned.
+            direction: "in", "out" or "unknown".
+
+        Raises:
+            CaptureOSError: when the system cannot write.
         """
         if hasattr(packets, "gather"):
             packets = self._best_form(cast("Burst", packets), interface)
@@ -200,8 +239,10 @@ class PcapngWriter(Single):
         return len(burst)
 
     def _best_form(self, burst: "Burst", interface: int) -> "list[bytes] | tuple[Any, Any]":
-        """Rows for short packets that are kept in one length: a third of the time. Else pieces, as rows would be
-        mostly padding, or larger than what the processor's cache holds."""
+        """Return rows for short packets that are kept at one length, which takes a third of the time.
+
+        Otherwise return single packets, because rows would be mostly padding, or exceed the processor's cache.
+        """
         try:
             lengths = burst.lengths
         except ImportError:  # no numpy
@@ -221,10 +262,17 @@ class PcapngWriter(Single):
         interface: int = 0,
         direction: Direction = "unknown",
     ) -> int:
-        """Write the rows of `matrix`, a numpy uint8 array (n, width), as packets; return n.
+        """Write the rows of a matrix as packets and return their number.
 
-        `lengths`, (n,), are the packets' lengths on the wire; where one exceeds the width the row is a packet
-        cut short, as from `Burst.gather`.
+        Args:
+            matrix: numpy array, uint8, shape (n, width), as from `Burst.gather`.
+            lengths: Lengths on the wire, integers, shape (n,). Where one exceeds the width, the packet is cut.
+            timestamps_ns: Nanoseconds since 1970: one for all packets, one for each, or None for now.
+            interface: A number that `add_interface` returned.
+            direction: "in", "out" or "unknown".
+
+        Raises:
+            CaptureOSError: when the system cannot write.
         """
         state = self._interface(interface)
         times = self._times(timestamps_ns, direction)
@@ -235,19 +283,24 @@ class PcapngWriter(Single):
 
     def _times(self, timestamps_ns: Times | None, direction: Direction) -> Times:
         one_of("direction", direction, blocks.DIRECTION_FLAGS)
-        if getattr(timestamps_ns, "ndim", None) == 0:  # a number of numpy's
+        if getattr(timestamps_ns, "ndim", None) == 0:  # a numpy scalar
             return whole("timestamps_ns", timestamps_ns, 0, MAX_TIME)
         return time.time_ns() if timestamps_ns is None else timestamps_ns
 
     def set_statistics(self, interface: int = 0, *, received: int | None = None, dropped: int = 0) -> None:
-        """Set the counters that are written at close: packets seen (default: written + dropped), and packets
-        that should be in the file and are not."""
+        """Set the counters that are written at close.
+
+        Args:
+            interface: A number that `add_interface` returned.
+            received: Packets seen; None for written plus dropped.
+            dropped: Packets that should be in the file and are not.
+        """
         state = self._interface(interface)
         received = None if received is None else whole("received", received, 0, MAX_TIME)
         state.received, state.dropped = received, whole("dropped", dropped, 0, MAX_TIME)
 
     def _emit(self, data: bytes) -> None:
-        """Write whole blocks, where a subclass may choose another file first."""
+        """Write whole blocks. A subclass may choose another file first."""
         if self._closed:
             raise MemifClosedError("the capture is closed")
         self._put(data)
@@ -260,7 +313,7 @@ class PcapngWriter(Single):
             raise
 
     def _finish(self) -> None:
-        """Write the counters and close the output, whatever happens."""
+        """Write the counters, and close the output in any case."""
         try:
             if not self.broken:
                 self._put(b"".join(state.statistics(i) for i, state in enumerate(self._interfaces)))
@@ -268,17 +321,22 @@ class PcapngWriter(Single):
             self._output.close()
 
     def check_reader(self) -> None:
-        """Raise `CapturePipeClosedError` when the reader of the pipe has gone, as the next write would; for moments
-        without packets. Does nothing for files. Costs a system call."""
+        """Raise `CapturePipeClosedError` when the reader of the pipe has gone, as the next write would.
+
+        For times without packets. Costs a system call. Does nothing for files.
+        """
         self._output.check_reader()
 
     def flush(self) -> None:
-        """Have the file on disk, not only in the system's memory (fsync); does nothing for pipes."""
+        """Have the file stored on disk, not only in the system's memory (fsync). Does nothing for pipes."""
         self._output.sync()
 
     def close(self) -> None:
-        """Write the counters and close. Raises `CaptureOSError` if that fails and no error was raised before;
-        can be called again."""
+        """Write the counters and close. Can be called again.
+
+        Raises:
+            CaptureOSError: when that fails and no error was raised before.
+        """
         if self._closed:
             return
         failed = self._failed
@@ -301,14 +359,29 @@ class PcapngWriter(Single):
 
 
 class RotatingWriter(PcapngWriter):
-    """A `PcapngWriter` that starts a new file when the current one is full or old.
+    """A `PcapngWriter` that starts a new file when the current one is full or old, as ``dumpcap -b`` does.
 
-    `path` ``dir/name.pcapng`` gives ``dir/name_00001_20260131120000.pcapng`` and so on (local time).
-    `max_bytes`: no file grows beyond this, unless its headers and a single packet do. `max_seconds`: time
-    since its first packet after which the next one starts a new file. `files`: how many are kept, 0 for all;
-    older ones of this capture are deleted. Each file is complete in itself: it declares all interfaces and
-    ends with the counters so far. `paths` are the files kept, oldest first. Other arguments: see
-    `PcapngWriter`.
+    Each file is complete in itself: it declares all interfaces and ends with the counters so far.
+
+    Args:
+        path: ``dir/name.pcapng`` gives ``dir/name_00001_20260131120000.pcapng`` and so on (local time).
+        max_bytes: No file grows beyond this, unless its headers and a single packet do. 0 for no limit.
+        max_seconds: The first packet that comes this many seconds after a file's first packet starts a new file. 0 for
+            no limit. Either this or `max_bytes` must be set.
+        files: How many files are kept, 0 for all. Older files of this capture are deleted.
+        snaplen: As for `PcapngWriter`, like all that follow.
+        application: Program name in the headers.
+        comment: Comment in the headers.
+        hardware: Description of the hardware in the headers.
+        os_name: Operating system in the headers; None for this system.
+        clock: Function that returns the time in seconds, for `max_seconds`.
+
+    Attributes:
+        paths: The files that are kept, oldest first.
+
+    Raises:
+        MemifValueError: when `max_bytes` and `max_seconds` are both 0.
+        CaptureOSError: when a file cannot be opened.
     """
 
     max_bytes: int
@@ -358,7 +431,7 @@ class RotatingWriter(PcapngWriter):
         self._start(output, self._header + b"".join(state.description for state in self._interfaces))
         self._empty_size = self.size
         while self.files and len(self.paths) > self.files:
-            with suppress(OSError):  # someone else may have removed it
+            with suppress(OSError):  # somebody else may have removed it
                 self.paths.popleft().unlink()
 
     def rotate(self) -> None:
@@ -373,7 +446,7 @@ class RotatingWriter(PcapngWriter):
             self.rotate()
         while self.max_bytes and len(rest) > self._room():
             fits = whole_blocks(rest, self._room())
-            if not fits and self.size == self._empty_size:  # not even one packet: exceed the limit, do not loop
+            if not fits and self.size == self._empty_size:  # not even one packet fits: exceed the limit, do not loop
                 fits = whole_blocks(rest, first_block_length(rest))
             if fits:
                 super()._emit(bytes(rest[:fits]))
@@ -385,7 +458,7 @@ class RotatingWriter(PcapngWriter):
 
     def _declare(self, block: bytes) -> None:
         super()._declare(block)
-        if self.size - len(block) == self._empty_size:  # a file with declarations alone is still an empty one
+        if self.size - len(block) == self._empty_size:  # a file with only declarations is still empty
             self._empty_size = self.size
 
     def _is_old(self) -> bool:
@@ -395,5 +468,5 @@ class RotatingWriter(PcapngWriter):
         return 0 < self.max_seconds <= now - self._started
 
     def _room(self) -> int:
-        """Return the bytes left for packets in this file, its counters at the end set aside."""
+        """Return the bytes left for packets in this file, less the counters at its end."""
         return self.max_bytes - self.size - STATISTICS_SIZE * len(self._interfaces)

@@ -1,9 +1,9 @@
-"""Where a slave's shared memory comes from. Replace the default to bring memory of your own.
+"""Where a slave's shared memory comes from. Replace the default to supply your own memory.
 
-A slave needs a few regions of memory behind descriptors which it can send to its master. `MemfdAllocator`
-makes them of ordinary pages and suits nearly everyone; `HugepageAllocator` of huge pages, for less TLB
-pressure with large rings. Any object with the methods of `Allocator` will do, for instance one that hands out
-the descriptor of a dma-buf or of a file on tmpfs which other processes use as well.
+A slave needs a few regions of memory behind descriptors that it can send to its master. `MemfdAllocator` makes them of
+ordinary pages and suits nearly everyone. `HugepageAllocator` uses huge pages, for less TLB pressure with large rings.
+Any object with the methods of `Allocator` can be used, for instance one that supplies the descriptor of a dma-buf, or
+of a file on tmpfs that other processes use as well.
 """
 
 import errno
@@ -24,44 +24,45 @@ _log = get_logger("memif.memory")
 
 @runtime_checkable
 class Allocator(Protocol):
-    """What an object must do to supply the memory of a slave.
+    """What an object needs to supply the memory of a slave.
 
-    The two methods below are enough; then the memory is mapped with ``mmap``. More attributes are
-    optional:
+    The two methods below are enough; the memory is then mapped with ``mmap``. More attributes are optional:
 
     - ``map(fd: int, size: int)`` returns a writable, contiguous buffer of at least `size` bytes over the same
-      memory, for memory which is mapped already or needs special flags. It must stay valid until `free`. A
-      forked child can still reach it by views that it kept, which memory mapped by this package does not allow.
+      memory, for memory that is mapped already or needs special flags. It must stay valid until `free`. A
+      forked child can still reach it through views that it kept, unlike memory mapped by this package.
     - ``place(count: int)`` returns the offsets of the next `count` buffers in the region that holds the buffers
-      (the last one), where the default is one behind the other. It is asked once a ring: those from slave to
-      master first. Every buffer must lie inside the region; whether they overlap is the allocator's business.
+      (the last one). By default buffers follow each other. It is called once for each ring, slave-to-master rings
+      first. Every buffer must lie inside the region. Whether buffers overlap is not checked.
     - ``page_size: int`` is the unit of the memory in bytes, a power of two (default: the system's page size).
       Sizes that `allocate` gets are multiples of it.
 
-    Methods are called by the thread that connects or disconnects, never by two threads at once for one
-    interface.
+    Methods are called by the thread that connects or disconnects, never by two threads at once for one interface.
     """
 
     def allocate(self, size: int) -> int:
         """Return a descriptor of at least `size` bytes of shared memory, readable, writable and **all zero**.
 
-        The descriptor must not be 0 (peers can not receive that) and must support ``mmap``. Masters like to
-        see ``F_SEAL_SHRINK`` on it. Any exception ends the connect attempt and reaches the caller.
+        The descriptor must not be 0, which peers cannot receive, and must support ``mmap``. It should have the seal
+        ``F_SEAL_SHRINK``, which some masters require. Any exception ends the connection attempt and reaches the caller.
         """
         ...
 
     def free(self, fd: int, buffer: object) -> None:
-        """Take back what `allocate` gave, and close it. Called once for each descriptor.
+        """Take back the memory that `allocate` returned, and close its descriptor.
 
-        `buffer` is the result of ``map``, or None when there is no such method. No view of it is in use any
-        more. So this comes after the last view is gone, which can be long after the disconnect; for a buffer
-        that is still in use when the interpreter ends it never comes.
+        Called once for each descriptor, after the last view of the memory is gone. That can be long after the
+        disconnect. It is never called for a buffer that is still in use when the interpreter ends.
+
+        Args:
+            fd: The descriptor.
+            buffer: The result of ``map``, or None when there is no such method.
         """
         ...
 
 
 def allocate(allocator: Allocator, size: int) -> int:
-    """Ask `allocator` for memory. What our own ones give is closed with the last reference, should it get lost."""
+    """Ask `allocator` for memory. Descriptors of our own allocators are closed with their last reference."""
     if type(allocator) in (MemfdAllocator, HugepageAllocator):
         return allocator._owned(size)  # type: ignore[attr-defined, no-any-return]
     return allocator.allocate(size)
@@ -74,16 +75,16 @@ def allocator_page_size(allocator: Allocator) -> int:
 
 
 def allocator_map(allocator: Allocator) -> Callable[[int, int], object] | None:
-    """Return the optional ``map`` method of `allocator`, or None: then ``mmap`` shall map its memory."""
+    """Return the optional ``map`` method of `allocator`, or None: then its memory is mapped with ``mmap``."""
     return getattr(allocator, "map", None)
 
 
 def allocator_place(allocator: Allocator | None) -> Callable[[int], Sequence[int]] | None:
-    """Return the optional ``place`` method of `allocator`, or None: then buffers lie one behind the other."""
+    """Return the optional ``place`` method of `allocator`, or None: then buffers follow each other."""
     return getattr(allocator, "place", None)
 
 
-#: Bytes: of no processor's pages are there larger ones.
+#: Bytes: no processor has larger pages.
 _LARGEST_PAGE = 1 << 34
 
 
@@ -94,10 +95,13 @@ def _checked_name(name: object) -> str:
 
 
 class MemfdAllocator:
-    """Ordinary memory without a path, zeroed and sealed: the default. One can serve many interfaces."""
+    """Ordinary memory without a path, zeroed and sealed: the default. One object can serve many interfaces.
+
+    Args:
+        name: What ``/proc/<pid>/maps`` shows.
+    """
 
     def __init__(self, name: str = "memif") -> None:
-        """`name` is what ``/proc/<pid>/maps`` shows."""
         self.name: str = _checked_name(name)
 
     @property
@@ -106,7 +110,11 @@ class MemfdAllocator:
         return mmap.PAGESIZE
 
     def allocate(self, size: int) -> int:
-        """Return a new descriptor of `size` zeroed bytes; raises a `MemifError` when the kernel refuses."""
+        """Return a new descriptor of `size` zeroed bytes.
+
+        Raises:
+            MemifError: when the kernel refuses.
+        """
         return self._owned(size).owner.release()
 
     def _owned(self, size: int) -> Descriptor:
@@ -118,22 +126,29 @@ class MemfdAllocator:
 
 
 class HugepageAllocator:
-    """Memory of huge pages of `page_size` bytes, zeroed and sealed.
+    """Memory of huge pages, zeroed and sealed.
 
-    Pages are taken when `allocate` is called. A lack of them is therefore noticed at once, not by the SIGBUS
-    which the first access to a missing huge page would be. With `fallback`, such a lack leads to one warning
-    in the log ("memif.memory") and to ordinary pages; without, to `MemifMemoryError`.
+    Pages are taken when `allocate` is called, so a lack of pages is noticed at once, and not by SIGBUS at the first
+    access to a missing page.
 
-    **For trusted peers only.** A peer that punches holes into the memory gives its pages back to the system; where none
-    is free when one is touched again, that is SIGBUS after all, and no seal that leaves the peer able to write prevents
+    **For trusted peers only.** A peer that punches holes into the memory gives its pages back to the system. If no page
+    is free when one is touched again, this process dies of SIGBUS after all. No seal that lets the peer write prevents
     it. A slave with ``seal="require"`` does not come up with this memory.
 
-    Huge pages have to be set aside by the administrator, with root's ``sysctl vm.nr_hugepages=<pages>``, or
-    ``hugepages=`` on the kernel's command line (for pages of 1 GiB best there).
+    Root has to reserve huge pages, with ``sysctl vm.nr_hugepages=<pages>``, or with ``hugepages=`` on the kernel's
+    command line, which is best for pages of 1 GiB.
+
+    Args:
+        page_size: Bytes of a huge page, a power of two above the system's page size.
+        fallback: What a lack of huge pages leads to. True: one warning in the log ("memif.memory") and ordinary pages.
+            False: `MemifMemoryError`.
+        name: What ``/proc/<pid>/maps`` shows.
+
+    Raises:
+        MemifValueError: when `page_size` is invalid.
     """
 
     def __init__(self, page_size: int = HUGEPAGE_SIZE, *, fallback: bool = True, name: str = "memif") -> None:
-        """Raises `MemifValueError` if `page_size` is not a power of two above the system's page size."""
         fits = isinstance(page_size, int) and mmap.PAGESIZE < page_size <= _LARGEST_PAGE
         if not fits or page_size & (page_size - 1):
             allowed = f"a power of two above {mmap.PAGESIZE}, at most {_LARGEST_PAGE}"
@@ -146,8 +161,9 @@ class HugepageAllocator:
     def allocate(self, size: int) -> int:
         """Return a new descriptor of `size` zeroed bytes, rounded up to whole huge pages.
 
-        Raises `MemifMemoryError` that says how many pages are needed and how to get them, if `fallback` is
-        off.
+        Raises:
+            MemifMemoryError: when there are not enough huge pages and `fallback` is off. Its text says how many pages
+                are needed and how to get them.
         """
         return self._owned(size).owner.release()
 
@@ -164,7 +180,7 @@ class HugepageAllocator:
         return owned_memfd(size, self.name)
 
     def free(self, fd: int, buffer: object = None) -> None:
-        """Close `fd`; its huge pages go back to the system once the peer has unmapped them, too."""
+        """Close `fd`. Its huge pages go back to the system once the peer has unmapped them too."""
         discard(fd)
 
     def _allocate_huge(self, size: int) -> Descriptor:
@@ -194,9 +210,9 @@ class HugepageAllocator:
 
 
 def _take_pages(fd: int, size: int) -> None:
-    """Give every huge page of `fd` its memory; raises `OSError` when there are not enough."""
-    # Mapping reserves pages, and fails if there are too few, but a limit of the process's control group is
-    # enforced only when a page is really taken. Allocating finds both.
+    """Give every huge page of `fd` its memory. Raises `OSError` when there are not enough."""
+    # Mapping reserves pages, and fails if there are too few. A limit of the process's control group is enforced only
+    # when a page is really taken. Allocating finds both.
     with mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE):
         try:
             os.posix_fallocate(fd, 0, size)

@@ -1,9 +1,9 @@
 """Where rings and buffers lie in shared memory: sizes and offsets, nothing else.
 
-Two sides need this arithmetic. A slave owns the memory and decides where everything goes (`plan_layout`). A
-master is told by a peer that it does not trust, and has to find out whether the announced rings can be used
-at all (`memif.protocol.offers`), and which cache line size the peer was compiled for, since no message says so
-(`infer_cache_line`, `probe_cache_line`).
+Both sides need this arithmetic. A slave owns the memory and decides where everything goes (`plan_layout`). A master
+does not trust what a slave announces: it checks whether the rings can be used at all (`memif.protocol.offers`), and
+finds out which cache line size the slave was compiled for, which no message says (`infer_cache_line`,
+`probe_cache_line`).
 
 A ring starts with a header of two cache lines, so that each side writes a line of its own::
 
@@ -13,9 +13,9 @@ A ring starts with a header of two cache lines, so that each side writes a line 
 
 CL is 64 for nearly everything and 128 for most AArch64 and all ppc64 builds of VPP, DPDK and libmemif.
 
-Everything here is computed with Python's integers, thus never wraps; the C implementations compute slot
-numbers in 16 bits and let buffers alias each other once there are more than 65536 of them. All functions are
-pure: they may be called from any thread.
+Everything is computed with Python's integers, which never wrap. The C implementations compute slot numbers in 16 bits,
+so buffers alias each other once there are more than 65536 of them. All functions are pure and can be called from any
+thread.
 """
 
 import mmap
@@ -33,7 +33,7 @@ from memif.types import Layout
 CACHE_LINES: Final = (64, 128)
 #: Largest buffer in bytes: VPP and libmemif keep buffer sizes in 16 bits.
 MAX_BUFFER_SIZE: Final = 0xFFFF
-#: A descriptor's offset is 32 bits wide, so no byte beyond this size can be named.
+#: A descriptor's offset is 32 bits wide, so it cannot name a byte beyond this size.
 OFFSET_REACH: Final = 1 << 32
 #: Every buffer starts at a multiple of this, whatever its size.
 BUFFER_ALIGNMENT: Final = 64
@@ -48,39 +48,49 @@ def align_up(value: int, alignment: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class RingPlace:
-    """One ring: its direction and number, and where it lies."""
+    """One ring and where it lies.
 
-    #: True for slave to master (S2M), False for master to slave (M2S).
+    Attributes:
+        s2m: True for slave to master (S2M), False for master to slave (M2S).
+        index: Number of the ring within its direction.
+        region: Index of the region that holds the ring.
+        offset: Bytes from the start of that region to the ring's header.
+        log2_ring_size: The ring has 2**log2_ring_size slots.
+    """
+
     s2m: bool
-    #: Number of the ring within its direction.
     index: int
-    #: Region that holds the ring.
     region: int
-    #: Bytes from the start of that region to the ring's header.
     offset: int
-    #: The ring has 2**log2_ring_size slots.
     log2_ring_size: int
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryLayout:
-    """A slave's shared memory as `plan_layout` arranged it; all sizes and offsets in bytes."""
+    """A slave's shared memory as `plan_layout` arranged it. All sizes and offsets are in bytes.
 
-    #: Size of each region, in order of region index; multiples of the page size.
+    Attributes:
+        region_sizes: Size of each region, by index. Multiples of the page size.
+        rings: All rings, S2M before M2S, ascending. The position is the global ring number of `slot_offset`.
+        s2m_rings: Number of rings from slave to master.
+        m2s_rings: Number of rings from master to slave.
+        log2_ring_size: Every ring has 2**log2_ring_size slots and as many buffers.
+        buffer_size: Usable bytes of each buffer: the capacity that goes into descriptors.
+        cache_line: Bytes of a cache line.
+        buffer_region: Index of the region that holds the buffers.
+        buffer_base: Where the first buffer starts in that region.
+        buffer_stride: Distance between two buffers: `buffer_size`, rounded up to `BUFFER_ALIGNMENT`.
+    """
+
     region_sizes: tuple[int, ...]
-    #: All rings, S2M before M2S, ascending; the position here is the global ring number of `slot_offset`.
     rings: tuple[RingPlace, ...]
     s2m_rings: int
     m2s_rings: int
-    #: Every ring has 2**log2_ring_size slots and as many buffers.
     log2_ring_size: int
-    #: Usable bytes of each buffer: the capacity that goes into descriptors.
     buffer_size: int
     cache_line: int
-    #: Region that holds the buffers, and where the first one starts in it.
     buffer_region: int
     buffer_base: int
-    #: Distance between two buffers: `buffer_size`, rounded up to `BUFFER_ALIGNMENT`.
     buffer_stride: int
 
     @property
@@ -89,7 +99,11 @@ class MemoryLayout:
         return 1 << self.log2_ring_size
 
     def ring(self, *, s2m: bool, index: int) -> RingPlace:
-        """Return the place of ring `index` of one direction; raises `MemifValueError` if there is none."""
+        """Return the place of ring `index` of one direction.
+
+        Raises:
+            MemifValueError: when there is no such ring.
+        """
         count = self.s2m_rings if s2m else self.m2s_rings
         if not 0 <= index < count:
             raise MemifValueError.argument("index", index, f"0 to {count - 1}", code=ErrorCode.QID)
@@ -100,9 +114,14 @@ class MemoryLayout:
         return ring.index if ring.s2m else self.s2m_rings + ring.index
 
     def slot_offset(self, ring_number: int, slot: int) -> int:
-        """Return the offset in `buffer_region` of the buffer for `slot` of the ring with this global number.
+        """Return the offset in `buffer_region` of the buffer for a slot.
 
-        Slots are not masked: `slot` must be below `ring_size`, else `MemifValueError` is raised.
+        Args:
+            ring_number: Global number of the ring.
+            slot: 0 to `ring_size` - 1. It is not masked.
+
+        Raises:
+            MemifValueError: when there is no such ring or slot.
         """
         if not 0 <= ring_number < len(self.rings):
             raise MemifValueError.argument("ring_number", ring_number, f"0 to {len(self.rings) - 1}")
@@ -121,18 +140,25 @@ def plan_layout(
     kind: Layout = "single",
     page_size: int = mmap.PAGESIZE,
 ) -> MemoryLayout:
-    """Arrange a slave's rings and buffers, one buffer of `buffer_size` bytes for every slot of every ring.
+    """Arrange a slave's rings and buffers: one buffer for every slot of every ring.
 
-    "single", the default, makes one region: rings first, then buffers. Every known master can use it. "split"
-    puts the buffers into a region 1 of their own, from offset 0, as newer versions of libmemif do; libmemif
-    2.0 as master maps only region 0 and can not work with it.
+    Rings follow each other without a gap, so that a master can infer `cache_line`.
 
-    Rings follow each other without a gap, which is what lets a master infer `cache_line`. `page_size` is that
-    of the memory that the regions will be made of (an allocator's ``page_size``); region sizes are multiples
-    of it.
+    Args:
+        s2m_rings: Number of rings from slave to master, 0 to 256.
+        m2s_rings: Number of rings from master to slave, 0 to 256, not both 0.
+        log2_ring_size: Every ring has 2**log2_ring_size slots, 0 to 14.
+        buffer_size: Usable bytes of each buffer, 1 to 65535.
+        cache_line: 64 or 128 bytes.
+        kind: "single" makes one region: rings first, then buffers. Every known master can use it. "split" puts the
+            buffers into region 1, from offset 0, as newer versions of libmemif do. libmemif 2.0 as master maps only
+            region 0 and cannot work with it.
+        page_size: Page size of the memory that the regions will be made of (an allocator's ``page_size``). Region sizes
+            are multiples of it.
 
-    Raises `MemifValueError` for arguments out of range, and when the memory would exceed the 4 GiB that the
-    32-bit offset of a descriptor can reach.
+    Raises:
+        MemifValueError: when an argument is out of range, or the memory would exceed the 4 GiB that the 32-bit offset
+            of a descriptor can reach.
     """
     _check_arguments(s2m_rings, m2s_rings, log2_ring_size, buffer_size, cache_line, kind, page_size)
     ring_bytes = ring_size_bytes(log2_ring_size, cache_line)
@@ -192,15 +218,21 @@ def _too_large(s2m: int, m2s: int, log2: int, buffer_size: int, needed: int) -> 
 
 
 def infer_cache_line(rings: Sequence[Placed], region_sizes: Sequence[int] = ()) -> int | None:
-    """Return the cache line size, 64 or 128, that a peer's rings were laid out for, or None if unclear.
+    """Return the cache line size that a peer's rings were laid out for.
 
-    All known slaves put their rings side by side, so the bytes from the end of one ring's descriptor space to
-    the next ring are the header: 128 or 256. Too little room for the larger header, also at the end of a
-    region (`region_sizes`, by region index), proves 64. Exactly the larger one points to 128. A wider
-    distance, or a single ring with room behind it, says nothing: see `probe_cache_line`, and take 64 if that
-    does not help either.
+    All known slaves put their rings side by side, so the bytes from the end of one ring's descriptors to the next ring
+    are the header: 128 or 256. Too little room for the larger header, also at the end of a region, proves 64. Exactly
+    the larger header points to 128. A wider distance, or a single ring with room after it, says nothing: see
+    `probe_cache_line`, and take 64 if that does not help either.
 
-    Safe for unchecked values of a peer; run `memif.protocol.offers.check_offer` with the result.
+    Safe for unchecked values of a peer. Run `memif.protocol.offers.check_offer` with the result.
+
+    Args:
+        rings: The rings that the peer announced.
+        region_sizes: Bytes of each region, by index.
+
+    Returns:
+        64, 128, or None when it is not clear.
     """
     gaps = _gaps_between(rings)
     large = ring_header_size(128)
@@ -227,12 +259,18 @@ def _gaps_at_end(rings: Sequence[Placed], region_sizes: Sequence[int]) -> list[i
 
 
 def probe_cache_line(region: memoryview, ring: Placed) -> int | None:
-    """Return the cache line size that the content of a ring shows, 64 or 128; None when all of it is zero.
+    """Return the cache line size that the content of a ring shows.
 
-    For a peer with a single ring, where `infer_cache_line` has nothing to compare. `region` is the mapped
-    region of the ring as bytes (format "B"). Slaves fill all descriptors before they connect, except VPP in
-    zero-copy mode. With a line of 128 the bytes after the tail word, up to offset 256, are padding and zero;
-    with 64 the first descriptors are there. Never reads outside of `region`.
+    For a peer with a single ring, where `infer_cache_line` has nothing to compare. Slaves fill all descriptors before
+    they connect, except VPP in zero-copy mode. With a line of 128 the bytes after the tail word, up to offset 256, are
+    padding and zero; with 64 the first descriptors are there.
+
+    Args:
+        region: The mapped region of the ring as bytes (format "B"). Nothing outside of it is read.
+        ring: The ring that the peer announced.
+
+    Returns:
+        64, 128, or None when the whole ring is zero.
     """
     padding = region[ring.offset + 128 + 2 : ring.offset + 256]
     if any(padding):

@@ -1,4 +1,4 @@
-"""The memory of one connection, mapped, with its rings: made by a slave, or taken over from one by a master."""
+"""The mapped memory of one connection, with its rings: created by a slave, or adopted from a slave by a master."""
 
 import fcntl
 import os
@@ -25,7 +25,16 @@ _log = get_logger("memif.memory")
 
 @dataclass(slots=True)
 class Mapped:
-    """Regions and rings of one connection. Rings are in order of their index; `fds` are those of the regions."""
+    """Regions and rings of one connection.
+
+    Attributes:
+        regions: The mapped regions, by index.
+        rx: Rings to receive from, by index.
+        tx: Rings to send on, by index.
+        fds: Descriptors of the regions.
+        external: Whether the allocator mapped the memory.
+        allocator: Where a slave's memory comes from; None for a master.
+    """
 
     regions: tuple[Region, ...]
     rx: list[RxRing] = field(default_factory=list)
@@ -35,7 +44,7 @@ class Mapped:
     allocator: Allocator | None = None
 
     def close(self) -> None:
-        """Let go of the descriptors. The memory itself stays mapped until nobody looks at it any more."""
+        """Close the descriptors. The memory itself stays mapped until its last view is gone."""
         while self.fds:
             fd = self.fds.pop()
             if self.allocator is None:
@@ -55,10 +64,23 @@ def create(
     allocator: Allocator,
     seal: SealPolicy = "add",
 ) -> tuple[Mapped, list[RegionOffer], list[RingOffer]]:
-    """Slave: make and map the memory for the numbers that were agreed on, and initialise all rings.
+    """Slave: create and map the memory for the numbers that were agreed on, and initialise all rings.
 
-    The offers name descriptors that stay ours (the regions' in `Mapped.fds`, the event fds in the rings). Raises
-    `MemifError` when the memory can not be had; nothing is left behind then.
+    Args:
+        wanted: The numbers.
+        buffer_size: Usable bytes of each buffer.
+        kind: Whether rings and buffers share a region; see `plan_layout`.
+        cache_line: Bytes of a cache line, 64 or 128.
+        headroom: Bytes left free at the start of each buffer.
+        allocator: Where the memory comes from.
+        seal: "require" refuses memory whose pages the master could take away.
+
+    Returns:
+        The memory, and the offers of regions and rings for the handshake. The descriptors in the offers stay ours:
+        those of regions are in `Mapped.fds`, the event fds belong to the rings.
+
+    Raises:
+        MemifError: when the memory cannot be created. Nothing is left behind then.
     """
     plan = plan_layout(
         wanted.s2m_rings,
@@ -113,9 +135,9 @@ def _map_own(fd: int, size: int, allocator: Allocator) -> Region:
             view.release()
         allocator.free(fd, buffer)
         raise
-    # The user's memory goes back when the last view of it is gone, which may be long after the disconnect. The view
-    # goes after the region, and only when it has gone is the buffer exported no more, so that it can be closed.
-    # Where the interpreter ends first, views can be in use to the very end, and it never goes back.
+    # The user's memory is freed when the last view of it is gone, which may be long after the disconnect. `view` is
+    # released after the region, and only then is the buffer no longer exported, so that it can be closed. When the
+    # interpreter ends first, views can be in use until the end, and the memory is never freed.
     weakref.finalize(view, allocator.free, fd, buffer).atexit = False
     return region
 
@@ -171,12 +193,21 @@ def adopt(
     name: str,
     bring: Callable[[int, int, int], Region | None] | None = None,
 ) -> Mapped:
-    """Master: check and map what a slave offers. Takes all descriptors of `wanted`, also when it raises.
+    """Master: check and map what a slave offers.
 
-    bring(index, fd, size) may map a region after the checks; it is mapped here where that gives None.
+    Args:
+        wanted: The offer. All its descriptors are taken, also when this raises.
+        seal: Whether memory that can shrink is refused; see `check_peer_fd`.
+        limit: The most bytes of a region.
+        cache_line: Bytes of the slave's cache line; None to find it out.
+        name: The interface's name, for the log.
+        bring: ``bring(index, fd, size)`` may map a region after the checks. Where it returns None, or is None, the
+            region is mapped here.
 
-    Raises `MemifProtocolError` with a text for DISCONNECT when the memory can not be trusted or is no memory, and
-    another `MemifError` when this system can not map it.
+    Raises:
+        MemifProtocolError: when the memory cannot be trusted, or the descriptor is not memory. Its `detail` is to be
+            sent in DISCONNECT.
+        MemifError: when this system cannot map the memory.
     """
     left = [ring.fd for ring in wanted.rings]
     mapped = Mapped((), fds=[region.fd for region in wanted.regions])
@@ -202,7 +233,7 @@ def adopt(
             left.remove(ring.fd)
             (mapped.rx if ring.s2m else mapped.tx).append(made)  # type: ignore[arg-type]
             if made.cookie != COOKIE:
-                # VPP's words, where "tx" is what the slave sends on.
+                # VPP's text, where "tx" is what the slave sends on.
                 text = f"wrong cookie on {'tx' if ring.s2m else 'rx'} ring {ring.index}"
                 raise MemifProtocolError(text, code=ErrorCode.COOKIE)
     except BaseException as error:
@@ -248,13 +279,13 @@ def _find_cache_line(wanted: MapMemory, regions: Sequence[Region], told: int | N
 
 
 def _check_event_fd(fd: int) -> None:
-    """An interrupt fd must be an eventfd: a write to anything else could block or do worse."""
+    """Check that an interrupt fd is an eventfd: a write to anything else could block or do worse."""
     try:
         if os.readlink(f"/proc/self/fd/{fd}") != "anon_inode:[eventfd]":
             raise MemifProtocolError("ring interrupt fd is not an eventfd", code=ErrorCode.NO_INTFD)
-        # The peer shares this flag and could clear it again; what that can do is on the security page.
+        # The peer shares this flag and could clear it again. The security page says what follows.
         fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
     except MemifError:
         raise
     except OSError as error:
-        raise MemifProtocolError("ring interrupt fd can not be used", code=ErrorCode.BAD_FD) from error
+        raise MemifProtocolError("ring interrupt fd cannot be used", code=ErrorCode.BAD_FD) from error
