@@ -6,11 +6,11 @@
     prometheus_client.REGISTRY.register(MemifCollector(sock))
     prometheus_client.start_http_server(9100)
 
-Nothing runs between two scrapes, and packets cost nothing more. Needs prometheus-client (``pip install
+Nothing runs between two scrapes, and packets cost nothing extra. Needs prometheus-client (``pip install
 memif[metrics]``).
 
-Every sample has the labels ``socket``, ``id``, ``role`` and ``interface`` (the name); those of queues ``queue``
-as well. Counters never go back while an interface is open, not even when its link is lost.
+Every sample has the labels ``socket``, ``id``, ``role`` and ``interface`` (the name). Samples of queues also have
+``queue``. Counters never go back while an interface is open, not even when its link is lost.
 
 =========================================  =======  ===============================================================
 memif_up                                   gauge    1 while the link is up
@@ -29,7 +29,7 @@ memif_transmit_bytes_total                 counter  their bytes
 memif_transmit_bursts_total                counter  calls that sent packets
 memif_transmit_interrupts_total            counter  wake-ups sent to the peer
 memif_transmit_rejected_packets_total      counter  packets not accepted because the ring was full
-memif_bad_descriptors_total                counter  descriptors of the peer that can not be, by ``direction``
+memif_bad_descriptors_total                counter  invalid descriptors of the peer, by ``direction``
 memif_ring_slots                           gauge    size of the ring, by ``direction``; while the link is up
 memif_ring_used_slots                      gauge    slots with packets in them, or lent out by bursts; likewise
 memif_clients_accepted_total               counter  of a socket (no other label): clients that connected
@@ -48,7 +48,7 @@ from memif.errors import MemifTypeError
 
 _KEY = ("socket", "id", "role", "interface")
 
-#: Of `memif.ring.Stats`: which of its counters becomes which metric of its direction.
+#: By direction: the metric and its text for each counter of `memif.ring.Stats`.
 _QUEUE_COUNTERS = {
     "receive": {
         "packets": ("packets", "Packets taken from the ring"),
@@ -85,21 +85,26 @@ class _Source(Protocol):
 
 
 class MemifCollector(Collector):
-    """Collects the metrics of any number of interfaces and sockets (of the sync and of the asyncio API).
+    """Collects the metrics of any number of interfaces and sockets, of the sync and of the asyncio API.
 
-    A socket stands for all interfaces that are open on it at the time of the scrape; closed interfaces are left
-    out. One collector serves all: two in one registry would give the same names twice, which the registry
-    refuses. `collect` may run in any thread.
+    A socket stands for all interfaces that are open on it at the time of the scrape. Closed interfaces are left out.
+    Use one collector for all: a registry refuses a second one, because the names would be there twice. `collect` can
+    run in any thread.
+
+    Args:
+        *sources: Interfaces and sockets. More can be added later.
+
+    Raises:
+        MemifTypeError: when one is neither an interface nor a socket.
     """
 
     def __init__(self, *sources: _Source) -> None:
-        """sources: interfaces and sockets; more can be added later."""
         self._sources: list[Any] = []
         for i, source in enumerate(sources):
             self._add(f"sources[{i}]", source)
 
     def add(self, source: _Source) -> None:
-        """Collect from this interface or socket as well. Twice is as good as once."""
+        """Collect from this interface or socket too. Adding it again does nothing."""
         self._add("source", source)
 
     def _add(self, name: str, source: _Source) -> None:
@@ -109,15 +114,15 @@ class MemifCollector(Collector):
             self._sources = [*self._sources, source]
 
     def remove(self, source: _Source) -> None:
-        """Collect from it no longer; unknown ones are ignored."""
+        """Stop collecting from this interface or socket. Unknown ones are ignored."""
         self._sources = [known for known in self._sources if known is not source]
 
     def describe(self) -> Iterable[Metric]:
-        """All families, without samples."""
+        """Return all families, without samples."""
         return _Families().all()
 
     def collect(self) -> Iterable[Metric]:
-        """All families with their present values."""
+        """Return all families with their present values."""
         families = _Families()
         for interface in self._interfaces():
             families.read(interface)
@@ -130,7 +135,7 @@ class MemifCollector(Collector):
         found: dict[int, Any] = {}
         for source in self._sources:
             for interface in getattr(source, "interfaces", (source,)):
-                # The asyncio API wraps the sync one; the same interface may also be there twice.
+                # The asyncio API wraps the sync one. The same interface may also be there twice.
                 plain = getattr(interface, "sync", interface)
                 if not plain.closed:
                     found[id(plain)] = plain
@@ -151,14 +156,14 @@ class _Families:
             for name, (metric, text) in metrics.items()
         }
         self.drops = _counter("receive_dropped_packets", "Packets thrown away", *_KEY, "queue", "reason")
-        self.bad = _counter("bad_descriptors", "Descriptors of the peer that can not be", *_KEY, "queue", "direction")
+        self.bad = _counter("bad_descriptors", "Invalid descriptors of the peer", *_KEY, "queue", "direction")
         labels = (*_KEY, "queue", "direction")
         self.slots = GaugeMetricFamily("memif_ring_slots", "Size of the ring", labels=labels)
         self.used = GaugeMetricFamily("memif_ring_used_slots", "Slots with packets in them", labels=labels)
         self.sockets = {name: _counter(*metric, "socket") for name, metric in _SOCKET_COUNTERS.items()}
 
     def all(self) -> list[Metric]:
-        """In a fixed order."""
+        """Return all families in a fixed order."""
         return [
             *(self.up, self.info, self.peer),
             *self.links.values(),
@@ -196,8 +201,7 @@ class _Families:
     def _read_ring(self, key: tuple[str, ...], ring: Any, short: str) -> None:
         if ring is None:
             return
-        # The slave's index less the master's: packets where the slave produces, free buffers where the master
-        # does.
+        # The slave's index minus the master's: packets where the slave produces, free buffers where the master does.
         between = min((ring.head - ring.tail) & 0xFFFF, ring.size)
         slave_produces = ring.slave == (short == "tx")
         self.slots.add_metric(key, ring.size)
@@ -214,5 +218,5 @@ def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
 
 
 def _text(address: object) -> str:
-    """The name of a socket; a path may hold bytes that are no text."""
+    """Return the name of a socket as text. A path may have bytes that are not valid text."""
     return str(address).encode("utf-8", "replace").decode()

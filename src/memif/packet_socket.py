@@ -1,11 +1,11 @@
 """AF_PACKET: an existing network interface as a packet port, for bridging a memif with it.
 
-Sends and receives whole Ethernet frames on the interface, past the kernel's own network stack, which goes on to use it.
-Needs CAP_NET_RAW. Reference: packet(7).
+Sends and receives whole Ethernet frames on the interface, beside the kernel's own network stack, which goes on using
+it. Needs CAP_NET_RAW. Reference: packet(7).
 
-The kernel leaves work to the network card that has to be done here: VLAN tags arrive beside the frame and are put back,
-and checksums that were left to the card are filled in. Segmentation is not undone: switch it off on the interface
-(``ethtool -K IFNAME tso off gso off gro off``) unless the other side takes packets of 64 KB.
+The kernel leaves work to the network card, which is done here: VLAN tags arrive separate from the frame and are put
+back, and checksums that were left to the card are filled in. Large packets are not segmented: switch offloads off on
+the interface (``ethtool -K IFNAME tso off gso off gro off``) unless the other side takes packets of 64 KB.
 """
 
 import errno
@@ -14,12 +14,11 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable
-from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from memif.config import each, whole, yes_or_no
 from memif.errors import MemifClosedError, MemifOSError, MemifTypeError, MemifValueError
-from memif.system import Single
+from memif.system import Closing
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # typing only: nothing to install
@@ -37,7 +36,7 @@ _TOO_LATE: Final = (errno.ENOBUFS, errno.EAGAIN, errno.ENOMEM)
 
 
 class PacketError(MemifOSError):
-    """The kernel refused something about a packet socket; `errno` is its number. The text is one line."""
+    """The kernel refused an operation on a packet socket. `errno` is its number. The text is one line."""
 
     def __str__(self) -> str:
         return self.detail
@@ -53,16 +52,25 @@ def _error(error: OSError, what: str) -> PacketError:
     return PacketError(f"{what}: {_GONE.get(error.errno or 0) or error.strerror or error}", errno=error.errno)
 
 
-class PacketSocket(Single):
-    """All frames of the network interface `name`. Context manager; all calls are non-blocking, wait on `fileno`.
+class PacketSocket(Closing):
+    """Sends and receives all frames of a network interface. Also a context manager.
 
-    `promiscuous`: also frames for other MAC addresses. Raises `PacketPermissionError` without CAP_NET_RAW,
-    `PacketError` when there is no such interface. One thread at a time.
+    All calls are non-blocking: wait with select or poll on `fileno`. One thread at a time.
+
+    Args:
+        name: The network interface.
+        promiscuous: Receive frames for other MAC addresses too.
+
+    Attributes:
+        rejected: Frames that the kernel would not send: too long for the interface, or malformed.
+
+    Raises:
+        PacketPermissionError: when the process lacks CAP_NET_RAW.
+        PacketError: when there is no such interface.
     """
 
     def __init__(self, name: str, *, promiscuous: bool = True) -> None:
         self.name = name
-        #: Frames that the kernel would not send: too long for the interface, or malformed.
         self.rejected: int = 0
         self._down = False  # when last seen
         yes_or_no("promiscuous", promiscuous)
@@ -99,13 +107,14 @@ class PacketSocket(Single):
         return self._sock
 
     def fileno(self) -> int:
-        """The descriptor; readable when a frame waits."""
+        """Return the descriptor, readable when a frame waits."""
         return self._open().fileno()
 
     def recv(self, count: int = 256) -> list[bytes]:
-        """Return up to `count` frames that arrived on the interface; [] if none waits.
+        """Return up to `count` frames that arrived on the interface, [] if none waits.
 
-        `PacketError` once when the link has gone down (errno ENETDOWN), and when the interface is gone (ENXIO).
+        Raises:
+            PacketError: once when the link has gone down (errno ENETDOWN), and when the interface is gone (ENXIO).
         """
         sock, buffer = self._open(), self._buffer
         whole("count", count, 0, sys.maxsize)
@@ -125,16 +134,24 @@ class PacketSocket(Single):
             if not frames:
                 raise _error(error, f"receive from {self.name}") from error
         if self._down and not frames:
-            self._check()  # nobody tells of the end of an interface that was down before
+            self._check()  # the kernel does not report the end of an interface that was down before
         if unfinished:
             _finish(frames, unfinished)
         return frames
 
     def send(self, frames: "Iterable[Buffer]") -> int:
-        """Send frames; return how many the kernel took, in order: fewer than given when its queue is full.
+        """Send frames.
 
-        Frames that it never takes (longer than the MTU) count as taken and in `rejected`. `PacketError` if the link
-        is down (errno ENETDOWN) or the interface is gone (ENXIO), unless some were taken before.
+        Args:
+            frames: Bytes-like objects.
+
+        Returns:
+            How many frames the kernel took, in order: fewer than given when its queue is full. Frames that it never
+            takes (longer than the MTU) count as taken, and in `rejected`.
+
+        Raises:
+            PacketError: when the link is down (errno ENETDOWN) or the interface is gone (ENXIO), unless some were taken
+                before.
         """
         sock, taken = self._open(), 0
         for frame in each("frames", frames):
@@ -168,17 +185,9 @@ class PacketSocket(Single):
         if sock is not None:
             sock.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def _auxiliary(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, bytes]:
-    """The status bits, and the VLAN tag that the kernel took out, as bytes."""
+    """Return the status bits, and the VLAN tag that the kernel took out, as bytes."""
     for level, kind, data in ancillary:
         if level == _SOL_PACKET and kind == _AUXDATA and len(data) >= _AUX.size:
             status, _, _, _, _, tag, ethertype = _AUX.unpack_from(data)
@@ -189,7 +198,7 @@ def _auxiliary(ancillary: list[tuple[int, int, bytes]]) -> tuple[int, bytes]:
 
 
 def _finish(frames: list[bytes], rows: list[int]) -> None:
-    """Fill in the checksums of frames that never met a network card."""
+    """Fill in the checksums of frames that have not passed a network card."""
     import numpy as np
 
     from memif.packet import classify, fill_l4

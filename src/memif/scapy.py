@@ -7,11 +7,11 @@
         answer = sock.sr1(Ether() / IP(dst="192.168.1.1") / ICMP(), timeout=1)
         packets = sock.sniff(count=10)
 
-It serves wherever Scapy takes an open socket: ``sniff(opened_socket=sock)``, ``AsyncSniffer``, ``sock.sr``,
+It can be used wherever Scapy takes an open socket: ``sniff(opened_socket=sock)``, ``AsyncSniffer``, ``sock.sr``,
 ``bridge_and_sniff(a, b)`` with other sockets in any order, ``SniffSource(socket=sock)`` of a ``PipeEngine``,
-``sock.am(...)`` for answering machines, ``sendp(..., socket=sock)``. Functions that want an interface instead, as
-`srp` does, take ``iface=sock.network``; those of layer 3 (`send`, `sr`, `srloop`) as well, in mode "ip". Needs scapy
-2.8 or later (``pip install memif[scapy]``).
+``sock.am(...)`` for answering machines, ``sendp(..., socket=sock)``. Functions that need an interface instead, such as
+``srp``, take ``iface=sock.network``. In mode "ip" those of layer 3 (``send``, ``sr``, ``srloop``) do so too. Needs
+scapy 2.8 or later (``pip install memif[scapy]``).
 """
 
 import contextlib
@@ -49,16 +49,23 @@ _POLLING_SLEEP = 1e-3  # seconds: peers of a queue that does not ask for interru
 class MemifSocket(Single, SuperSocket):
     """A memif for Scapy.
 
-    interface   an open `memif.Interface`, which stays open when this closes; or the path of a control socket: then
-                the interface is opened here, with the options of `memif.connect`, and closed with this
-    timeout     seconds: for the link to come up (None: for ever), and for room in a full ring when sending
+    In mode "ethernet" packets start with ``Ether``; in mode "ip" with ``IP`` or ``IPv6``, by their first four bits. All
+    receive queues are read in turn. The first transmit queue sends. When the link is lost, or another thread closes the
+    socket, reading ends as at the end of a file: ``recv`` raises ``EOFError``, and sniffers return what they have. One
+    thread can receive while another sends, as Scapy does it.
 
-    In mode "ethernet" packets start with `Ether`; in mode "ip" with `IP` or `IPv6`, by their first four bits.
-    All receive queues are read in turn; the first transmit queue sends. When the link is lost or the socket is closed
-    by another thread, reading ends like that of a file: EOFError in `recv`, which makes sniffers end with what they
-    have. One thread may receive while another sends, as Scapy does it.
+    Args:
+        interface: An open `memif.Interface`, which stays open when this closes. Or a control socket: then the interface
+            is opened here, and closed with this.
+        timeout: Seconds for the link to come up, and for room in a full ring when sending. None waits for ever.
+        **options: Options of `memif.connect`, with a control socket.
 
-    Raises what `memif.connect` raises, MemifClosedError for an interface that was closed.
+    Attributes:
+        interface: The memif underneath.
+
+    Raises:
+        MemifError: what `memif.connect` raises.
+        MemifClosedError: when the interface was closed.
     """
 
     desc: ClassVar[str | None] = "read/write packets on a memif"
@@ -73,7 +80,6 @@ class MemifSocket(Single, SuperSocket):
     ) -> None:
         self.timeout: float | None = seconds("timeout", timeout)
         self._owned = not isinstance(interface, Interface)
-        #: The memif underneath.
         self.interface: Interface = (
             interface
             if isinstance(interface, Interface)
@@ -94,8 +100,12 @@ class MemifSocket(Single, SuperSocket):
     # -- what Scapy calls
 
     def send(self, x: Packet) -> int:
-        """Send one packet. -> its bytes. Raises MemifBufferError when the ring stays full for `timeout`
-        seconds, MemifClosedError after `close`."""
+        """Send one packet and return its length in bytes.
+
+        Raises:
+            MemifBufferError: when the ring stays full for `timeout` seconds.
+            MemifClosedError: after `close`.
+        """
         data = bytes(x)
         with self._send_lock:
             self._send(data)
@@ -118,12 +128,19 @@ class MemifSocket(Single, SuperSocket):
             time.sleep(10e-6)
 
     def recv_raw(self, x: int = MTU) -> tuple[type[Packet] | None, bytes | None, float | None]:
-        """Receive one packet, at most `x` bytes of it. -> its class, data and time of arrival here (seconds
-        since 1970).
+        """Receive one packet.
 
-        Waits for a packet. It does not when `select`, or another selector through `fileno`, has said that there is
-        something to do, and that was the control channel's: then it may return three times None, as Scapy's sockets
-        do. Raises EOFError when the link is lost or the socket closed.
+        Waits for a packet. When `select`, or another selector on `fileno`, has reported something to do, it does not
+        wait: if that was only a control event, it returns three times None, as Scapy's sockets do.
+
+        Args:
+            x: The most bytes of the packet.
+
+        Returns:
+            The packet's class, its data, and the time of its arrival here in seconds since 1970.
+
+        Raises:
+            EOFError: when the link is lost or the socket is closed.
         """
         while True:
             with self._lock:
@@ -136,11 +153,11 @@ class MemifSocket(Single, SuperSocket):
             _wait([self], None)
 
     def fileno(self) -> int:
-        """A descriptor for any kind of selector, -1 after `close`: readable when a packet waits, when the link has
-        ended, or when the control channel has something to do, which `recv` does.
+        """Return a descriptor for any kind of selector, -1 after `close`.
 
-        When another thread than the one that asks here closes the socket, it stays readable until that one has
-        learned of the end from `recv`.
+        It is readable when a packet waits, when the link has ended, or when there is a control event, which ``recv``
+        handles. When another thread closes the socket, it stays readable until the thread that called this has seen the
+        end in ``recv``.
         """
         with self._lock:
             if not self._watch.closed:
@@ -155,7 +172,7 @@ class MemifSocket(Single, SuperSocket):
         with self._lock:
             self.closed = True
             self._rings = ()
-            self._watch.tell(True)  # whoever waits wakes up
+            self._watch.tell(True)  # wakes up whoever waits
             if self._watcher in (None, threading.get_ident()):
                 self._watch.close()
         if self._owned:
@@ -163,8 +180,7 @@ class MemifSocket(Single, SuperSocket):
 
     @staticmethod
     def select(sockets: list[Any], remain: float | None = conf.recv_poll_rate) -> list[Any]:
-        """Wait until one of `sockets` (of any class) can be read, `remain` seconds at most. -> those that
-        can."""
+        """Wait until one of `sockets` (of any class) can be read, at most `remain` seconds. Returns those that can."""
         found = _wait(sockets, remain)
         for sock in found:
             if isinstance(sock, MemifSocket):
@@ -177,8 +193,8 @@ class MemifSocket(Single, SuperSocket):
     def network(self) -> NetworkInterface:
         """This memif as one of Scapy's network interfaces: ``srp(packet, iface=sock.network)``.
 
-        Sockets that Scapy opens on it, and closes, leave the interface open. It is in Scapy's list of interfaces as
-        long as the memif exists.
+        The memif stays open when Scapy opens and closes sockets on it. It is in Scapy's list of interfaces as long as
+        it exists.
         """
         return _network(self.interface, self.timeout)
 
@@ -187,13 +203,12 @@ class MemifSocket(Single, SuperSocket):
     # Rings come before the control channel: a peer may send its last packets and leave at once.
 
     def _was_told(self) -> bool:
-        """Whether a selector may have told the caller that there is something: then `recv` may not wait."""
+        """Return whether a selector may have reported something to the caller: then `recv` must not wait."""
         told, self._selected = self._selected, False
         return told or (self._watcher is not None and self._watch.pending())
 
     def _look(self) -> bool:
-        """Whether `recv` has something to give, a packet or the end; our descriptor says the same from now on, if
-        anybody has it."""
+        """Return whether `recv` has a packet or the end to report, and set our descriptor accordingly."""
         with self._lock:
             ready = self.closed or self._ready()
             self._watch.tell(self.closed or (ready and self._watcher is not None))
@@ -202,7 +217,7 @@ class MemifSocket(Single, SuperSocket):
     def _ready(self) -> bool:
         self._attach()
         with contextlib.suppress(MemifDisconnectedError, MemifClosedError):
-            # Each look arms the queue, and empties the descriptor of one that has nothing: so it takes all of them.
+            # Each wait arms its queue, and drains the descriptor of an empty one. So all of them are asked.
             waiting = [queue.wait(0) for queue in self.interface.rx if queue.ring is not None]
             if any(waiting):
                 return True
@@ -248,7 +263,7 @@ class MemifSocket(Single, SuperSocket):
 
 
 class _Watch:
-    """One descriptor for several: readable while one of them is, and while it is told so."""
+    """One descriptor for several: readable while one of them is, and while it is set so."""
 
     def __init__(self, fd: int) -> None:
         self._told = False
@@ -258,30 +273,30 @@ class _Watch:
         self.add(self._event)
 
     def add(self, fd: int) -> None:
-        """Watch this one, too. Closing it ends that."""
+        """Watch this descriptor too, until it is closed."""
         self._epoll.register(fd, select.EPOLLIN)
 
     @property
     def closed(self) -> bool:
-        """After `close`."""
+        """True after `close`."""
         return self._epoll.closed
 
     def fileno(self) -> int:
-        """The descriptor; -1 after `close`."""
+        """Return the descriptor, -1 after `close`."""
         return -1 if self._epoll.closed else self._epoll.fileno()
 
     def tell(self, readable: bool) -> None:
-        """Be readable whatever the others are, or only with them."""
+        """Be readable in any case, or only while one of the others is."""
         if readable != self._told and not self.closed:
             self._told = readable
             os.eventfd_write(self._event, 1) if readable else os.eventfd_read(self._event)
 
     def pending(self) -> bool:
-        """Whether it is readable."""
+        """Return whether it is readable."""
         return not self.closed and bool(self._epoll.poll(0, 1))
 
     def close(self) -> None:
-        """Can be repeated."""
+        """Close it. Can be repeated."""
         if not self.closed:
             self._epoll.close()
             os.close(self._event)
@@ -290,7 +305,7 @@ class _Watch:
 
 
 def _wait(sockets: Sequence[Any], remain: float | None) -> list[Any]:
-    """Wait until one of `sockets` can be read, `remain` seconds at most. -> those that can, in their order."""
+    """Wait until one of `sockets` can be read, at most `remain` seconds. Returns those that can, in their order."""
     deadline = None if remain is None else time.monotonic() + remain
     while True:
         mine = [sock for sock in sockets if isinstance(sock, MemifSocket)]
@@ -303,7 +318,7 @@ def _wait(sockets: Sequence[Any], remain: float | None) -> list[Any]:
 
 
 def _readable(sockets: Sequence[Any], timeout: float) -> list[Any]:
-    """Those whose descriptor is readable, or closed: reading them tells their user so."""
+    """Return those whose descriptor is readable, or closed: reading them reports that."""
     numbers = [sock._watch.fileno() if isinstance(sock, MemifSocket) else _number(sock) for sock in sockets]
     poller = select.poll()
     for fd in numbers:
@@ -328,7 +343,7 @@ class _Provider(InterfaceProvider):
 
 
 class _MemifNetwork(NetworkInterface):
-    """A memif with the face of a network interface."""
+    """A memif as one of Scapy's network interfaces."""
 
     def __init__(self, interface: Interface, timeout: float | None) -> None:
         name = f"{interface.name}#{next(_numbers)}"  # no two may be the same, whatever the peers call them
@@ -367,7 +382,7 @@ conf.ifaces.register_provider(_Provider)
 
 
 def _network(interface: Interface, timeout: float | None) -> _MemifNetwork:
-    """The network for `interface`, in Scapy's list."""
+    """Return the network for `interface`, and put it into Scapy's list."""
     ours = _networks.setdefault(interface, {})
     if timeout not in ours:
         network = ours[timeout] = _MemifNetwork(interface, timeout)

@@ -1,8 +1,8 @@
 """TAP and TUN devices: the kernel's network stack as a packet port, for bridging a memif with it.
 
-The device is made and used through ``/dev/net/tun`` alone; address, MTU and link state need pyroute2 (extra
-``tap``). Packets are plain Ethernet frames ("tap") or IP packets ("tun"): no packet information header, no
-offloads. Reference: Documentation/networking/tuntap.rst of the kernel.
+The device is created and used only through ``/dev/net/tun``. Setting address, MTU and link state needs pyroute2 (extra
+``tap``). Packets are plain Ethernet frames ("tap") or IP packets ("tun"), without a packet information header and
+without offloads. Reference: Documentation/networking/tuntap.rst of the kernel.
 """
 
 import ctypes
@@ -15,12 +15,11 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from ipaddress import ip_interface
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from memif.config import each, one_of, whole, yes_or_no
 from memif.errors import MemifClosedError, MemifOSError, MemifQueueError, MemifTypeError, MemifValueError
-from memif.system import Single
+from memif.system import Closing
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # typing only: nothing to install
@@ -36,7 +35,7 @@ _GONE: Final = {errno.EIO: "the link is down, bring it up first", errno.EBADFD: 
 
 
 class TapError(MemifOSError):
-    """The kernel refused something about a TAP device; `errno` is its number. The text is one line."""
+    """The kernel refused an operation on a TAP device. `errno` is its number. The text is one line."""
 
     def __str__(self) -> str:
         return self.detail
@@ -52,22 +51,29 @@ def _error(error: OSError, what: str, hint: str = "") -> TapError:
     return kind(f"{what}: {text}", errno=error.errno)
 
 
-class Tap(Single):
-    """A TAP device (`mode` "tap": Ethernet frames) or TUN device ("tun": IP packets), gone again at `close`.
+class Tap(Closing):
+    """A TAP device (Ethernet frames) or TUN device (IP packets). `close` removes it.
 
-    `name`: up to 15 bytes; None lets the kernel choose, see the attribute. `netns`: the network namespace in
-    which the device is made, by the name that ``ip netns`` knows or by a path such as ``/proc/123/ns/net``;
-    None for the process's own. `queues`: how many queues (descriptors), 1 to 256; the kernel spreads flows
-    over them.
+    The device starts with the link down and without address; see `set`. All calls are non-blocking: wait with select or
+    poll on `fileno`. Different threads can use different queues, one thread for each queue.
 
-    The device starts with the link down and without address: see `set`. All calls are non-blocking; wait with
-    select or poll on `fileno`. Different queues may be used by different threads, one thread to a queue.
-    `TapPermissionError` without CAP_NET_ADMIN, `TapError` if the kernel lacks TAP or the name is taken.
+    Args:
+        name: Up to 15 bytes. None: the kernel chooses, see the attribute.
+        mode: "tap" or "tun".
+        netns: Network namespace in which the device is created: a name of ``ip netns``, or a path such as
+            ``/proc/123/ns/net``. None for the process's own.
+        queues: How many queues (descriptors), 1 to 256. The kernel spreads flows over them.
+
+    Attributes:
+        name: Name of the network interface.
+        rejected: Packets that the kernel refused as malformed (runts; in mode "tun" anything but IP).
+
+    Raises:
+        TapPermissionError: when the process lacks CAP_NET_ADMIN.
+        TapError: when the kernel has no TAP, or the name is in use.
     """
 
-    #: Name of the network interface.
     name: str
-    #: Packets that the kernel refused as malformed (runts; in mode "tun" anything but IP).
     rejected: int
 
     def __init__(
@@ -105,11 +111,11 @@ class Tap(Single):
                     errno.EINVAL: "an interface of this name but another kind exists",
                 }
                 raise _error(error, f"make {self.name}", hints.get(error.errno or 0, "")) from error
-            # The kernel puts a number for %d; later queues must join that device.
+            # The kernel replaces %d by a number. Later queues must join that device.
             self.name = _IFREQ.unpack(answer)[0].rstrip(b"\0").decode()
 
     def fileno(self, queue: int = 0) -> int:
-        """Return the descriptor of `queue`; readable when a packet waits. It stays owned by this object."""
+        """Return the descriptor of a queue, readable when a packet waits. It stays owned by this object."""
         if not self._fds:
             raise MemifClosedError(f"{self.name} is closed")
         if not isinstance(queue, int):
@@ -119,9 +125,10 @@ class Tap(Single):
         return self._fds[queue]
 
     def recv(self, count: int = 256, queue: int = 0) -> list[bytes]:
-        """Return up to `count` packets that the kernel sent out of the interface; [] if none waits.
+        """Return up to `count` packets that the kernel sent out of the interface, [] if none waits.
 
-        `TapError` when the interface was deleted.
+        Raises:
+            TapError: when the interface was deleted.
         """
         fd = self.fileno(queue)
         whole("count", count, 0, sys.maxsize)
@@ -139,11 +146,18 @@ class Tap(Single):
         return packets
 
     def send(self, packets: "Iterable[Buffer]", queue: int = 0) -> int:
-        """Hand packets to the kernel as if they had arrived on the interface; return how many it took, in
-        order.
+        """Hand packets to the kernel as if they had arrived on the interface.
 
-        Fewer than given when the kernel's queue is full. Malformed packets count as taken and in `rejected`.
-        `TapError` if the link is down (errno EIO) or the interface was deleted, unless some were taken before.
+        Args:
+            packets: Bytes-like objects.
+            queue: The queue to use.
+
+        Returns:
+            How many packets the kernel took, in order: fewer than given when its queue is full. Malformed packets count
+            as taken, and in `rejected`.
+
+        Raises:
+            TapError: when the link is down (errno EIO) or the interface was deleted, unless some were taken before.
         """
         fd, taken = self.fileno(queue), 0
         for packet in each("packets", packets):
@@ -171,9 +185,16 @@ class Tap(Single):
         mtu: int | None = None,
         up: bool | None = None,
     ) -> None:
-        """Set what is given: `address`, one or several IPv4 or IPv6 with prefix length ("192.0.2.1/24"),
-        `mtu` in bytes, link state `up`. Needs pyroute2; `TapError` if that is missing or the kernel
-        refuses."""
+        """Set address, MTU and link state. Needs pyroute2.
+
+        Args:
+            address: One or several IPv4 or IPv6 addresses with prefix length ("192.0.2.1/24"); None for no change.
+            mtu: Bytes, 68 to 65535; None for no change.
+            up: Link state; None for no change.
+
+        Raises:
+            TapError: when pyroute2 is missing or the kernel refuses.
+        """
         self.fileno()
         addresses = [] if address is None else _addresses(address)
         settings: dict[str, Any] = {} if mtu is None else {"mtu": whole("mtu", mtu, 68, 65535)}
@@ -187,14 +208,6 @@ class Tap(Single):
         for fd in fds:
             with suppress(OSError):
                 os.close(fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if getattr(self, "_fds", None):
@@ -240,8 +253,10 @@ def _namespace_path(netns: str | os.PathLike[str]) -> str:
 
 
 def _in_namespace(path: str | None, function: Callable[[], None]) -> None:
-    """Run `function` inside the network namespace `path`, on a thread of its own, because a thread that has
-    moved to another namespace must not be used for anything else."""
+    """Run `function` in the network namespace `path`.
+
+    On a thread of its own, because a thread that has moved to another namespace must not be used for anything else.
+    """
     if path is None:
         function()
         return

@@ -9,10 +9,10 @@ The modified format of some old Linux distributions has 8 more bytes in each rec
 
 import struct
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from memif.errors import MemifClosedError
+from memif.system import Closing
 
 from . import blocks
 from .errors import CaptureFormatError, CaptureTruncatedError
@@ -22,7 +22,7 @@ from .packet import CaptureInterface, Direction, InterfaceStatistics, Packet
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
 
 
-class CaptureReader(Iterator[Packet]):
+class CaptureReader(Closing, Iterator[Packet]):
     """Iterates over the packets of a pcapng or classic pcap file. Memory use does not grow with the file.
 
     Files compressed by gzip, bzip2, xz, or zstd (from Python 3.14 on) are decompressed on the way. Also a context
@@ -106,14 +106,6 @@ class CaptureReader(Iterator[Packet]):
         """Close the file if it was opened here. Can be repeated. Further use raises `MemifClosedError`."""
         self._closed = True
         self._stream.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 _STANDARD: Final = "IIII"

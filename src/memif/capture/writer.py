@@ -13,11 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from memif.config import check_callback, each, one_of, seconds, text_of, whole
 from memif.errors import MemifClosedError, MemifTypeError, MemifValueError
-from memif.system import Single
+from memif.system import Closing
 
 from . import blocks
 from .blocks import (
@@ -72,7 +72,7 @@ def _snaplen(snaplen: object) -> int:
     return whole("snaplen", snaplen, 1, MAX_LENGTH)
 
 
-class PcapngWriter(Single):
+class PcapngWriter(Closing):
     """Writes a pcapng file, which Wireshark can read at any moment of the capture.
 
     Every call writes at once, without a buffer, so write whole bursts. When the disk is full, `CaptureOSError` is
@@ -347,9 +347,6 @@ class PcapngWriter(Single):
                 raise
         finally:
             self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None

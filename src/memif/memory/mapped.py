@@ -150,32 +150,15 @@ def _own_ring(mapped: Mapped, plan: MemoryLayout, number: int, headroom: int) ->
         buffers = place_buffers(plan.ring_size)
     event_fd = eventfd()
     try:
+        where = (mapped.regions, place.region, place.offset, place.log2_ring_size)
         description = (plan.buffer_region, plan.buffer_size, buffers)
+        line = plan.cache_line
         if place.s2m:
-            tx = TxRing(
-                mapped.regions,
-                place.region,
-                place.offset,
-                place.log2_ring_size,
-                slave=True,
-                buffers=description,
-                cache_line=plan.cache_line,
-                event_fd=event_fd,
-            )
+            tx = TxRing(*where, slave=True, buffers=description, cache_line=line, event_fd=event_fd)
             mapped.tx.append(tx)
             tx.initialise()
         else:
-            rx = RxRing(
-                mapped.regions,
-                place.region,
-                place.offset,
-                place.log2_ring_size,
-                slave=True,
-                buffers=description,
-                cache_line=plan.cache_line,
-                event_fd=event_fd,
-                headroom=headroom,
-            )
+            rx = RxRing(*where, slave=True, buffers=description, cache_line=line, event_fd=event_fd, headroom=headroom)
             mapped.rx.append(rx)
             rx.initialise()
     except BaseException:

@@ -3,9 +3,9 @@
 Every function takes a burst as two numpy arrays: ``matrix``, uint8 of shape (n, width), the first ``width``
 bytes of each packet padded with zeros (``burst.gather(width)`` makes one), and ``lengths``, uint32 of shape
 (n,), the true packet lengths in bytes (``burst.lengths``), which may exceed ``width``. No function loops over
-packets in Python, so the price of a burst is that of some dozens of array operations.
+packets in Python, so a burst costs some dozens of array operations.
 
-- `headers`: structured dtypes, `view` (no copy), `gather` and `scatter` (an offset per row)
+- `headers`: structured dtypes, `view` (no copy), `gather` and `scatter` (an offset for each row)
 - `classify`: where the layers of each packet begin and which of them can be trusted
 - `checksum`: Internet checksums: compute, verify, fill in, update incrementally
 - `responder`: answers ARP, ping and IPv6 neighbour solicitations in place
@@ -18,8 +18,8 @@ packets in Python, so the price of a burst is that of some dozens of array opera
     >>> classify(matrix, np.array([60, 60], np.uint32)).ipv4
     array([ True, False])
 
-Needs numpy (``pip install memif[numpy]``). All functions are free of global state and may run in any thread;
-a `Responder` belongs to one thread at a time.
+Needs numpy (``pip install memif[numpy]``). All functions are free of global state and can run in any thread. Only one
+thread at a time can use a `Responder`.
 """
 
 from .checksum import (

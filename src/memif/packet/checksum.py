@@ -1,9 +1,8 @@
 """Internet checksums (RFC 1071, RFC 1624) over a whole burst.
 
-The checksum is the complement of the one's complement sum of 16-bit words. That sum does not depend on byte
-order: words are added as the machine holds them, and one swap at the end gives the number on the wire. Rows
-end at different, also odd, offsets; bytes outside the range of a row are masked to zero, which adds
-nothing.
+The checksum is the complement of the one's complement sum of 16-bit words. That sum does not depend on byte order:
+words are added in the machine's order, and one swap at the end gives the number on the wire. Rows end at different
+offsets, which may be odd. Bytes outside the range of a row are masked to zero, which adds nothing.
 """
 
 import sys
@@ -26,11 +25,21 @@ _SWAP = sys.byteorder == "little"
 
 
 def internet_checksum(matrix: Matrix, start: Any, stop: Any) -> Words:
-    """The checksum of bytes ``start`` to ``stop`` of each row, as a number: uint16 (n,).
+    """Return the checksum of bytes ``start`` to ``stop`` of each row.
 
-    ``start`` and ``stop`` are offsets in bytes, one for all rows or an array of shape (n,). An odd count is
-    padded with zero. Over a range that includes a right checksum the result is 0. Raises `MemifValueError` when a
-    range leaves the matrix, or ends before it starts.
+    An odd count is padded with zero. For a range that includes a right checksum the result is 0.
+
+    Args:
+        matrix: uint8, shape (n, width).
+        start: Offset in bytes: one for all rows, or an array of shape (n,).
+        stop: Likewise, the first byte after the range.
+
+    Returns:
+        Numbers, uint16, shape (n,).
+
+    Raises:
+        MemifTypeError: when ``matrix`` is an array of another kind.
+        MemifValueError: when a range leaves the matrix, or ends before it starts.
     """
     check_matrix(matrix)
     if not (isinstance(start, int) and isinstance(stop, int) and 0 <= start <= stop <= matrix.shape[1]):
@@ -39,7 +48,7 @@ def internet_checksum(matrix: Matrix, start: Any, stop: Any) -> Words:
 
 
 def _check_offsets(name: str, value: Any, matrix: Matrix, least: Any) -> Any:
-    """`value` unless it is no offset into the rows, or one that is below `least`."""
+    """Return `value`. Raise `MemifValueError` unless it has valid offsets into the rows, not below `least`."""
     width, array = matrix.shape[1], np.asarray(value)
     if array.ndim == 0:
         low = int(np.max(least, initial=0))
@@ -56,7 +65,7 @@ def _check_offsets(name: str, value: Any, matrix: Matrix, least: Any) -> Any:
 
 
 def raw_sum(matrix: Matrix, start: Any, stop: Any) -> Sums:
-    """The sum behind `internet_checksum`: uint64 (n,), in machine order, to be folded; sums may be added."""
+    """Return the sum under `internet_checksum`: uint64 (n,), in machine order. Add sums, then `fold` them."""
     if isinstance(start, int) and isinstance(stop, int) and (stop - start) % 2 == 0:
         return _sum_words(_range(matrix, start, stop))
     starts = np.broadcast_to(np.asarray(start, np.int32), len(matrix))
@@ -75,24 +84,34 @@ def raw_sum(matrix: Matrix, start: Any, stop: Any) -> Sums:
 
 
 def fold(total: Sums) -> Words:
-    """Adds the carries of a sum back into 16 bits."""
+    """Add the carries of a sum back into 16 bits."""
     folded = total % 0xFFFF  # as 65536 leaves the remainder 1, this adds all carries
     folded[(folded == 0) & (total != 0)] = 0xFFFF
     return folded.astype(np.uint16)
 
 
 def is_ones(total: Sums) -> Bools:
-    """Whether sums that include the checksum fold to all ones, so that the checksum is right."""
+    """Return whether sums that include the checksum fold to all ones: then the checksum is right."""
     right: Bools = (total % 0xFFFF == 0) & (total != 0)
     return right
 
 
 def update(old_checksum: Any, old: Any, new: Any) -> Words:
-    """The checksum after one 16-bit word changed from ``old`` to ``new`` (RFC 1624, equation 3).
+    """Return the checksum after one 16-bit word has changed (RFC 1624, equation 3).
 
-    Arguments are numbers or arrays of them that broadcast, all in the same byte order, whichever it is. The
-    result is an array of uint16 of at least one dimension. A checksum that was wrong stays wrong, so that
-    corruption is not hidden. Raises `MemifValueError` for what is no word of 16 bits.
+    A checksum that was wrong stays wrong, so that corruption is not hidden. Arguments are numbers, or arrays of them
+    that broadcast, all in the same byte order, whichever it is.
+
+    Args:
+        old_checksum: The checksum before.
+        old: The word before.
+        new: The word after.
+
+    Returns:
+        Array of uint16 with at least one dimension.
+
+    Raises:
+        MemifValueError: when a value is not a word of 16 bits, or shapes do not broadcast.
     """
     arguments = {"old_checksum": old_checksum, "old": old, "new": new}
     for name, value in arguments.items():
@@ -111,7 +130,7 @@ def _check_word(name: str, value: Any) -> None:
 
 
 def updated(old_checksum: Any, old: Any, new: Any) -> Words:
-    """`update`, unchecked: of what was read from packets."""
+    """`update` without checks, for words read from packets."""
     change: Any
     total: Words
     if isinstance(old, int) and isinstance(new, int):
@@ -126,7 +145,7 @@ def updated(old_checksum: Any, old: Any, new: Any) -> Words:
 
 
 def ipv4_checksum(matrix: Matrix, layers: Layers) -> Words:
-    """The header checksum that each IPv4 packet, options included, should carry; 0 for other rows."""
+    """Return the header checksum that each IPv4 packet should have, options included; 0 for other rows."""
     _check(matrix, layers)
     value = np.zeros(len(matrix), np.uint16)
     rows = layers.ipv4.nonzero()[0]
@@ -136,7 +155,7 @@ def ipv4_checksum(matrix: Matrix, layers: Layers) -> Words:
 
 
 def verify_ipv4(matrix: Matrix, layers: Layers) -> Bools:
-    """True where a packet is valid IPv4 and its header checksum is right."""
+    """Return True where a packet is valid IPv4 and its header checksum is right."""
     _check(matrix, layers)
     good = layers.ipv4.copy()
     rows: Any = slice(None) if good.all() else good.nonzero()[0]
@@ -145,19 +164,30 @@ def verify_ipv4(matrix: Matrix, layers: Layers) -> Bools:
 
 
 def fill_ipv4(matrix: Matrix, layers: Layers) -> None:
-    """Writes the right header checksum into each valid IPv4 packet."""
+    """Write the right header checksum into each valid IPv4 packet."""
     _check(matrix, layers, writable=True)
     rows = layers.ipv4.nonzero()[0]
     _put(matrix, rows, layers.l3_offset[rows] + 10, ipv4_checksum(matrix, layers)[rows])
 
 
 def l4_checksum(matrix: Matrix, layers: Layers) -> Words:
-    """The checksum that each ICMP, ICMPv6, UDP or TCP packet should carry, pseudo header included.
+    """Return the checksum that each ICMP, ICMPv6, UDP or TCP packet should have, pseudo header included.
 
-    Computed for the rows of `l4_computable`, 0 for others. A UDP checksum of 0 is given as 0xFFFF (RFC 768).
-    The pseudo header has the final destination: with segments left, the last of a routing header of type 0, 2 or 4
-    (segment routing), or of an IPv4 source route. The source is the one in the IP header, also where a home address
-    option (RFC 6275) names another.
+    A UDP checksum of 0 is returned as 0xFFFF (RFC 768). The pseudo header has the final destination: with segments
+    left, the last address of a routing header of type 0, 2 or 4 (segment routing), or of an IPv4 source route. The
+    source is that of the IP header, also where a home address option (RFC 6275) names another.
+
+    Args:
+        matrix: uint8, shape (n, width), the matrix of ``layers``.
+        layers: What `classify` returned.
+
+    Returns:
+        Numbers, uint16, shape (n,). 0 where no checksum can be computed: the matrix does not hold all of the packet,
+        or it is a fragment, or its final destination is not known.
+
+    Raises:
+        MemifTypeError: when an argument is of another kind.
+        MemifValueError: when ``matrix`` is not that of ``layers``.
     """
     _check(matrix, layers)
     value = np.zeros(len(matrix), np.uint16)
@@ -170,9 +200,9 @@ def l4_checksum(matrix: Matrix, layers: Layers) -> Words:
 
 
 def verify_l4(matrix: Matrix, layers: Layers) -> Bools:
-    """True where the ICMP, ICMPv6, UDP or TCP checksum could be computed (`l4_computable`) and is right.
+    """Return True where the ICMP, ICMPv6, UDP or TCP checksum can be computed (see `l4_checksum`) and is right.
 
-    UDP over IPv4 with a checksum of 0 has none and counts as right; over IPv6 it is wrong (RFC 8200).
+    UDP over IPv4 with a checksum of 0 has no checksum, which counts as right. Over IPv6 it is wrong (RFC 8200).
     """
     _check(matrix, layers)
     good = np.zeros(len(matrix), np.bool_)
@@ -184,17 +214,17 @@ def verify_l4(matrix: Matrix, layers: Layers) -> Bools:
 
 
 def fill_l4(matrix: Matrix, layers: Layers) -> None:
-    """Writes the right ICMP, ICMPv6, UDP or TCP checksum into each packet of `l4_computable`."""
+    """Write the right ICMP, ICMPv6, UDP or TCP checksum into each packet that `l4_checksum` can compute one for."""
     _check(matrix, layers, writable=True)
     rows = l4_computable(matrix, layers).nonzero()[0]
     _put(matrix, rows, _checksum_offset(layers, rows), l4_checksum(matrix, layers)[rows])
 
 
 def l4_computable(matrix: Matrix, layers: Layers) -> Bools:
-    """True where a layer 4 checksum can be computed: all of an unfragmented packet is in the matrix.
+    """Return True where a layer 4 checksum can be computed: all of an unfragmented packet is in the matrix.
 
     A UDP packet must also state a length of at least 8 and at most what IP carries. Where the final destination is
-    not known (other types of routing headers with segments left, malformed ones) there is no checksum either.
+    not known (malformed routing headers, and other types with segments left) there is no checksum either.
     """
     known = (layers.icmp | layers.icmp6 | layers.udp | layers.tcp) & layers.whole & ~layers.is_fragment
     rows = (known & layers.udp).nonzero()[0]
@@ -216,7 +246,7 @@ def _check(matrix: Matrix, layers: Layers, *, writable: bool = False) -> None:
 
 
 def _l4_sum(block: Matrix, layers: Layers, rows: NDArray[np.intp]) -> Sums:
-    """Sums over pseudo header and layer 4 of the rows of ``layers`` that ``block`` is a copy of."""
+    """Return sums over pseudo header and layer 4 of the rows of ``layers`` that ``block`` is a copy of."""
     start, length = layers.l4_offset[rows], layers.l4_length[rows].copy()
     udp = layers.udp[rows].nonzero()[0]
     length[udp] = gathered(block, UDP, start, udp)["length"]
@@ -224,7 +254,7 @@ def _l4_sum(block: Matrix, layers: Layers, rows: NDArray[np.intp]) -> Sums:
 
 
 def _pseudo_sum(block: Matrix, layers: Layers, rows: NDArray[np.intp], length: Ints) -> Sums:
-    """Addresses, protocol and length; nothing for ICMP over IPv4, which has no pseudo header."""
+    """Return sums of addresses, protocol and length; 0 for ICMP over IPv4, which has no pseudo header."""
     v6 = layers.ipv6[rows]
     # Both addresses lie side by side: 8 bytes at 12 in IPv4, 32 bytes at 8 in IPv6.
     first, size = layers.l3_offset[rows] + np.where(v6, 8, 12), np.where(v6, 32, 8)
@@ -233,7 +263,7 @@ def _pseudo_sum(block: Matrix, layers: Layers, rows: NDArray[np.intp], length: I
     if len(elsewhere):
         part, start, half = block[elsewhere], first[elsewhere], size[elsewhere] // 2
         place = final_destination(part, layers, rows[elsewhere])
-        place = np.where(place == UNKNOWN, start + half, place)  # ICMP has no need of it
+        place = np.where(place == UNKNOWN, start + half, place)  # ICMP does not need it
         total[elsewhere] = raw_sum(part, start, start + half) + raw_sum(part, place, place + half)
     number = layers.protocol[rows].astype(np.uint64) + length.astype(np.uint64)
     return np.where(layers.icmp[rows], np.uint64(0), total + _swap(fold(number)))
@@ -244,7 +274,7 @@ def _checksum_offset(layers: Layers, rows: NDArray[np.intp]) -> Ints:
 
 
 def _header_sum(block: Matrix, layers: Layers, rows: Any) -> Sums:
-    """Sums over the IPv4 headers of the rows of ``layers`` that ``block`` holds."""
+    """Return sums over the IPv4 headers of the rows of ``layers`` that ``block`` holds."""
     if layers.uniform is not None and not layers.has_options[rows].any():
         return raw_sum(block, layers.uniform, layers.uniform + 20)
     start = layers.l3_offset[rows]
@@ -252,7 +282,7 @@ def _header_sum(block: Matrix, layers: Layers, rows: Any) -> Sums:
 
 
 def _without(matrix: Matrix, rows: NDArray[np.intp], at: Ints) -> Matrix:
-    """A copy of some rows with the checksum field at ``at`` of each set to 0."""
+    """Return a copy of some rows in which the checksum field at ``at`` is 0."""
     block = matrix[rows]
     every = np.arange(len(rows))
     block[every, at] = block[every, at + 1] = 0
@@ -287,7 +317,7 @@ def _put(matrix: Matrix, rows: NDArray[np.intp], at: Ints, value: Words) -> None
 
 
 def _swap(words: Words) -> Words:
-    """Between machine order and the order on the wire."""
+    """Convert between machine order and the order on the wire."""
     return words.byteswap() if _SWAP else words
 
 
@@ -303,10 +333,12 @@ _Places = NDArray[np.intp]
 
 
 def final_destination(block: Matrix, layers: Layers, rows: NDArray[np.intp]) -> _Places:
-    """Offsets of the final destinations of valid IP packets, the rows of ``layers`` that ``block`` is a copy of.
+    """Return the offsets of the final destinations, which layer 4 checksums cover (RFC 8200, 8.1).
 
-    `UNKNOWN` where segments are left in a routing header of another type than 0, 2 and 4, or in a malformed one, and
-    where an IPv4 source route is malformed.
+    The final destination is usually that of the IP header. On the way to it, it is the last address of a routing header
+    or of an IPv4 source route. ``block`` is a copy of ``rows``, valid IP packets. The offset is `UNKNOWN` where
+    segments are left in a malformed routing header, or in one of another type than 0, 2 and 4, and where an IPv4 source
+    route is malformed.
     """
     header, routing = layers.l3_offset[rows], layers.routing_offset[rows]
     place = (header + np.where(layers.ipv6[rows], 24, 16)).astype(np.intp)
@@ -318,19 +350,19 @@ def final_destination(block: Matrix, layers: Layers, rows: NDArray[np.intp]) -> 
 
 
 def _last_segment(matrix: Matrix, rows: NDArray[np.intp], start: NDArray[Any]) -> _Places:
-    """The last address of routing headers with segments left, each of them whole."""
+    """Return the offset of the last address of routing headers with segments left, each of them whole."""
     pairs, odd = np.divmod(matrix[rows, start + 1].astype(np.intp), 2)  # the length counts half addresses
     kind, left, last_entry = (matrix[rows, start + at].astype(np.intp) for at in (2, 3, 4))
     listed = (kind == _SOURCE_ROUTE) & (odd == 0) & (left <= pairs)
     mobile = (kind == _MOBILE) & (odd == 0) & (pairs == 1) & (left == 1)
-    # Listed backwards; a reduced list leaves out the first, which is already in the IPv6 header. TLVs may follow.
+    # In reverse order. A reduced list leaves out the first, which is already in the IPv6 header. TLVs may follow.
     segments = (kind == _SEGMENTS) & (last_entry < pairs) & (left <= last_entry + 1)
     place = start + 8 + np.where(listed, 16 * (pairs - 1), 0)
     return np.where(listed | mobile | segments, place, UNKNOWN)
 
 
 def _last_hop(matrix: Matrix, rows: NDArray[np.intp], header: NDArray[Any], end: NDArray[Any]) -> _Places:
-    """The last address of IPv4 source routes that are not used up, else that of the header."""
+    """Return the offset of the last address of IPv4 source routes that are not used up, else that of the header."""
     place, at = (header + 16).astype(np.intp), (header + IPV4.itemsize).astype(np.intp)
     every = np.arange(len(rows))
     for _ in range(_MOST_OPTIONS):

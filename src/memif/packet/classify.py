@@ -1,8 +1,8 @@
 """Where the layers of each packet begin, and which of them can be trusted.
 
-The link header decides the offset of layer 3 (no, one or two VLAN tags); layer 3 is then checked once, for
-all later readers: a mask such as ``layers.udp`` is set only where the header named lies within the packet,
-within the length that the IP header states, and within the matrix, so a `gather` of those rows cannot fail.
+The link header decides the offset of layer 3 (no, one or two VLAN tags). Layer 3 is then checked once for all later
+readers: a mask such as ``layers.udp`` is set only where the header lies within the packet, within the length that the
+IP header states, and within the matrix, so a `gather` of those rows cannot fail.
 """
 
 from collections.abc import Hashable, Iterator
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from memif.config import one_of
 
-from .headers import ARP, IPV4, IPV6, EtherType, Matrix, Protocol, check
+from .headers import ARP, IPV4, IPV6, EtherType, Matrix, Protocol, check_burst
 
 Mode = Literal["ethernet", "ip"]
-"""What a packet begins with: an Ethernet header, or IPv4 or IPv6 at once (memif's IP mode)."""
+"""What a packet begins with: an Ethernet header, or an IPv4 or IPv6 header (memif's IP mode)."""
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int32]
@@ -52,32 +52,31 @@ _EXTENSION[
 
 @dataclass(frozen=True, eq=False)
 class Layers:
-    """The layers of n packets; each array has shape (n,). Offsets and lengths are int32 bytes.
+    """The layers of n packets. Each array has shape (n,). Offsets and lengths are in bytes, int32.
 
-    Fields are meaningful where ``valid`` is set. ``valid`` means: the link header is complete; for ARP,
-    that it is IPv4 over Ethernet and complete; for IPv4 and IPv6, that version and header length are right,
-    the length stated by the header is not above the packet's, and all headers are visible in the matrix. A
-    frame of another EtherType is valid when its link header is complete.
+    Fields are meaningful where ``valid`` is set. ``valid`` means: the link header is complete. For ARP: it is IPv4 over
+    Ethernet and complete. For IPv4 and IPv6: version and header length are right, the length in the header does not
+    exceed that of the packet, and all headers are within the matrix.
     """
 
     width: int
     """Bytes of each packet that the matrix holds."""
     l3_offset: Ints
-    """Start of layer 3: 0 in IP mode; 14, 18 or 22 behind Ethernet and its VLAN tags."""
+    """Start of layer 3: 0 in IP mode; 14, 18 or 22 after Ethernet and its VLAN tags."""
     ethertype: NDArray[np.uint16]
-    """EtherType behind the tags; in IP mode that of the IP version, 0 for neither."""
+    """EtherType after the tags. In IP mode that of the IP version, 0 for neither."""
     l3_header_length: Ints
     """IPv4 header with options, IPv6 header with extension headers, 28 for ARP, else 0."""
     l3_length: Ints
-    """Header and payload as the IP header states it: without padding. 28 for ARP, else the rest."""
+    """Header and payload as the IP header states it, without padding. 28 for ARP, else the rest."""
     protocol: NDArray[np.uint8]
     """IPv4's protocol, or the next header after the last IPv6 extension header; 0 when not IP."""
     is_fragment: Bools
-    """Part of a fragmented packet, the first part included."""
+    """Part of a fragmented packet, including the first part."""
     has_options: Bools
     """IPv4 options or IPv6 extension headers are present."""
     starts_l4: Bools
-    """IP, and not a fragment other than the first: the payload begins with the layer 4 header."""
+    """IP, and not a fragment after the first: the payload begins with the layer 4 header."""
     valid: Bools
     """See above."""
     routing_offset: Ints
@@ -87,7 +86,7 @@ class Layers:
 
     @cached_property
     def l4_offset(self) -> Ints:
-        """Start of layer 4: behind the IP header, its options and extension headers."""
+        """Start of layer 4: after the IP header, its options and extension headers."""
         return self.l3_offset + self.l3_header_length
 
     @cached_property
@@ -145,10 +144,11 @@ class Layers:
         return inside
 
     def by_offset(self, mask: Bools) -> Iterator[tuple[int, NDArray[np.intp] | None]]:
-        """Splits the rows of ``mask`` into groups with the same layer 3 offset: at most three.
+        """Split the rows of ``mask`` into groups with the same layer 3 offset, at most three.
 
-        Yields the offset and the row numbers, or None in their place for "all rows", so that the caller can
-        then work on views of the matrix itself.
+        Yields:
+            The offset and the row numbers. None in place of the numbers means all rows, so that the caller can work on
+            views of the matrix itself.
         """
         rows = mask.nonzero()[0]
         if self.uniform is not None:
@@ -161,15 +161,19 @@ class Layers:
 
 
 def classify(matrix: Matrix, lengths: NDArray[Any], mode: Mode = "ethernet") -> Layers:
-    """Finds the layers of a burst.
+    """Find the layers of a burst.
 
-    ``matrix``: uint8 (n, width), the head of each packet, only read. ``lengths``: (n,) true packet lengths
-    in bytes. ``mode``: "ethernet" or "ip". A width of 64 reaches every header of untagged traffic without
-    IP options save for TCP over IPv6; 128 suits tags and options. Bytes past a packet's length are never
-    believed. Raises `MemifTypeError` for other kinds of arrays, and `MemifValueError` for shapes that do not match
-    or an unknown mode.
+    Args:
+        matrix: uint8, shape (n, width), the head of each packet. Only read. A width of 64 reaches every header of
+            untagged traffic without IP options except TCP over IPv6; 128 suits tags and options.
+        lengths: True packet lengths in bytes, integers, shape (n,). Bytes after a packet's end are ignored.
+        mode: "ethernet" or "ip".
+
+    Raises:
+        MemifTypeError: when an argument is an array of another kind.
+        MemifValueError: when shapes do not match, or the mode is unknown.
     """
-    check(matrix, lengths)
+    check_burst(matrix, lengths)
     one_of("mode", mode, ("ethernet", "ip"))
     width = matrix.shape[1]
     head = matrix if width >= _FARTHEST else np.pad(matrix, ((0, 0), (0, _FARTHEST - width)))
@@ -178,7 +182,7 @@ def classify(matrix: Matrix, lengths: NDArray[Any], mode: Mode = "ethernet") -> 
 
 @lru_cache(maxsize=256)
 def _constant(count: int, value: int, dtype: Hashable) -> NDArray[Any]:
-    """A read-only column with the same value in all rows, shared by all bursts of this size."""
+    """Return a read-only column with the same value in all rows, shared by all bursts of this size."""
     column: NDArray[Any] = np.full(count, value, cast(Any, dtype))
     column.flags.writeable = False
     return column
@@ -188,7 +192,7 @@ class _Classifier:
     """The work of `classify`: the link layer, then layer 3 for each group of rows of one kind at one offset.
 
     Columns start as shared constants. A group of all rows (the usual case) replaces a column; a smaller group
-    writes into a copy of it. Thus a burst of one kind costs no more than the fields it must read.
+    writes into a copy of it. So a burst of one kind costs no more than the fields it must read.
     """
 
     def __init__(self, head: Matrix, width: int, lengths: Ints, mode: Mode) -> None:
@@ -233,7 +237,7 @@ class _Classifier:
         return _constant(self.count, value, dtype)
 
     def put(self, name: str, rows: Any, value: Any) -> None:
-        """Sets some rows of a column to a number or an array."""
+        """Set some rows of a column to a number or an array."""
         column = getattr(self, name)
         if isinstance(rows, slice):
             same = not isinstance(value, np.ndarray)
@@ -245,12 +249,12 @@ class _Classifier:
         column[rows] = value
 
     def by_version(self) -> NDArray[np.uint16]:
-        """IP mode: the version decides; a packet of neither version is not valid."""
+        """IP mode: return the EtherType of the IP version. A packet of neither version is not valid."""
         ethertype: NDArray[np.uint16] = _BY_VERSION[self.head[:, 0] >> 4]
         return ethertype
 
     def behind_tags(self) -> NDArray[np.uint16]:
-        """The EtherType of each frame behind its tags, which are counted."""
+        """Count the tags, and return the EtherType after them."""
         ethertype = _u16(self.head, 12).astype(np.uint16)
         tagged = _KIND[ethertype] == _TAG
         if tagged.any():
@@ -306,7 +310,7 @@ class _Classifier:
             self.skip_extensions(offset, np.arange(self.count)[rows][extended])
 
     def skip_extensions(self, offset: int, rows: NDArray[np.intp]) -> None:
-        """Walks the extension headers of the rows that have some, all rows one header at a time."""
+        """Walk the extension headers of the rows that have some, one header of all rows at a time."""
         self.options[rows] = True
         for _ in range(_MOST_EXTENSIONS):
             start = offset + self.header[rows]
@@ -347,5 +351,5 @@ class _Classifier:
 
 
 def _u16(block: Matrix, at: int) -> NDArray[Any]:
-    """The big-endian 16-bit numbers at one offset."""
+    """Return the big-endian 16-bit numbers at one offset."""
     return block[:, at : at + 2].view(_U16)[:, 0]

@@ -1,8 +1,8 @@
-"""Header layouts as numpy structured dtypes, and three ways to reach them in a matrix of packets.
+"""Header layouts as numpy structured dtypes, and three ways to access them in a matrix of packets.
 
-All multi-byte fields are big-endian, as on the wire; numpy converts on access, so ``udp["dport"] == 53``
-and ``ip["ttl"] -= 1`` mean what they say. Addresses longer than four bytes are arrays of uint8; an IPv4
-address is one 32-bit number (``int(ipaddress.IPv4Address("192.0.2.1"))``).
+All multi-byte fields are big-endian, as on the wire. numpy converts on access, so ``udp["dport"] == 53`` and
+``ip["ttl"] -= 1`` work as written. Addresses longer than four bytes are arrays of uint8. An IPv4 address is one 32-bit
+number (``int(ipaddress.IPv4Address("192.0.2.1"))``).
 """
 
 from enum import IntEnum
@@ -21,7 +21,7 @@ ETHERNET = np.dtype([("dst", "u1", 6), ("src", "u1", 6), ("ethertype", ">u2")])
 """Ethernet II, 14 bytes. With VLAN tags ``ethertype`` is the identifier of the outer tag."""
 
 VLAN = np.dtype([("tci", ">u2"), ("ethertype", ">u2")])
-"""An 802.1Q or 802.1ad tag behind its identifier, 4 bytes: priority (3 bits), drop eligible (1), id (12)."""
+"""An 802.1Q or 802.1ad tag after its identifier, 4 bytes: priority (3 bits), drop eligible (1), id (12)."""
 
 ARP = np.dtype(
     [
@@ -36,7 +36,7 @@ ARP = np.dtype(
         ("target_ip", ">u4"),
     ]
 )
-"""ARP for IPv4 over Ethernet (RFC 826), 28 bytes. Operation 1 asks, 2 answers."""
+"""ARP for IPv4 over Ethernet (RFC 826), 28 bytes. Operation 1 is a request, 2 a reply."""
 
 IPV4 = np.dtype(
     [
@@ -121,10 +121,21 @@ class Protocol(IntEnum):
 
 
 def view(matrix: Matrix, dtype: np.dtype[Any], offset: int) -> NDArray[Any]:
-    """The header at ``offset`` (bytes) of every row as a structured array of shape (n,), without a copy.
+    """Return the header at the same offset of every row, without a copy.
 
-    Assigning to a field writes into ``matrix``. Raises `MemifValueError` when the header does not fit in the width,
-    and when ``matrix`` is not uint8 with contiguous rows.
+    Assigning to a field writes into ``matrix``.
+
+    Args:
+        matrix: uint8, shape (n, width), rows contiguous.
+        dtype: Layout of the header, such as `IPV4`.
+        offset: Bytes from the start of each row.
+
+    Returns:
+        Structured array of shape (n,).
+
+    Raises:
+        MemifTypeError: when ``matrix`` is not uint8.
+        MemifValueError: when the header does not fit in the width, or rows are not contiguous.
     """
     try:
         end = offset + dtype.itemsize
@@ -136,17 +147,28 @@ def view(matrix: Matrix, dtype: np.dtype[Any], offset: int) -> NDArray[Any]:
         raise MemifValueError.argument("matrix", f"strides {matrix.strides}", "contiguous rows") from None
     _check_header(matrix, dtype)
     _check_offset(matrix, dtype, "offset", offset)
-    raise AssertionError("a header inside its row was refused")
+    raise AssertionError("a valid header was refused")
 
 
 def gather(
     matrix: Matrix, dtype: np.dtype[Any], offsets: NDArray[Any], rows: NDArray[Any] | None = None
 ) -> NDArray[Any]:
-    """Copies the header at a different offset of each row into a structured array of shape (m,).
+    """Copy the header at a different offset of each row.
 
-    ``offsets`` are bytes, one per row. ``rows`` (row numbers or a mask of shape (n,)) restricts the work to
-    some rows, and ``offsets`` still has shape (n,). `scatter` writes the result back. Raises `MemifValueError` when
-    a header lies outside its row.
+    `scatter` writes the result back.
+
+    Args:
+        matrix: uint8, shape (n, width).
+        dtype: Layout of the header, such as `IPV4`.
+        offsets: Bytes from the start of each row, integers, shape (n,).
+        rows: Only these rows: m row numbers, or a mask of shape (n,). None for all.
+
+    Returns:
+        Structured array of shape (m,).
+
+    Raises:
+        MemifTypeError: when an argument is an array of another kind.
+        MemifValueError: when a header lies outside its row, or shapes do not match.
     """
     _check_cells(matrix, dtype, offsets, rows)
     return gathered(matrix, dtype, offsets, rows)
@@ -155,15 +177,23 @@ def gather(
 def gathered(
     matrix: Matrix, dtype: np.dtype[Any], offsets: NDArray[Any], rows: NDArray[Any] | None = None
 ) -> NDArray[Any]:
-    """`gather`, unchecked: from offsets that were found here."""
+    """`gather` without checks, for offsets that this package has computed."""
     copied: NDArray[Any] = matrix[_cells(matrix, dtype, offsets, rows)].view(dtype)[:, 0]
     return copied
 
 
 def scatter(matrix: Matrix, records: NDArray[Any], offsets: NDArray[Any], rows: NDArray[Any] | None = None) -> None:
-    """Writes ``records``, as `gather` made them from the same offsets and rows, back into ``matrix``.
+    """Write headers back that `gather` returned for the same offsets and rows.
 
-    Raises `MemifValueError` when a header lies outside its row or the number of records differs from that of rows.
+    Args:
+        matrix: uint8, shape (n, width), writable.
+        records: Structured array of shape (m,).
+        offsets: Bytes from the start of each row, integers, shape (n,).
+        rows: As for `gather`.
+
+    Raises:
+        MemifTypeError: when an argument is an array of another kind.
+        MemifValueError: when a header lies outside its row, or the numbers of records and rows differ.
     """
     check_matrix(matrix, writable=True)
     if not isinstance(records, np.ndarray):
@@ -179,7 +209,7 @@ def scatter(matrix: Matrix, records: NDArray[Any], offsets: NDArray[Any], rows: 
 def _cells(
     matrix: Matrix, dtype: np.dtype[Any], offsets: NDArray[Any], rows: NDArray[Any] | None
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Row and column numbers of each byte of the headers."""
+    """Return row and column numbers of each byte of the headers."""
     numbers = np.arange(len(matrix))
     if rows is not None:
         numbers, offsets = numbers[rows], offsets[rows]
@@ -188,7 +218,7 @@ def _cells(
 
 
 def _check_cells(matrix: Any, dtype: Any, offsets: Any, rows: Any, name: str = "dtype") -> None:
-    """Raises `MemifValueError` for what is wrong with the arguments of `gather`."""
+    """Raise the error for an invalid argument of `gather`."""
     _check_header(matrix, dtype, name)
     check_lengths("offsets", offsets, matrix)
     used = offsets
@@ -211,20 +241,20 @@ def _check_header(matrix: Any, dtype: Any, name: str = "dtype") -> None:
 
 
 def _check_offset(matrix: Any, dtype: Any, name: str, offset: Any, of: str = "dtype") -> None:
-    """Raises `MemifValueError` when a header lies outside the row."""
+    """Raise `MemifValueError` when a header lies outside the row."""
     if dtype.itemsize > matrix.shape[1]:
         raise MemifValueError.argument(of, dtype, f"at most {matrix.shape[1]} bytes, as the rows have")
     whole(name, offset, 0, matrix.shape[1] - dtype.itemsize)
 
 
-def check(matrix: Any, lengths: Any) -> None:
-    """Raises `MemifValueError` unless the two arrays describe one burst."""
+def check_burst(matrix: Any, lengths: Any) -> None:
+    """Raise `MemifTypeError` or `MemifValueError` unless the two arrays describe one burst."""
     check_matrix(matrix)
     check_lengths("lengths", lengths, matrix)
 
 
 def check_matrix(matrix: Any, *, writable: bool = False) -> None:
-    """Raises `MemifValueError` for what is no matrix of bytes."""
+    """Raise `MemifTypeError` or `MemifValueError` unless `matrix` is a matrix of bytes."""
     if not isinstance(matrix, np.ndarray) or matrix.dtype != np.uint8:
         raise MemifTypeError.argument("matrix", Described(matrix), "a uint8 array of shape (n, width)")
     if matrix.ndim != 2:
@@ -234,7 +264,7 @@ def check_matrix(matrix: Any, *, writable: bool = False) -> None:
 
 
 def check_lengths(name: str, lengths: Any, matrix: Any) -> None:
-    """Raises `MemifValueError` unless there is an integer for each row."""
+    """Raise `MemifTypeError` or `MemifValueError` unless there is an integer for each row."""
     if not isinstance(lengths, np.ndarray) or lengths.dtype.kind not in "ui":
         raise MemifTypeError.argument(name, Described(lengths), "an array of integers, one for each row of matrix")
     if lengths.shape != matrix.shape[:1]:
@@ -242,7 +272,7 @@ def check_lengths(name: str, lengths: Any, matrix: Any) -> None:
 
 
 class Described:
-    """What an error shows of an argument that should be an array."""
+    """Shows an argument that should be an array in the text of an error."""
 
     def __init__(self, value: object) -> None:
         self._value = value

@@ -1,8 +1,8 @@
-"""Turns blocks of requests into replies, in place; and which neighbour solicitations have one (RFC 4861).
+"""Turns blocks of requests into replies, in place, and finds the neighbour solicitations to answer (RFC 4861).
 
-A block is a uint8 matrix of which every row is such a request with layer 3 at the same offset, checked by the
-caller. ``offset`` is that of layer 3: 0 in IP mode, at least 14 with a link header. Only header bytes are
-touched; what depends on the payload, the ICMP checksum, is updated by difference.
+A block is a uint8 matrix. Every row is such a request, checked by the caller, with layer 3 at the same ``offset``: 0 in
+IP mode, at least 14 with a link header. Only header bytes are touched. The ICMP checksum, which depends on the payload,
+is updated by difference.
 """
 
 import sys
@@ -19,7 +19,7 @@ from .headers import ETHERNET, IPV4, IPV6, LINK_OPTION, NEIGHBOUR, Matrix, view
 
 
 def wire(high: int, low: int) -> int:
-    """Two bytes, in the order on the wire, as the machine reads 16 bits."""
+    """Return two bytes, in the order on the wire, as a 16-bit number in machine order."""
     return int.from_bytes((high, low), sys.byteorder)
 
 
@@ -32,7 +32,7 @@ _MAC = np.dtype("V6")
 
 
 def arp_reply(block: Matrix, offset: int, own: Addresses) -> None:
-    """ARP requests for our address become replies, to the MAC address that the request names (RFC 826)."""
+    """Turn ARP requests for our address into replies, to the MAC address in the request (RFC 826)."""
     block[:, 6:12] = block[:, offset + 8 : offset + 14]
     turn_link(block, offset, own)
     word(block, offset + 6)[:] = ARP_REPLY
@@ -41,7 +41,7 @@ def arp_reply(block: Matrix, offset: int, own: Addresses) -> None:
 
 
 def echo_reply(block: Matrix, offset: int, own: Addresses) -> None:
-    """ICMP echo requests to our address, without IP options, become replies with a fresh time to live."""
+    """Turn ICMP echo requests to our address, without IP options, into replies with a fresh time to live."""
     assert own.ipv4 is not None
     turn_link(block, offset, own)
     source = double(block, offset + 12)
@@ -56,11 +56,11 @@ def echo_reply(block: Matrix, offset: int, own: Addresses) -> None:
 
 
 def echo6_reply(block: Matrix, offset: int, own: Addresses) -> None:
-    """ICMPv6 echo requests to our address or to a group become replies of our address."""
+    """Turn ICMPv6 echo requests to our address or to a group into replies from our address."""
     assert own.ipv6 is not None
     turn_link(block, offset, own)
     target = block[:, offset + 24 : offset + 40]
-    if np.count_nonzero(target[:, 0] == 0xFF):  # to swap addresses changes no checksum, ours for a group's does
+    if np.count_nonzero(target[:, 0] == 0xFF):  # a swap of addresses keeps the checksum, ours for a group's does not
         checksum = word(block, offset + IPV6.itemsize + 2)
         ours = fold(raw_sum(own.ipv6.reshape(1, -1), 0, 16))
         checksum[:] = updated(checksum, fold(raw_sum(block, offset + 24, offset + 40)), ours)
@@ -71,7 +71,7 @@ def echo6_reply(block: Matrix, offset: int, own: Addresses) -> None:
 
 
 def turn_link(block: Matrix, offset: int, own: Addresses) -> None:
-    """Sends the frame back: to its source, from our own address. VLAN tags stay. Nothing in IP mode."""
+    """Address the frame to its source, from our own address. VLAN tags stay. Does nothing in IP mode."""
     if offset >= ETHERNET.itemsize:
         pair = block[:, :12].view(_MAC)
         pair[:, 0] = pair[:, 1]
@@ -79,9 +79,9 @@ def turn_link(block: Matrix, offset: int, own: Addresses) -> None:
 
 
 def word(block: Matrix, at: int) -> NDArray[np.uint16]:
-    """The 16 bits at one offset of all rows, in machine order, a writable view; 0 beyond the width.
+    """Return a writable view of the 16 bits at one offset of all rows, in machine order; zeros beyond the width.
 
-    To be compared with constants made by `wire`, which is faster than to turn whole columns round.
+    Compare it with constants made by `wire`: that is faster than swapping whole columns.
     """
     if at + 2 > block.shape[1]:
         return np.zeros(len(block), np.uint16)
@@ -89,7 +89,7 @@ def word(block: Matrix, at: int) -> NDArray[np.uint16]:
 
 
 def _turn_type(block: Matrix, offset: int, old: int, new: int) -> None:
-    """The code stays, as it does with other hosts."""
+    """Change the ICMP type. The code stays, as in the replies of other hosts."""
     block[:, offset] = new
     checksum = word(block, offset + 2)
     # As `update` with its constants put together: HC' = ~(~HC + d) is HC - d, less the carry of the sum.
@@ -112,11 +112,19 @@ _MOST_OPTIONS = 32  # bounds the walk over options; all that exist are fewer
 def examine(
     block: Matrix, lengths: NDArray[Any], offset: int, own: Addresses, may_grow: bool
 ) -> tuple[Bools, Bools, Bools]:
-    """Sorts solicitations (the type is right) that were sent to us or to a group of ours.
+    """Judge solicitations (the type is right) that were sent to us or to a group of ours.
 
-    Returns three masks: may be for our address, is to be answered, has no wrong checksum. What the matrix
-    does not hold whole cannot be judged and is not answered. ``may_grow``: answers may be longer than
-    requests.
+    What the matrix does not hold whole cannot be judged and is not answered.
+
+    Args:
+        block: The solicitations.
+        lengths: Their packet lengths.
+        offset: That of layer 3.
+        own: Our addresses.
+        may_grow: Whether answers may be longer than requests.
+
+    Returns:
+        Three masks: may be for our address, is to be answered, has no wrong checksum.
     """
     layers = classify(block, lengths)
     extra = layers.l4_length - NEIGHBOUR.itemsize
@@ -132,7 +140,7 @@ def examine(
 
 
 def _answerable(block: Matrix, offset: int, extra: NDArray[Any], own: Addresses, may_grow: bool) -> Bools:
-    """Rules for addresses and options (RFC 4861, 7.1.1), room for the answer; ``extra``: bytes of options."""
+    """Check addresses and options (RFC 4861, 7.1.1), and the room for the answer. ``extra``: bytes of options."""
     start = offset + IPV6.itemsize + NEIGHBOUR.itemsize
     anonymous, asked = own.asks6(block, offset)
     well_formed, names_source = _options(block, start, extra)
@@ -144,7 +152,7 @@ def _answerable(block: Matrix, offset: int, extra: NDArray[Any], own: Addresses,
 
 
 def _options(block: Matrix, start: int, extra: NDArray[Any]) -> tuple[Bools, Bools]:
-    """Whether the options fill their ``extra`` bytes, each of a right length, and whether one names the source."""
+    """Return whether options of valid lengths fill their ``extra`` bytes, and whether one names the source."""
     rows, place = np.arange(len(block)), np.full(len(block), start)
     end = start + extra
     names_source = np.zeros(len(block), np.bool_)
@@ -164,11 +172,11 @@ def _options(block: Matrix, start: int, extra: NDArray[Any]) -> tuple[Bools, Boo
 
 
 def advertise(block: Matrix, offset: int, own: Addresses) -> None:
-    """Neighbour solicitations for our address become advertisements (RFC 4861, 7.2.4).
+    """Turn neighbour solicitations for our address into advertisements (RFC 4861, 7.2.4).
 
-    Our link-layer address takes the place of all options. Without one a solicitation of a group grows by that
-    option: the matrix must have room. An unspecified source, a host that checks for duplicates, is answered by way
-    of all nodes. Frames begin with Ethernet.
+    Our link-layer address replaces all options. A solicitation to a group without options grows by that option, so the
+    matrix must have room. An unspecified source, a host that checks for duplicates, is answered through the all-nodes
+    group. Frames begin with Ethernet.
     """
     ip, message = view(block, IPV6, offset), view(block, NEIGHBOUR, offset + IPV6.itemsize)
     anonymous, _ = own.asks6(block, offset)
@@ -179,7 +187,7 @@ def advertise(block: Matrix, offset: int, own: Addresses) -> None:
     ip["dst"][anonymous] = _ALL_NODES
     view(block, ETHERNET, 0)["dst"][anonymous] = _ALL_NODES_MAC
     message["type"] = _ADVERTISEMENT
-    # Only who names a link-layer address can tell others to take it in place of the one they know.
+    # Only an answer with a link-layer address can ask others to replace the one they know.
     message["flags"] = np.where(anonymous, 0, _SOLICITED) | np.where(names_us, _OVERRIDE, 0)
     start = offset + IPV6.itemsize + NEIGHBOUR.itemsize
     block[names_us, start : start + 2] = (_TARGET_OPTION, 1)
@@ -188,7 +196,7 @@ def advertise(block: Matrix, offset: int, own: Addresses) -> None:
 
 
 def stated_length(block: Matrix, offset: int) -> NDArray[np.uint32]:
-    """Packet lengths, link header included, that the IPv6 headers state."""
+    """Return packet lengths, link header included, as the IPv6 headers state them."""
     payload = view(block, IPV6, offset)["payload_length"]
     length: NDArray[np.uint32] = payload.astype(np.uint32) + (offset + IPV6.itemsize)
     return length

@@ -1,13 +1,13 @@
-"""A host that answers who-has and ping, on bursts: ARP, ICMP echo, IPv6 neighbour solicitation, ICMPv6 echo.
+"""A host that answers ARP requests and pings, on bursts: ARP, ICMP echo, IPv6 neighbour solicitation, ICMPv6 echo.
 
-It answers what the kernel of Linux would, frame by frame, but for these: it has one address of each family, with no
-prefix and no routes, so an answer goes to the MAC address that asked; VLAN tags are kept, whatever their number;
-fragments, IPv4 options and IPv6 extension headers are left alone, as are frames from a group's MAC address and
-packets from addresses that no host has (0/8, 127/8, 224/3, ``::``, ``::1``, groups, our own). A neighbour
-advertisement without a link-layer address does not ask to override (RFC 4861, 7.2.4).
+It answers what the Linux kernel would, frame by frame, with these differences. It has one address of each family, no
+prefix and no routes, so an answer goes to the MAC address that asked. VLAN tags are kept, whatever their number. It
+does not answer fragments, IPv4 options and IPv6 extension headers, frames from a group's MAC address, and packets from
+addresses that no host has (0/8, 127/8, 224/3, ``::``, ``::1``, groups, our own). A neighbour advertisement without a
+link-layer address does not ask to override (RFC 4861, 7.2.4).
 
-Requests are turned into their answers where they lie. Echo answers touch only the headers and update the
-checksum by difference, so packets of any size are answered from a matrix that holds the first 64 bytes:
+Requests are turned into their answers in place. Echo answers touch only the headers and update the checksum by
+difference, so packets of any size are answered from a matrix that holds the first 64 bytes:
 
     heads = burst.gather(64)
     mine = responder.answer(heads, burst.lengths)
@@ -32,7 +32,7 @@ from . import replies
 from .addresses import NO_HOST, Addresses, number
 from .checksum import is_ones, l4_computable, raw_sum, verify_l4
 from .classify import Bools, Layers, Mode, classify
-from .headers import ETHERNET, ICMP, IPV4, IPV6, Matrix, check, check_lengths
+from .headers import ETHERNET, ICMP, IPV4, IPV6, Matrix, check_burst, check_lengths
 from .replies import examine, stated_length
 
 _Rewrite = Callable[[Matrix, int, Addresses], None]
@@ -49,11 +49,11 @@ class _Requests:
     new_lengths: NDArray[Any] | None
     answered: Bools
     link: tuple[Bools, Bools] | None
-    """Frames for us, frames whose sender has an address of its own; None when all are and in IP mode."""
+    """Frames for us, and frames whose sender is not a group; None when all are both, and in IP mode."""
     wrong: Bools | None = None
 
     def wrong_icmp(self) -> Bools:
-        """Rows whose ICMP checksum could be computed and is wrong. To be asked before any rewriting."""
+        """Return rows whose ICMP checksum can be computed and is wrong. Call it before any rewriting."""
         if self.wrong is None:
             known = l4_computable(self.matrix, self.layers) & (self.layers.icmp | self.layers.icmp6)
             self.wrong = known & ~verify_l4(self.matrix, self.layers)
@@ -76,29 +76,29 @@ class _Group:
         self.block: Matrix = burst.matrix[self.rows]
 
     def of(self, name: str) -> Bools:
-        """A mask of `Layers` by name."""
+        """Return a mask of `Layers` by name."""
         mask: Bools = getattr(self.burst.layers, name)[self.rows]
         return mask
 
     def verified(self) -> Bools:
-        """All but rows with a wrong ICMP checksum."""
+        """Return all rows except those with a wrong ICMP checksum."""
         wrong: Bools = self.burst.wrong_icmp()[self.rows]
         return ~wrong
 
     def link(self, mine: Bools, fair: Bools) -> None:
-        """Clears both masks in frames for another MAC address, and ``fair`` in those from a group's."""
+        """Clear both masks in frames for another MAC address, and ``fair`` in those from a group's."""
         if self.burst.link is not None:
             here, single = self.burst.link
             mine &= here[self.rows]
             fair &= single[self.rows]
 
     def examine(self, asks: Bools, own: Addresses) -> tuple[Bools, Bools, Bools]:
-        """`replies.examine` on the rows of a mask."""
+        """Return `replies.examine` of the rows of a mask."""
         lengths = self.burst.lengths[self.rows][asks]
         return examine(self.block[asks], lengths, self.offset, own, self.burst.new_lengths is not None)
 
     def apply(self, good: Bools, rewrite: _Rewrite, own: Addresses) -> int:
-        """Rewrites the rows of a mask and marks them answered. Returns how many there were."""
+        """Rewrite the rows of a mask and mark them answered. Returns how many there were."""
         count = int(np.count_nonzero(good))
         if count == len(self.burst.matrix):
             rewrite(self.burst.matrix, self.offset, own)
@@ -111,14 +111,14 @@ class _Group:
         return count
 
     def note_lengths(self, advertised: Bools) -> None:
-        """Writes down the lengths of neighbour advertisements: trailers stay, options may have been added."""
+        """Record the lengths of neighbour advertisements: trailers stay, options may have been added."""
         if self.burst.new_lengths is not None and advertised.any():
             rows = self.numbers(advertised)
             stated = stated_length(self.burst.matrix[rows], self.offset)
             self.burst.new_lengths[rows] = np.maximum(self.burst.lengths[rows], stated)
 
     def numbers(self, mask: Bools) -> NDArray[np.intp]:
-        """Row numbers, in the burst, of a mask."""
+        """Return the row numbers of a mask in the burst."""
         found = mask.nonzero()[0]
         chosen: NDArray[np.intp] = found if isinstance(self.rows, slice) else self.rows[found]
         return chosen
@@ -165,12 +165,12 @@ class _PlainEcho:
         self._mask = np.frombuffer(mask, np.uint16).reshape(-1, 1)
 
     def fills(self, matrix: Matrix, lengths: NDArray[Any]) -> bool:
-        """True when each row is such a request, from a host's address, complete and with a right header.
+        """Return True when each row is such a request, from a host's address, complete and with a right header.
 
-        A source whose last two bytes are our own's is left to the usual way, as it may be our address.
+        A source that ends with the last two bytes of our own address is left to the usual way, because it may be ours.
         """
         at, end = self.offset, self._start + _WINDOW
-        if max(end, at + IPV4.itemsize + 8) > matrix.shape[1]:  # the ICMP header must be in view: it is rewritten
+        if max(end, at + IPV4.itemsize + 8) > matrix.shape[1]:  # the ICMP header must be in the matrix to be rewritten
             return False
         words = matrix[:, self._start : end].view(np.uint16).T.copy()
         differ = words ^ self._value
@@ -185,7 +185,7 @@ class _PlainEcho:
             return False
         if self._linked and not self._own.direct(matrix):
             return False
-        # As `is_ones`; the sum cannot be 0.
+        # Like `is_ones`; the sum cannot be 0.
         header = np.add.reduce(words[first : first + IPV4.itemsize // 2], axis=0, dtype=np.uint32)
         return not np.count_nonzero(header % 0xFFFF)
 
@@ -206,15 +206,20 @@ _COUNTERS = (
 class Responder:
     """Answers for one IPv4 and one IPv6 address.
 
-    ``ipv4``, ``ipv6``: addresses as text, None to be silent in that family. ``mac``: six bytes, the address
-    of all answers; frames to another one that is no group's are not for us; not used in IP mode. ``mode``:
-    "ethernet" or "ip"; IP mode has neither ARP nor neighbour discovery. ``verify``: check the ICMP checksum of
-    echo requests which the matrix holds whole; off by default, as an answer to a corrupt request is itself
-    corrupt and is dropped by who asked. The IPv4 header checksum and neighbour solicitations are always
-    checked. ICMPv6 echo is also answered for all nodes (ff02::1) and for the group of our address.
+    The IPv4 header checksum and neighbour solicitations are always checked. ICMPv6 echo is also answered for all nodes
+    (ff02::1) and for the solicited-node group of our address. One thread at a time.
 
-    Raises `MemifValueError` for addresses that no host can have and for an unknown mode.
-    One thread at a time.
+    Args:
+        ipv4: Address as text; None to answer nothing in that family.
+        ipv6: Likewise.
+        mac: Six bytes, the source of all answers. Frames to another MAC address that is not a group's are not for us.
+            Not used in IP mode.
+        mode: "ethernet" or "ip". IP mode has neither ARP nor neighbour discovery.
+        verify: Check the ICMP checksum of echo requests that the matrix holds whole. Off by default, because the answer
+            to a corrupt request is corrupt too, and whoever asked drops it.
+
+    Raises:
+        MemifValueError: when an address is one that no host can have, or the mode is unknown.
     """
 
     def __init__(
@@ -234,26 +239,34 @@ class Responder:
         self.counters: dict[str, int] = dict.fromkeys(_COUNTERS, 0)
         """Rows seen since the start.
 
-        Answered: ``arp``, ``echo``, ``nd``, ``echo6``. Addressed to us but left alone: ``fragments``,
-        ``options`` (IPv4 options, IPv6 extension headers), ``bad_checksum``. ``not_for_us``: to another MAC
-        address; IP, an ARP request or a solicitation for another address. ``other``: anything else, such as
-        other protocols, senders that cannot be answered, invalid or truncated headers, or headers that the
-        matrix is too narrow to hold."""
+        Answered: ``arp``, ``echo``, ``nd``, ``echo6``. Addressed to us but not answered: ``fragments``, ``options``
+        (IPv4 options, IPv6 extension headers), ``bad_checksum``. ``not_for_us``: to another MAC address; IP, an ARP
+        request or a solicitation for another address. ``other``: anything else, such as other protocols, senders that
+        cannot be
+        answered, invalid or truncated headers, or headers beyond the width of the matrix."""
 
     def answer(self, matrix: Matrix, lengths: NDArray[Any], *, new_lengths: NDArray[Any] | None = None) -> Bools:
-        """Rewrites requests into answers in place; True, in the array of shape (n,), for the rows rewritten.
+        """Rewrite requests into answers in place.
 
-        ``matrix``: uint8 (n, width), writable, rows contiguous. A width of 64 serves ARP and echo, 128 also
-        echo over IPv6 behind VLAN tags, and neighbour solicitations. ``lengths``: (n,) packet lengths in
-        bytes, only read. Rows that are not answered stay as they are.
+        Rows that are not answered stay as they are. Answers are as long as their requests (the options of a longer
+        solicitation become a trailer), with one exception: a solicitation without options sent to a group (duplicate
+        address detection by old hosts) is answered with 8 bytes more.
 
-        Answers are as long as their requests (the options of a longer solicitation become a trailer), with
-        one exception: a solicitation without options sent to a group (duplicate address detection by old
-        hosts) is answered with 8 bytes more. That needs ``new_lengths``, (n,), which is set to the lengths of
-        the packets after rewriting, to be sent by ``send_array``; without it such requests are left alone.
-        Raises `MemifValueError` for unsuitable arrays.
+        Args:
+            matrix: uint8, shape (n, width), writable, rows contiguous. A width of 64 is enough for ARP and echo,
+                128 also for echo over IPv6 with VLAN tags, and for neighbour solicitations.
+            lengths: Packet lengths in bytes, integers, shape (n,). Only read.
+            new_lengths: Set to the packet lengths after rewriting, for ``send_array``; integers, shape (n,), writable.
+                None: solicitations whose answer would be longer are not answered.
+
+        Returns:
+            Mask of shape (n,): True for the rows that were rewritten.
+
+        Raises:
+            MemifTypeError: when an argument is an array of another kind.
+            MemifValueError: when shapes do not match, or an array is not writable or not contiguous.
         """
-        check(matrix, lengths)
+        check_burst(matrix, lengths)
         if not matrix.flags.writeable or (matrix.size and matrix.strides[1] != 1):
             what = f"writeable {matrix.flags.writeable}, strides {matrix.strides}"
             raise MemifValueError.argument("matrix", what, "a writable array with contiguous rows")
@@ -274,14 +287,14 @@ class Responder:
         return burst.answered
 
     def _link(self, matrix: Matrix) -> tuple[Bools, Bools] | None:
-        """What `_Requests.link` is."""
+        """Return the value of `_Requests.link`."""
         return None if self._mode == "ip" or matrix.shape[1] < ETHERNET.itemsize else self._own.link(matrix)
 
     def _sort(self, burst: _Requests) -> None:
-        """Hands each kind of packet, at each offset, to its own method."""
+        """Pass each kind of packet, at each offset, to its own method."""
         rest = len(burst.matrix)
         for kind, handle in (("ipv4", self._ipv4), ("arp", self._arp), ("ipv6", self._ipv6)):
-            if rest == 0:  # masks cost time, too
+            if rest == 0:  # masks cost time
                 return
             mask: Bools = getattr(burst.layers, kind)
             rest -= int(np.count_nonzero(mask))
@@ -334,7 +347,7 @@ class Responder:
             group.note_lengths(advised)
 
     def _solicited(self, group: _Group, asks: Bools, mine: Bools, intact: Bools) -> Bools | None:
-        """The neighbour solicitations to answer, None for none; corrects what is known of the others."""
+        """Return the neighbour solicitations to answer, None for none, and correct the masks of the others."""
         if self._mode == "ip" or self._own.ipv6 is None or not np.count_nonzero(asks):
             return None
         good = np.zeros(len(asks), np.bool_)
@@ -342,7 +355,7 @@ class Responder:
         return good
 
     def _leave(self, good: Bools, **reasons: Bools) -> None:
-        """Counts rows that are not ``good`` by the first of the reasons that holds, else as "other"."""
+        """Count rows that are not ``good`` by the first reason that holds, else as "other"."""
         rest = ~good
         for name, holds in reasons.items():
             self.counters[name] += int(np.count_nonzero(rest & holds))
@@ -351,10 +364,10 @@ class Responder:
 
 
 def _type(block: Matrix, at: int) -> NDArray[np.uint8]:
-    """The ICMP types, 0 beyond the width."""
+    """Return the ICMP types, 0 beyond the width."""
     return block[:, at] if at < block.shape[1] else np.zeros(len(block), np.uint8)
 
 
 def _all(mask: Bools) -> bool:
-    """As ``mask.all()``, in a fifth of its time."""
+    """Return ``mask.all()``, in a fifth of its time."""
     return int(np.count_nonzero(mask)) == len(mask)

@@ -1,4 +1,4 @@
-"""Packets that a tap has copied out of a ring, and how their lengths are found when the ring has forgotten them."""
+"""Packets that a tap has copied out of a ring, and how to find lengths that the ring no longer has."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Bytes = NDArray[np.uint8]
 Lengths = NDArray[np.uint32]
 
-#: Bytes that are kept of a packet whose length can not be told.
+#: Bytes that are kept of a packet whose length is not known.
 UNKNOWN_LENGTH = 60
 _NEXT = 1
 _HEADERS = 64
@@ -22,10 +22,16 @@ _HEADERS = 64
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Packets of one ring, copied: rows of `matrix` (uint8, (n, width)) with their `lengths` (uint32, (n,)) on the
-    wire, or, when some were chained, the list `packets`.
+    """Copied packets of one ring.
 
-    `s2m`: sent by the slave. `ns`: when they were looked at, since 1970; all of a batch have the same time.
+    Attributes:
+        link: Number of the link.
+        s2m: True when the slave has sent them.
+        queue: Index of the ring in its direction.
+        ns: When they were copied, in nanoseconds since 1970, the same for the whole batch.
+        matrix: The packets, uint8, shape (n, width); None when some were chained.
+        lengths: Bytes on the wire, uint32, shape (n,).
+        packets: The packets when some were chained, else None.
     """
 
     link: int
@@ -40,14 +46,14 @@ class Batch:
         return len(self.lengths)
 
     def tobytes(self) -> list[bytes]:
-        """All packets, cut to the width that was copied."""
+        """Return all packets, cut to the width that was copied."""
         if self.packets is not None:
             return self.packets
         assert self.matrix is not None
         return [row[:length].tobytes() for row, length in zip(self.matrix, self.lengths.tolist(), strict=True)]
 
     def first(self, count: int) -> "Batch":
-        """At most so many of the packets."""
+        """Return the first `count` packets, or all if there are fewer."""
         if count >= len(self):
             return self
         packets = None if self.packets is None else self.packets[:count]
@@ -55,14 +61,14 @@ class Batch:
         return replace(self, matrix=matrix, lengths=self.lengths[:count], packets=packets)
 
     def select(self, chosen: Sequence[bool]) -> "Batch":
-        """The packets for which `chosen` is true."""
+        """Return the packets for which `chosen` is true."""
         packets = None if self.packets is None else list(compress(self.packets, chosen))
         mask = np.array(chosen, np.bool_)
         matrix = None if self.matrix is None else self.matrix[mask]
         return replace(self, matrix=matrix, lengths=self.lengths[mask], packets=packets)
 
     def write(self, writer: "PcapngWriter", interface: int) -> None:
-        """Write all to a capture; direction "out" is slave to master."""
+        """Write all packets to a capture. Direction "out" is slave to master."""
         direction: Any = "out" if self.s2m else "in"
         if self.packets is not None or self.matrix is None:
             writer.write_packets(self.packets or [], self.ns, interface, direction)
@@ -71,10 +77,14 @@ class Batch:
 
 
 def lengths_by_headers(heads: Bytes, ethernet: bool) -> tuple[Lengths, NDArray[np.bool_]]:
-    """The lengths of packets by their IPv4, IPv6 or ARP headers, and for which rows there was one.
+    """Return the lengths of packets as their IPv4, IPv6 or ARP headers state them, without padding.
 
-    `heads`: uint8 (n, width), of which 64 bytes are looked at. Padding of short frames is not in a header and so not
-    in the result.
+    Args:
+        heads: uint8, shape (n, width). The first 64 bytes are read.
+        ethernet: Whether packets begin with an Ethernet header.
+
+    Returns:
+        The lengths, and a mask of the rows that have such a header.
     """
     if heads.shape[1] < _HEADERS:
         heads = np.pad(heads, ((0, 0), (0, _HEADERS - heads.shape[1])))
@@ -111,9 +121,16 @@ def _word(heads: Bytes, at: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def rechain(flags: NDArray[np.uint16], lengths: NDArray[np.int64], reset: NDArray[np.bool_], capacity: int) -> int:
-    """Split packets that are longer than a buffer over the following slots, as their sender had to; sets the flags.
+    """Split packets that are longer than a buffer over the following slots, as their sender did.
 
-    `reset`: the pieces that are concerned. -> how many slots hold the later pieces of such packets.
+    Args:
+        flags: Of the descriptors. Changed in place.
+        lengths: Of the descriptors. Changed in place.
+        reset: The descriptors that may be changed.
+        capacity: Bytes of a buffer.
+
+    Returns:
+        How many slots hold the later pieces of such packets.
     """
     if not (reset & (lengths > capacity)).any() or capacity < 1:
         return 0

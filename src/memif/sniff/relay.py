@@ -1,7 +1,7 @@
-"""The process between two peers: hands their control messages over, and nothing else.
+"""The process between two peers: it passes their control messages on, and does nothing else.
 
-Started by `memif.sniff.Sniffer` as ``python -m memif.sniff.relay``. It is kept apart from the process that records, so
-that nothing which happens there (a full disk, a crash, Ctrl-C) closes the control sockets, which would end the link.
+`memif.sniff.Sniffer` starts it as ``python -m memif.sniff.relay``. It is separate from the process that records, so
+that nothing that happens there (a full disk, a crash, Ctrl-C) closes the control sockets, which would end the link.
 When the recorder is gone it accepts no new slaves, and it ends with the last link.
 """
 
@@ -22,16 +22,22 @@ from memif.sniff.report import Kind, Report, Side, send
 from memif.system._steady import Descriptor
 
 _READ: Final = select.POLLIN | select.POLLHUP | select.POLLERR
-# Messages and descriptors that may wait for one side before the other is not read any more. An honest peer has one of
-# each under way, as it waits for the answer; a hostile one can send 253 descriptors at once.
+# Messages and descriptors that may wait for one side before the other is no longer read. An honest peer has one of each
+# in flight, because it waits for the answer. A hostile one can send 253 descriptors at once.
 _MOST_WAITING: Final = 16
 _MOST_PAIRS: Final = 256
-# A message of the protocol has one descriptor at most; that there were more is all that the recorder needs to know.
+# A message of the protocol has at most one descriptor. The recorder only needs to know that there were more.
 _MOST_REPORTED: Final = 2
 
 
 class Pair:
-    """One slave and its connection to the master. Messages that a full socket does not take wait here."""
+    """One slave and its connection to the master. Messages wait here while a socket is full.
+
+    Attributes:
+        number: Number of the link.
+        socks: The two connections.
+        waiting: Messages with their descriptors that wait for each side.
+    """
 
     def __init__(self, number: int, slave: socket.SocketType, master: socket.SocketType) -> None:
         self.number = number
@@ -39,7 +45,7 @@ class Pair:
         self.waiting: dict[Side, deque[tuple[bytes, list[Descriptor]]]] = {Side.SLAVE: deque(), Side.MASTER: deque()}
 
     def flush(self, side: Side) -> None:
-        """Send what waits for `side`, as far as its socket takes it."""
+        """Send what waits for `side`, until its socket is full."""
         waiting = self.waiting[side]
         while waiting:
             data, fds = waiting[0]
@@ -48,12 +54,12 @@ class Pair:
             except BlockingIOError:
                 return
             except OSError:
-                pass  # gone; reading from it will tell
+                pass  # gone; reading from it will show that
             waiting.popleft()
             _close(fds)
 
     def full(self, side: Side) -> bool:
-        """Whether so much waits for `side` that no more is to be taken from the other one."""
+        """Return whether so much waits for `side` that the other side must not be read."""
         waiting = self.waiting[side]
         return len(waiting) >= _MOST_WAITING or sum(len(fds) for _, fds in waiting) >= _MOST_WAITING
 
@@ -77,10 +83,16 @@ def _close(fds: list[Descriptor]) -> None:
 
 
 class Relay:
-    """Accepts slaves, connects to the master for each, passes messages on until recorder and links are gone."""
+    """Accepts slaves, connects to the master for each, and passes messages on until recorder and links are gone.
+
+    Args:
+        listener: Where slaves connect.
+        reports: Socket for reports to the recorder.
+        target: Address of the master.
+        path: Path of the listener's file, "" for an abstract name.
+    """
 
     def __init__(self, listener: socket.socket, reports: socket.socket, target: str, path: str) -> None:
-        """`path`: of the listener's file, "" for an abstract name."""
         self.listener: socket.socket | None = listener
         self.reports: socket.socket | None = reports
         self.target: Address = parse_address(target)
@@ -94,7 +106,7 @@ class Relay:
         self._tell(Report(Kind.READY, data=str(os.getpid()).encode()))
 
     def run(self) -> None:
-        """Until there is nothing left to do."""
+        """Run until there is nothing left to do."""
         while self.listener is not None or self._pairs:
             for fd, events in self._poll.poll(1000):
                 self._event(fd, events)
@@ -146,7 +158,7 @@ class Relay:
             self._end(pair, side)
 
     def _copied(self, pair: Pair, side: Side) -> bool:
-        """Pass one message on and report it. The recorder's duplicates are made first: afterwards ours are closed."""
+        """Pass one message on and report it. The recorder's duplicates are made first, because ours are closed then."""
         data, fds, _ = transport.recv_message(pair.socks[side])
         if not data:
             return False
@@ -174,7 +186,7 @@ class Relay:
             send(self.reports, report)
 
     def _lost_recorder(self) -> None:
-        """Nobody records any more: no new links, and the present ones go on."""
+        """Stop accepting slaves, because nobody records any more. The present links go on."""
         assert self.reports is not None
         self._poll.unregister(self.reports)
         self.reports.close()
@@ -199,9 +211,12 @@ def _inode(path: str) -> tuple[int, int] | None:
 
 
 def main(argv: list[str]) -> None:
-    """argv: descriptors of the listener and of the report socket, name of the master's socket, path of the listener.
+    """Run a relay in a process that is forked off.
 
-    Forks first and lets the parent end, so that the relay is nobody's child and leaves no zombie behind.
+    The parent ends at once, so that the relay is not a child of the recorder and leaves no zombie process.
+
+    Args:
+        argv: Descriptors of the listener and of the report socket, address of the master, path of the listener.
     """
     if os.fork():
         os._exit(0)

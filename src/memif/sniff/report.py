@@ -1,4 +1,4 @@
-"""How the relay tells the recorder what passes: datagrams between the two processes.
+"""How the relay reports to the recorder what passes: datagrams between the two processes.
 
 Each has a header (kind, side, link number) and a payload: the 128 bytes of a control message with duplicates of its
 descriptors, or text.
@@ -26,9 +26,9 @@ class Kind(enum.IntEnum):
     OPEN = 2
     #: A control message passed.
     MESSAGE = 3
-    #: A link has ended; the payload says which side closed.
+    #: A link has ended. The payload says which side closed.
     CLOSE = 4
-    #: A slave could not be served; the payload says why.
+    #: A slave could not be served. The payload says why.
     FAILED = 5
 
 
@@ -41,7 +41,15 @@ class Side(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One datagram. `fds` are closed with the last reference to them."""
+    """One datagram.
+
+    Attributes:
+        kind: What it is about.
+        link: Number of the link.
+        side: Who sent the message, or closed the link.
+        data: The payload.
+        fds: Duplicates of the message's descriptors. They are closed with the last reference to them.
+    """
 
     kind: Kind
     link: int = 0
@@ -56,7 +64,7 @@ class Report:
 
 
 def send(sock: socket.socket, report: Report) -> bool:
-    """Send without waiting. -> False when nobody reads: the recorder is gone or far behind."""
+    """Send without waiting. Returns False when nobody reads: the recorder is gone or far behind."""
     header = _HEADER.pack(report.kind, report.side, 0, report.link)
     try:
         socket.send_fds(sock, [header, report.data], report.fds, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
@@ -66,7 +74,7 @@ def send(sock: socket.socket, report: Report) -> bool:
 
 
 def receive(sock: socket.socket) -> Report | None:
-    """The next report; None when the relay is gone. Raises BlockingIOError when there is none yet."""
+    """Return the next report, None when the relay is gone. Raises ``BlockingIOError`` when there is none yet."""
     try:
         data, fds, _, _ = receive_datagram(sock.fileno(), _SIZE)
     except ConnectionResetError:

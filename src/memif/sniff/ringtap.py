@@ -1,4 +1,10 @@
-"""Following one ring from outside, read-only."""
+"""Follows one ring from outside, read-only.
+
+While packets are copied, the ring turns. So copying comes first and takes as little time as possible; everything slow
+(finding lengths, finding out whose buffers they are) is done on the copies afterwards. For that, the tap must know
+where the buffers are before it reads the descriptors. Slaves that copy give each slot its own buffer, side by side, and
+these are read as one strided block. Where buffers move about (zero-copy), descriptors are followed one by one.
+"""
 
 import time
 from collections.abc import Sequence
@@ -21,21 +27,29 @@ NEXT: Final = 1
 
 
 class Slots:
-    """The slots of one ring: `table` is its descriptors in shared memory, `memory` the regions by index."""
+    """The slots of one ring, and copies of them.
+
+    Args:
+        memory: The regions as read-only arrays of bytes, by index.
+        table: The ring's descriptors in shared memory.
+
+    Attributes:
+        size: Number of slots.
+        known: Each slot as it was when it was last seen with a buffer for the sender to fill.
+        moving: True once buffers have changed places.
+    """
 
     def __init__(self, memory: Sequence[Bytes], table: Descriptors) -> None:
         self.memory: tuple[Bytes, ...] = tuple(memory)
         self.table: Descriptors = table
         self.size: int = len(table)
         self._limits = np.array([len(region) for region in self.memory], np.int64)
-        #: Each slot as it was when it was last seen with a buffer for the sender to fill.
         self.known: Descriptors = table.copy()
-        #: True once buffers were seen to change places.
         self.moving: bool = False
         self._block = self._find_block()
 
     def _find_block(self) -> Bytes | None:
-        """All buffers as the rows of one array, if they lie at equal distances in one region and inside of it."""
+        """Return all buffers as the rows of one array, if they lie at equal distances within one region."""
         known = self.known
         region, first = int(known["region"][0]), int(known["offset"][0])
         if self.size < 2 or region >= len(self.memory) or (known["region"] != region).any():
@@ -47,16 +61,20 @@ class Slots:
         return np.ndarray((self.size, stride), np.uint8, self.memory[region].data, first, (stride, 1))
 
     def cut(self, table: NDArray[Any], first: int, count: int) -> NDArray[Any]:
-        """A copy of the rows of `count` slots from index `first` on, around the ring's end."""
+        """Return a copy of the rows of `count` slots from index `first` on, around the ring's end."""
         start = first & (self.size - 1)
         if start + count <= self.size:
             return table[start : start + count].copy()
         return np.concatenate((table[start:], table[: start + count - self.size]))
 
     def grab(self, first: int, count: int, width: int, *, by_known: bool) -> tuple[Descriptors, Bytes]:
-        """Copies of the descriptors of `count` slots and of the first bytes of their buffers, at most `width`.
+        """Copy descriptors and the first bytes of their buffers.
 
-        `by_known`: where the descriptors may name other buffers by now, take those of `known`.
+        Args:
+            first: Index of the first slot.
+            count: How many slots.
+            width: The most bytes of each buffer.
+            by_known: Where the descriptors may name other buffers by now, take the buffers of `known`.
         """
         if self._block is not None:
             rows = self.cut(self._block[:, :width], first, count)
@@ -81,7 +99,7 @@ class Slots:
         return rows
 
     def learn(self, first: int, count: int) -> None:
-        """Remember the buffers of empty slots, for when others have taken their places."""
+        """Remember the buffers of empty slots, for the time when others have taken their places."""
         start = first & (self.size - 1)
         until_end = min(count, self.size - start)
         for low, high in ((start, start + until_end), (0, count - until_end)):
@@ -92,14 +110,14 @@ class Slots:
                 self.known[low:high] = fresh
 
     def inside(self, places: Descriptors, lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which descriptors lie inside the memory for so many bytes."""
+        """Return which descriptors lie inside the memory for these lengths."""
         exists = places["region"] < len(self._limits)
         limits = self._limits[np.where(exists, places["region"], 0)]
         inside: NDArray[np.bool_] = exists & (places["offset"].astype(np.int64) + lengths <= limits)
         return inside
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Release the memory."""
         self.table = self.known = np.zeros(0, DESCRIPTOR)
         self.memory, self._block = (), None
 
@@ -108,7 +126,7 @@ _HEAD: Final = 64
 _FIRST_WIDTH: Final = 2048  # of rows, before it is known how long the packets are
 _MAX_LENGTH: Final = 65536
 _TURN: Final = 1 << 16
-_SAFE: Final = _TURN / 60e6  # seconds in which nobody turns an index round, up to 60 million packets a second
+_SAFE: Final = _TURN / 60e6  # seconds in which no index wraps, up to 60 million packets a second
 _HORIZON: Final = 0.1  # seconds for which the highest rate is remembered
 _WINDOW: Final = 100e-6  # seconds, at least, over which it is measured
 _FEW: Final = 256
@@ -117,18 +135,19 @@ _START_COST: Final = 20e-6  # seconds of a copy, however few packets it has
 
 @dataclass(slots=True)
 class RingCounters:
-    """What happened to the packets of a ring. A piece of a chained packet counts as one, but in `seen`.
+    """What happened to the packets of a ring. A piece of a chained packet counts as one, except in `seen`.
 
-    passed      descriptors that the ring's index says were sent
-    seen        packets copied
-    bytes       of the packets seen, on the wire
-    missed      descriptors that were overwritten, or may have been, before they were copied
-    inferred    of those seen: the length is from the packet's own header, as the receiver had reset it
-    unknown     of those seen: only the first 60 bytes were kept, as even the header does not tell the length
-    unsure      of those seen: buffers of zero-copy peers that may have been used again before they were copied
-    malformed   descriptors that point outside of the memory
-    estimated   how often the ring was looked at so late that its 16 bit index may have turned round: `passed` and
-                `missed` are exact only where this is 0 (and no more than 60 million packets a second pass)
+    Attributes:
+        passed: Descriptors that were sent, by the ring's index.
+        seen: Packets copied.
+        bytes: Bytes on the wire of the packets seen.
+        missed: Descriptors that were overwritten, or may have been, before they were copied.
+        inferred: Of those seen: the length comes from the packet's own header, because the receiver had reset it.
+        unknown: Of those seen: only the first 60 bytes were kept, because the header does not state a length either.
+        unsure: Of those seen: buffers of zero-copy peers that may have been used again before they were copied.
+        malformed: Descriptors that point outside of the memory.
+        estimated: How often the ring was read so late that its 16-bit index may have wrapped. `passed` and `missed`
+            are exact only where this is 0 (and at most 60 million packets a second pass).
     """
 
     passed: int = 0
@@ -144,9 +163,17 @@ class RingCounters:
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """One copy of a part of the ring: descriptors and the first bytes of each buffer, as they were at `ns`.
+    """One copy of a part of the ring.
 
-    `taken`: up to where the receiver had given buffers back. `lengths`: of each piece, as far as they can be told.
+    Attributes:
+        first: Index of the first slot.
+        ns: When it was made, in nanoseconds since 1970.
+        taken: Index up to which the receiver had returned buffers.
+        descriptors: The descriptors.
+        rows: The first bytes of each buffer.
+        lengths: Of each piece, as far as they are known.
+        inferred: How many lengths come from the packets' headers.
+        unknown: How many lengths are not known.
     """
 
     first: int
@@ -160,10 +187,22 @@ class _Look:
 
 
 class RingTap:
-    """One ring of a link between two others. Reads only; one thread at a time.
+    """One ring of a link between two other programs. Only reads. One thread at a time.
 
-    `memory`: the link's regions as read-only arrays of bytes, by index. `ring`: the announcement of the ring, checked
-    against them. Starts at index 0, where all rings start when a link comes up.
+    Starts at index 0, as all rings do when a link comes up.
+
+    Args:
+        memory: The link's regions as read-only arrays of bytes, by index.
+        ring: The announcement of the ring, checked against the regions.
+        link: Number of the link.
+        cache_line: Bytes of the slave's cache line, 64 or 128.
+        ethernet: Whether packets begin with an Ethernet header.
+
+    Attributes:
+        counters: What happened to the packets.
+        size: Slots of the ring.
+        rate: Descriptors a second, smoothed.
+        peak: The highest rate of the last moments.
     """
 
     ring: AddRing
@@ -182,11 +221,9 @@ class RingTap:
         self._filled = self._head if ring.s2m else self._tail
         self._slots = Slots(memory, np.frombuffer(header[2 * cache_line :], DESCRIPTOR))
         self._capacity = int(self._slots.known["length"].max())
-        # Slots that a sender may be filling just now, ahead of the index, are those of the oldest packets.
+        # The slots that a sender may be filling now, ahead of the index, are those of the oldest packets.
         self._safe = self.size - max(self.size // 4, 1)
-        #: Descriptors a second, smoothed.
         self.rate: float = 0.0
-        #: The highest rate of the last moments.
         self.peak: float = 0.0
         self._peaked = 0.0
         self._window_start = (time.monotonic(), 0)
@@ -200,10 +237,16 @@ class RingTap:
     # -- counting, which is cheap
 
     def track(self, *, learn: bool = True) -> int:
-        """Note how far the ring has come. -> descriptors that are new since the last `take`.
+        """Record how far the ring has come.
 
-        To be called often enough: the ring's index has 16 bits. Where it may have turned round meanwhile, the rate so
-        far tells how often, which is an estimate.
+        Call it often: the ring's index has 16 bits. Where it may have wrapped meanwhile, the number of wraps is
+        estimated from the rate.
+
+        Args:
+            learn: Also remember the buffers of empty slots.
+
+        Returns:
+            Descriptors that are new since the last `take`.
         """
         value = self._filled[0]
         step = (value - self._low) & 0xFFFF
@@ -224,10 +267,11 @@ class RingTap:
         return self._produced - self._next
 
     def _may_have_turned(self, step: int, span: float) -> bool:
-        """Whether a late look can have missed a whole turn: it would have at many times the rate of the last moments,
-        or the rate has jumped, so that nothing is known of it. A few packets after a pause are just that.
+        """Return whether the index may have wrapped since the last, late look.
 
-        Many times, because the link is faster while nobody looks: looking takes a CPU from its two sides.
+        It may have if it would wrap at a multiple of the last rate, or if the rate has jumped, so that it is not known.
+        A few packets after a pause do not count as a jump. A multiple, because the link is faster while this process
+        does not look: looking takes a CPU from the two peers.
         """
         most = 16 * self.peak * span
         return step > most + _FEW or most > _TURN - step
@@ -241,7 +285,7 @@ class RingTap:
             self._window_start = now, self._produced
 
     def _learn(self) -> None:
-        """M2S: remember which buffer each empty slot has, and how large it is, for when the slave has changed it."""
+        """M2S: remember buffer and size of each empty slot, for the time when the slave has changed them."""
         tail, head = self._tail[0], self._head[0]
         if (tail, head) != self._learned:
             self._learned = tail, head
@@ -251,7 +295,7 @@ class RingTap:
     # -- copying
 
     def take(self, limit: int = 1024, snaplen: int = _MAX_LENGTH) -> Batch | None:
-        """Copy up to `limit` packets, each up to `snaplen` bytes; None when there is none that can still be read."""
+        """Copy up to `limit` packets, each up to `snaplen` bytes. Returns None when none can be read any more."""
         self.track()
         first, count = self._window(min(limit, self.size))
         self.counters.missed += first - self._next
@@ -267,7 +311,7 @@ class RingTap:
         return self._batch(look, *self._judge(look, snaplen), snaplen)
 
     def _look(self, first: int, count: int, snaplen: int) -> _Look:
-        """Copy. Most packets are like those before; where they turn out to be longer, once more."""
+        """Copy at the width of the last packets, and once more if these turn out to be longer."""
         for _ in range(2):
             started = time.monotonic()
             width = max(min(self._width, snaplen), _HEAD)
@@ -283,12 +327,12 @@ class RingTap:
         return _Look(first, ns, taken, descriptors, rows, lengths, inferred, unknown)
 
     def _judge(self, look: _Look, snaplen: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Which descriptors are sound, and which packets were still there when the copy was done."""
+        """Return which descriptors are valid, and which packets were still there when the copy was done."""
         lengths, width = look.lengths, look.rows.shape[1]
         good = self._slots.inside(look.descriptors, lengths) & (lengths > 0) & (lengths <= _MAX_LENGTH)
         self.counters.malformed += int((~good).sum())
         index = np.arange(look.first, look.first + len(lengths))
-        # Neither given back by the receiver, nor so old that the sender may be at its slot again.
+        # Neither returned by the receiver, nor so old that the sender may be using its slot again.
         waiting = ~self._handed_back(index, look.taken)
         present = waiting | (self._produced - index <= self._safe)
         present &= np.minimum(lengths, snaplen) <= width
@@ -297,7 +341,7 @@ class RingTap:
         return good, present
 
     def _window(self, limit: int) -> tuple[int, int]:
-        """Which packets to copy: the oldest, if they will last until that is done, otherwise newer ones."""
+        """Return which packets to copy: the oldest if they will still be there, otherwise newer ones."""
         per_second = self.rate
         most = (self._safe - per_second * _START_COST) / (1 + per_second * self._cost)
         count = min(limit, max(int(most), 16))
@@ -308,19 +352,21 @@ class RingTap:
         return first, min(self._produced - first, count)
 
     def _middle_of_chain(self, first: int) -> bool:
-        """Whether what follows a gap is the rest of a chain."""
+        """Return whether the slot after a gap is the rest of a chain."""
         return bool(self._slots.table["flags"][(first - 1) & (self.size - 1)] & NEXT)
 
     def _given_back_to(self) -> int:
-        """Up to which index the receiver has handed the buffers back."""
+        """Return the index up to which the receiver has returned buffers."""
         return self._tail[0] if self.ring.s2m else (self._head[0] - self.size) & 0xFFFF
 
     def _lengths(self, first: int, descriptors: Descriptors, rows: Bytes) -> tuple[NDArray[np.int64], int, int]:
-        """Bytes of each piece, and of how many the ring has forgotten them: those known by their headers, and those
-        not at all. Corrects flags in `descriptors`.
+        """Find the length of each piece, and correct the flags in `descriptors`.
 
-        A slave resets length and flags of a slot as soon as it has read it, and may put in another buffer. A master may
-        clear the flags.
+        A slave resets length and flags of a slot as soon as it has read it, and may put another buffer there. A master
+        may clear the flags.
+
+        Returns:
+            The lengths; how many of them come from headers; how many are not known.
         """
         lengths = descriptors["length"].astype(np.int64)
         index = np.arange(first, first + len(lengths))
@@ -328,7 +374,7 @@ class RingTap:
             self._restore_chains(index, descriptors, lengths, rows)
             return lengths, 0, 0
         reset: NDArray[np.bool_] = ((self._head[0] - index) & 0xFFFF) > self.size
-        # One that is just being reset, or a packet that fills its buffer: see what its header says.
+        # Either it is being reset now, or the packet fills its buffer: its header decides.
         doubtful = ~reset & (lengths == self._capacity) & (descriptors["flags"] == 0)
         doubtful[1:] &= descriptors["flags"][:-1] == 0
         if reset.any() or doubtful.any():
@@ -338,7 +384,7 @@ class RingTap:
     def _restore_chains(
         self, index: NDArray[np.int64], descriptors: Descriptors, lengths: NDArray[np.int64], rows: Bytes
     ) -> None:
-        """S2M: a packet that fills its buffer, and by its header is longer, goes on in the next slot."""
+        """S2M: a packet that fills its buffer, and is longer by its header, continues in the next slot."""
         self._capacity = max(self._capacity, int(lengths.max()))
         full = (lengths == self._capacity) & (descriptors["flags"] == 0)
         if full.any() and (full := full & self._handed_back(index, self._given_back_to())).any():
@@ -387,7 +433,7 @@ class RingTap:
         return Batch(self.link, self.ring.s2m, self.ring.index, look.ns, matrix, lengths.astype(np.uint32), packets)
 
     def _joined(self, look: _Look, good: NDArray[np.bool_], usable: NDArray[np.bool_]) -> list[tuple[bytes, int]]:
-        """Packets from the pieces of chains, with their lengths; of those not complete all pieces are missed."""
+        """Return packets joined from the pieces of chains, with their lengths. Incomplete ones count as missed."""
         packets: list[tuple[bytes, int]] = []
         parts: list[tuple[bytes, int]] = []
         complete = not self._torn
@@ -404,13 +450,13 @@ class RingTap:
                 self.counters.missed += len(parts)
             parts, complete = [], True
         if len(parts) < len(look.rows):
-            self._next -= len(parts)  # the rest of this one lies behind what was taken: next time
+            self._next -= len(parts)  # the rest of this packet follows what was taken: next time
         else:
             self.counters.missed += len(parts)
         return packets
 
     def close(self) -> None:
-        """Let go of the memory; the counters stay."""
+        """Release the memory. The counters stay."""
         self._head.release()
         self._tail.release()
         self._slots.close()

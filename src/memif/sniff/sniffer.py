@@ -1,4 +1,4 @@
-"""`Sniffer`: the recorder's side of a passive tap."""
+"""`Sniffer`: the recorder's side of a passive tap, and `Link`: what it knows of each link."""
 
 import os
 import select
@@ -8,8 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from memif.ring import Region
 from memif.sniff.batch import Batch, Bytes
 from memif.sniff.report import Kind, Report, Side, receive
 from memif.sniff.ringtap import RingTap
-from memif.system import Single
+from memif.system import Closing
 from memif.system._steady import discard
 
 _MOST_REGIONS: Final = 256
@@ -32,7 +31,20 @@ _MOST_RINGS: Final = 512
 
 
 class Link:
-    """What is known of a link. `taps` are there once it is up; one thread at a time."""
+    """What is known of a link between two other programs. One thread at a time.
+
+    Attributes:
+        number: Number of the link, from 1.
+        id: The master's interface id.
+        mode: Mode of the interface, a number; see `memif.protocol.wire.Mode`.
+        slave_app: Program name of the slave.
+        master_app: Program name of the master.
+        slave_name: Interface name of the slave.
+        master_name: Interface name of the master.
+        up: Whether the link is up.
+        unsealed: Whether the slave can shrink its memory, which would end the process that records.
+        taps: The rings; empty until the link is up.
+    """
 
     master_app: str
     slave_app: str
@@ -43,10 +55,8 @@ class Link:
         self.number = number
         self.id: int = 0
         self.mode: int = 0
-        #: Program and interface names that the two say of themselves.
         self.slave_app = self.master_app = self.slave_name = self.master_name = ""
         self.up: bool = False
-        #: Whether the slave can shrink its memory, which would end the process that records.
         self.unsealed: bool = False
         self.taps: list[RingTap] = []
         self._regions: list[Region] = []
@@ -55,7 +65,7 @@ class Link:
 
     @property
     def name(self) -> str:
-        """The interface's number with both names, for people."""
+        """The interface's id with both names, for people."""
         return f"id {self.id}: {self.slave_name or self.slave_app} - {self.master_name or self.master_app}"
 
     @property
@@ -64,10 +74,11 @@ class Link:
         return self.mode == wire.Mode.ETHERNET
 
     def see(self, message: wire.Message, fds: Sequence[int]) -> None:
-        """Follow a message; takes the descriptors.
+        """Follow a message, and take its descriptors.
 
-        Raises `MemifError` when what it announces can not be mapped or is not sound. The link itself goes on, only it
-        can not be recorded.
+        Raises:
+            MemifError: when what it announces cannot be mapped or is not valid. The link itself goes on, but it cannot
+                be recorded.
         """
         try:
             match message:
@@ -93,13 +104,13 @@ class Link:
         if len(fds) != 1 or message.index != len(self._regions) or message.index >= _MOST_REGIONS:
             raise MemifProtocolError(f"region {message.index}: out of order, or without its descriptor")
         try:
-            # As a master does: seal first where that is possible, then look at the size.
+            # As a master does: seal first where possible, then check the size.
             self.unsealed |= not check_peer_fd(fds[0], message.size)
             self._regions.append(Region(fds[0], mapping_size(fds[0], message.size), writable=False))
         except MemifError:
             raise
         except OSError as error:
-            raise MemifError(f"region {message.index} can not be mapped: {error.strerror}") from error
+            raise MemifError(f"region {message.index} cannot be mapped: {error.strerror}") from error
         self._fds.append((fds[0], message.size))
 
     def _add_ring(self, message: wire.AddRing) -> None:
@@ -110,7 +121,7 @@ class Link:
     def _start(self) -> None:
         sizes = [len(region) for region in self._regions]
         for index, (fd, size) in enumerate(self._fds):
-            if os.fstat(fd).st_size < size:  # cut off meanwhile: looking at it would be the end
+            if os.fstat(fd).st_size < size:  # shrunk meanwhile: reading it would raise SIGBUS
                 raise MemifProtocolError(f"region {index}: memory has become shorter than announced")
         while self._fds:
             discard(self._fds.pop()[0])
@@ -129,7 +140,7 @@ class Link:
             return probe_cache_line(memory, self._rings[0])
 
     def close(self) -> None:
-        """Let go of the memory; counters stay readable."""
+        """Release the memory. Counters stay readable."""
         self.up = False
         for tap in self.taps:
             tap.close()
@@ -148,7 +159,16 @@ _BATCH: Final = 1024
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A control message passed. `message` is a `memif.protocol.wire` dataclass, or the bytes if they are none."""
+    """A control message passed.
+
+    Attributes:
+        link: Number of the link.
+        side: Who sent it.
+        ns: When it was seen, in nanoseconds since 1970.
+        message: A dataclass of `memif.protocol.wire`, or the bytes if they are not a message.
+        raw: The bytes.
+        descriptors: How many descriptors were sent with it, at most 2.
+    """
 
     link: int
     side: Side
@@ -167,7 +187,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The link has ended; `side` closed it."""
+    """The link has ended. `side` closed it."""
 
     link: Link
     side: Side
@@ -175,7 +195,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something that a user should know: a master that does not answer, memory that can not be mapped."""
+    """Something that the user should know: a master that does not answer, memory that cannot be mapped."""
 
     text: str
 
@@ -183,17 +203,30 @@ class Note:
 Event = Control | Started | Ended | Note | Batch
 
 
-class Sniffer(Single):
+class Sniffer(Closing):
     """Stands between slaves that connect to `listen` and the master at `connect`; see `memif.sniff`.
 
-    Iterate over `events`, or call `poll` in a loop of your own. `snaplen`: bytes kept of each packet. `load`: the share
-    of one CPU that copying packets may take, 0 to 1; where that is not enough, packets are missed and counted.
-    `realtime`: with a load up to 0.5, run this thread ahead of others where the system allows it (CAP_SYS_NICE), so
-    that it never looks too late to count what passed; otherwise the count of a busy ring is an estimate, see
-    `RingCounters.estimated`.
-    `socket_mode`: of the socket file. Context manager; `close` ends the recording, not the link.
+    Iterate over `events`, or call `poll` in a loop of your own. Also a context manager; `close` ends the recording, not
+    the link. One thread.
 
-    Raises what `memif.listen` raises for its name, `MemifOSError` when the relay does not start. One thread.
+    Args:
+        listen: Control socket where slaves connect.
+        connect: Control socket of the master.
+        snaplen: Bytes kept of each packet.
+        load: Share of one CPU that copying packets may take, 0 to 1. If it is not enough, packets are missed and
+            counted.
+        realtime: With a load up to 0.5, run this thread ahead of others where the system allows it (CAP_SYS_NICE), so
+            that it never looks too late to count what passed. Otherwise the count of a busy ring is an estimate; see
+            `RingCounters.estimated`.
+        socket_mode: Permissions of the socket file.
+
+    Attributes:
+        links: The links by number, also ended ones until `forget`.
+        relay_pid: Process number of the relay.
+
+    Raises:
+        MemifError: what `memif.listen` raises for its name.
+        MemifOSError: when the relay does not start.
     """
 
     snaplen: int
@@ -214,7 +247,6 @@ class Sniffer(Single):
         self.snaplen, self.load = snaplen, load
         self.listen, self.connect = parse_address(listen, argument="listen"), parse_address(connect, argument="connect")
         self.links: dict[int, Link] = {}
-        #: Process number of the relay.
         self.relay_pid: int = 0
         self._pause = _SHORTEST
         self._next_report = self._copied_at = self._cpu = 0.0
@@ -253,12 +285,12 @@ class Sniffer(Single):
     # -- use
 
     def events(self) -> Iterator[Event]:
-        """All events, for ever; ends when the relay has died."""
+        """Iterate over all events. Ends only when the relay has died."""
         while (events := self.poll(0.1)) is not None:
             yield from events
 
     def poll(self, timeout: float = 0.1) -> list[Event] | None:
-        """What has happened, after waiting for it for `timeout` seconds at most; None when the relay is gone."""
+        """Return what has happened, after waiting at most `timeout` seconds; None when the relay is gone."""
         deadline = time.monotonic() + timeout
         while True:
             now = time.monotonic()
@@ -279,19 +311,22 @@ class Sniffer(Single):
                 self._sleep(not waiting or affordable, max(max(tap.rate, tap.peak) for tap in taps))
 
     def _sleep(self, keeping_up: bool, rate: float) -> None:
-        """Look often while packets come now and then, less often while none do, and if more come than can be copied
-        then when there is time for the next copy, but before an index has turned round."""
+        """Wait until the next look at the rings.
+
+        Short while packets come, longer while none do. If more come than can be copied, until there is time for the
+        next copy, but not so long that an index could wrap.
+        """
         if keeping_up:
             self._pause = min(self._pause * 1.3, _LONGEST)
         else:
-            # A look has its price too: looking again and again whether there is time yet would use that up.
+            # A look costs time too: looking too often would use up the time for copying.
             late = self._copied_at + (time.thread_time() - self._cpu) / self.load - time.monotonic()
             most = _QUARTER_TURN / rate if rate else _OVERLOADED[1]
             self._pause = max(min(max(late, _OVERLOADED[0]), _OVERLOADED[1], most), _SHORTEST)
         time.sleep(self._pause)
 
     def _affordable(self) -> bool:
-        """Whether what this thread has done since the last copy, the caller's part included, is within its load."""
+        """Return whether this thread's CPU time since the last copy, the caller's included, is within its load."""
         spent = time.thread_time() - self._cpu
         return (time.monotonic() - self._copied_at) * self.load >= spent
 
@@ -349,7 +384,7 @@ class Sniffer(Single):
         try:
             link.see(message, report.fds)
         except MemifError as error:
-            events.append(Note(f"link {link.number} can not be recorded: {error.detail or error}"))
+            events.append(Note(f"link {link.number} cannot be recorded: {error.detail or error}"))
         if link.up and not was_up:
             events.append(Started(link))
             if link.unsealed:
@@ -358,7 +393,7 @@ class Sniffer(Single):
                 )
 
     def _last_packets(self, link: Link, events: list[Event]) -> None:
-        """What still lies in the rings of a link that has ended."""
+        """Copy what is still in the rings of a link that has ended."""
         for tap in link.taps if link.up else ():
             while tap.track():
                 batch = tap.take(_BATCH, self.snaplen)
@@ -373,7 +408,7 @@ class Sniffer(Single):
     # -- end
 
     def close(self) -> None:
-        """End the recording. New slaves are not accepted any more; links that are up stay up."""
+        """End the recording. New slaves are no longer accepted. Links that are up stay up."""
         if self._scheduler is not None:
             os.sched_setscheduler(0, *self._scheduler)
             self._scheduler = None
@@ -382,19 +417,11 @@ class Sniffer(Single):
         for link in self.links.values():
             link.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 def _go_ahead() -> tuple[int, os.sched_param] | None:
-    """Put this thread ahead of all ordinary ones. -> what it was before; None where that is not allowed.
+    """Run this thread ahead of all ordinary ones. Returns its scheduling before, None where that is not allowed.
 
-    The load bounds what it takes from them. Children do not inherit it.
+    The load limits how much time it takes from them. Child processes do not inherit it.
     """
     before = os.sched_getscheduler(0), os.sched_getparam(0)
     try:

@@ -4,7 +4,8 @@ back whatever happens.
 Memory, rings and the control channel are built on this. The compiled part is `memif.system._steady`.
 """
 
-from typing import Never
+from types import TracebackType
+from typing import Never, Self
 
 
 class Single:
@@ -15,3 +16,21 @@ class Single:
     def __reduce_ex__(self, protocol: object) -> Never:
         """Refuse `copy` and `pickle` with a TypeError."""
         raise TypeError(f"cannot copy or pickle a {type(self).__name__}: it owns what there is only once")
+
+
+class Closing(Single):
+    """A `Single` that is a context manager: it is closed at the end of the block."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        """Release what it owns."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,8 +1,8 @@
 """Tools for tests of programs that use memif, and of memif implementations.
 
-`pair` gives two connected interfaces in one process, `leak_check` tells what a test left behind, `HostilePeer` departs
-from the protocol on command, in either role, and `CASES` is the table of all departures that this package itself is
-tested with. The standard library is enough for all of it.
+`pair` returns two connected interfaces in one process. `leak_check` reports what a test left behind. `HostilePeer`
+violates the protocol on command, in either role, and `CASES` is the table of all violations that this package itself is
+tested with. All of it needs only the standard library.
 """
 
 from memif.testing.cases import CASES, Case, Outcome

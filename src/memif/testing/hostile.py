@@ -1,15 +1,15 @@
-"""HostilePeer: a memif peer that does what it is told, right or wrong.
+"""HostilePeer: a memif peer that does what a test says, right or wrong.
 
-It speaks the control protocol in either role by blocking calls, checks nothing, and gives bare access to the rings. An
-honest handshake is a script of steps, which a test alters before it is played:
+It speaks the control protocol in either role by blocking calls, checks nothing, and gives raw access to the rings. An
+honest handshake is a script of steps, which a test changes before it is played:
 
     with HostilePeer(path) as peer:                 # a slave: connects, owns the memory
         script = peer.script()
         script["region"].message = AddRegion(0, 1 << 63)
         assert peer.play(script) == "memory region size out of range"
 
-Works against any memif, in this process or another. In this process, `idle` is called while it waits, so that the other
-end can do its part without a thread.
+It works against any memif, in this process or another. In this process, `idle` is called while it waits, so that the
+other end can do its part without a thread.
 """
 
 import contextlib
@@ -23,8 +23,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from memif.address import parse_address
 from memif.protocol.wire import (
@@ -42,14 +41,22 @@ from memif.protocol.wire import (
     decode,
     encode,
 )
-from memif.system import Single
+from memif.system import Closing
 
 _DESCRIPTOR: Final = struct.Struct("<HHIII")
 
 
 @dataclass(slots=True)
 class Descriptor:
-    """One slot: flags (bit 0: the packet goes on in the next slot), region index, bytes, offset in the region."""
+    """One slot of a ring.
+
+    Attributes:
+        flags: Bit 0: the packet continues in the next slot.
+        region: Index of the region.
+        length: Bytes.
+        offset: Bytes from the start of the region.
+        metadata: Not used.
+    """
 
     flags: int = 0
     region: int = 0
@@ -58,7 +65,7 @@ class Descriptor:
     metadata: int = 0
 
     def pack(self) -> bytes:
-        """The 16 bytes in memory; numbers are cut to the width of their fields."""
+        """Return the 16 bytes in memory. Numbers are cut to the width of their fields."""
         return _DESCRIPTOR.pack(
             self.flags & 0xFFFF,
             self.region & 0xFFFF,
@@ -69,19 +76,29 @@ class Descriptor:
 
 
 class RawRing:
-    """Header and descriptors of one ring, by the raw numbers. Nothing is checked but the bounds of the memory."""
+    """Raw access to header and descriptors of one ring. Only the bounds of the memory are checked.
+
+    Args:
+        memory: The ring's region.
+        offset: Bytes from the start of the region to the ring's header.
+        log2_ring_size: The ring has 2**log2_ring_size slots.
+        cache_line: Bytes of a cache line.
+
+    Attributes:
+        size: Number of slots.
+        offset: See there.
+    """
 
     def __init__(
         self, memory: mmap.mmap | memoryview | bytearray, offset: int, log2_ring_size: int, *, cache_line: int = 64
     ) -> None:
-        """`memory` is the ring's region, `offset` the ring's place in it, in bytes."""
         self.size: int = 1 << log2_ring_size
         self.offset = offset
         self._line = cache_line
         self._bytes = memoryview(memory)[offset : offset + 2 * cache_line + 16 * self.size]
 
     def release(self) -> None:
-        """Let go of the memory."""
+        """Release the memory."""
         self._bytes.release()
 
     def _get(self, at: int, size: int) -> int:
@@ -110,7 +127,7 @@ class RawRing:
 
     @property
     def head(self) -> int:
-        """The slave's index, a free-running 16 bit counter; numbers beyond are wrapped on setting."""
+        """The slave's index, a free-running 16-bit counter. Larger numbers wrap when it is set."""
         return self._get(6, 2)
 
     @head.setter
@@ -138,7 +155,7 @@ class RawRing:
         self._bytes[at : at + 16] = value.pack()
 
     def place(self, index: int) -> int:
-        """Where the descriptor of a free-running index stands, in bytes from the ring's start."""
+        """Return where the descriptor of a free-running index is, in bytes from the ring's start."""
         return 2 * self._line + 16 * (index % self.size)
 
     def fill(self, value: Descriptor) -> None:
@@ -146,19 +163,25 @@ class RawRing:
         self._bytes[2 * self._line :] = value.pack() * self.size
 
     def initialise(self) -> None:
-        """What a slave does first: cookie, indices and flags."""
+        """Set cookie, indices and flags, as a slave does first."""
         self.cookie, self.flags, self.head, self.tail = COOKIE, 0, 0, 0
 
 
-#: What `play` and `farewell` return when the other end hung up without a word, and when it said nothing at all.
+#: What `play` and `farewell` return when the other end hung up without a reason, and when it sent nothing at all.
 HUNG_UP: Final = "(hung up)"
 SILENT: Final = "(silent)"
 
 
 @dataclass(slots=True)
 class Step:
-    """One message of a script: a message, or any bytes, with the descriptors to go along. `answer`: wait for one.
-    `give`: close the descriptors once they are sent, so that the other end has the last ones."""
+    """One message of a script.
+
+    Attributes:
+        message: A message, or any bytes.
+        fds: Descriptors to send with it.
+        answer: Wait for an answer.
+        give: Close the descriptors once they are sent, so that the other end has the last ones.
+    """
 
     message: Message | bytes
     fds: list[int] = field(default_factory=list)
@@ -171,15 +194,25 @@ class Step:
         return self.message if isinstance(self.message, bytes) else encode(self.message)
 
 
-class HostilePeer(Single):
-    """One control connection and its memory, in the hands of a test. Context manager. One thread at a time.
+class HostilePeer(Closing):
+    """One control connection and its memory, controlled by a test. Context manager. One thread at a time.
 
-    path        control socket of the other end, as for `memif.Socket`
-    role        "slave" (default) connects and owns the memory; "master" listens, until `accept`
-    id, secret  which interface to ask for
-    log2_ring_size, buffer_size   of the memory that a slave makes: one ring each way in one region
-    timeout     seconds to wait for the other end
-    idle        called again and again while waiting
+    Args:
+        path: Control socket of the other end, as for `memif.Socket`.
+        role: "slave" connects and owns the memory. "master" listens until `accept`.
+        id: The interface to ask for.
+        secret: Its secret.
+        log2_ring_size: Log2 of the size of the rings that a slave creates: one each way, in one region.
+        buffer_size: Bytes of the buffers that a slave creates.
+        timeout: Seconds to wait for the other end.
+        idle: Called again and again while waiting.
+
+    Attributes:
+        sock: The control socket, None before the connection.
+        memory: Mapped regions, by index.
+        memory_fds: Their descriptors.
+        rings: Rings by direction ("s2m", "m2s") and index.
+        event_fds: Their event fds.
     """
 
     path: str
@@ -207,26 +240,15 @@ class HostilePeer(Single):
         self._idle = idle
         self._sockets: list[socket.socket] = []
         self._fds: list[int] = []
-        #: The control socket; None before the connection.
         self.sock: socket.socket | None = None
-        #: Mapped regions, by index; their descriptors.
         self.memory: list[mmap.mmap] = []
         self.memory_fds: list[int] = []
-        #: Rings by direction ("s2m", "m2s") and index; their event fds.
         self.rings: dict[tuple[str, int], RawRing] = {}
         self.event_fds: dict[tuple[str, int], int] = {}
         self._listener = self._listen() if role == "master" else None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
-        """Vanish without a word, and release everything. A second call does nothing."""
+        """Close everything without sending DISCONNECT. A second call does nothing."""
         for ring in self.rings.values():
             ring.release()
         for memory in self.memory:
@@ -241,7 +263,7 @@ class HostilePeer(Single):
         self.sock = None
 
     def keep(self, fd: int) -> int:
-        """Have `fd` closed at the end; returns it."""
+        """Have `fd` closed at the end. Returns it."""
         self._fds.append(fd)
         return fd
 
@@ -260,14 +282,14 @@ class HostilePeer(Single):
         return sock
 
     def connect(self) -> socket.socket:
-        """Slave: one more connection, which becomes `sock`; earlier ones stay open until `close`."""
+        """Slave: open one more connection, which becomes `sock`. Earlier ones stay open until `close`."""
         sock = self._new_socket()
         sock.connect(parse_address(self.path).sockaddr)
         self.sock = sock
         return sock
 
     def accept(self) -> socket.socket:
-        """Master: take the next client, which becomes `sock`. TimeoutError when none comes."""
+        """Master: accept the next client, which becomes `sock`. Raises ``TimeoutError`` when none comes."""
         assert self._listener is not None
         if not self._wait(self._listener):
             raise TimeoutError("no client came")
@@ -286,7 +308,7 @@ class HostilePeer(Single):
         return False
 
     def send(self, message: Message | bytes, *fds: int) -> bool:
-        """Send one datagram, with descriptors. False when the other end is gone."""
+        """Send one datagram, with descriptors. Returns False when the other end is gone."""
         data = message if isinstance(message, bytes) else encode(message)
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
         assert self.sock is not None
@@ -297,20 +319,20 @@ class HostilePeer(Single):
         return True
 
     def recv(self) -> Message | None:
-        """The next message; None at its end. TimeoutError when nothing comes. Descriptors go to `memory_fds`."""
+        """Return the next message, None when the other end has closed. Raises ``TimeoutError`` when nothing comes."""
         assert self.sock is not None
         if not self._wait(self.sock):
-            raise TimeoutError("the other end says nothing")
+            raise TimeoutError("the other end sends nothing")
         try:
             data, fds, _, _ = socket.recv_fds(self.sock, MESSAGE_SIZE, 8)
         except ConnectionResetError:
-            return self.recv()  # reported once, ahead of what was said last
+            return self.recv()  # reported once, before the last messages
         self._fds += fds
         self.received = fds
         return decode(data) if data else None
 
     def farewell(self) -> str:
-        """Read on until the other end leaves. -> its reason, `HUNG_UP`, or `SILENT` when it stays."""
+        """Read until the other end leaves. Returns its reason, `HUNG_UP`, or `SILENT` when it stays."""
         while True:
             try:
                 message = self.recv()
@@ -324,7 +346,7 @@ class HostilePeer(Single):
     # -- an honest handshake, to be altered
 
     def script(self) -> dict[str, Step]:
-        """Slave: the steps "init", "region", "s2m", "m2s", "connect" of an honest handshake, with fresh memory."""
+        """Slave: return the steps "init", "region", "s2m", "m2s", "connect" of an honest handshake, with new memory."""
         self.make_memory()
         self.connect()
         steps = {"init": Step(Init(self.id, secret=self.secret, name="hostile"))}
@@ -336,7 +358,12 @@ class HostilePeer(Single):
         return steps
 
     def make_memory(self, size: int | None = None, flags: int = os.MFD_ALLOW_SEALING) -> None:
-        """Slave: one region with a ring each way and a buffer a slot, made by ``memfd_create`` with `flags`."""
+        """Slave: create one region with a ring each way and a buffer for each slot.
+
+        Args:
+            size: Bytes of the region; None for what is needed.
+            flags: Of ``memfd_create``.
+        """
         slots = 1 << self.log2_ring_size
         ring_bytes = 128 + 16 * slots
         base = 2 * ring_bytes
@@ -354,14 +381,17 @@ class HostilePeer(Single):
             self.event_fds[direction, 0] = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def play(self, script: dict[str, Step]) -> str | None:
-        """Slave: say the steps, each after the answer to the one before. -> None when the link is up, else the reason
-        for which the other end left, `HUNG_UP` or `SILENT`."""
+        """Slave: wait for HELLO, then send the steps, each after the answer to the one before.
+
+        Returns:
+            None when the link is up, else the reason for which the other end left, `HUNG_UP` or `SILENT`.
+        """
         if not isinstance(self.recv(), Hello):
             return HUNG_UP
         return self.say(script)
 
     def say(self, script: dict[str, Step]) -> str | None:
-        """As `play`, without waiting for HELLO first."""
+        """Like `play`, without waiting for HELLO."""
         for step in script.values():
             sent = self.send(step.data, *step.fds)
             for fd in step.fds if step.give else ():
@@ -381,17 +411,21 @@ class HostilePeer(Single):
         return None
 
     def serve(self, hello: Hello | None = None, until: type[Message] | None = None) -> Message | None:
-        """Master: greet the client, answer all it says, map its memory, up to and with CONNECTED.
+        """Master: accept a client, send HELLO, answer all its messages and map its memory, up to CONNECTED.
 
-        `until` stops at the first message of that type, without an answer to it. -> the last message received; None
-        when the client left.
+        Args:
+            hello: The HELLO to send; None for an honest one.
+            until: Stop at the first message of this type, without an answer to it.
+
+        Returns:
+            The last message received, None when the client left.
         """
         self.accept()
         self.send(hello or Hello("hostile"))
         return self.answer(until)
 
     def answer(self, until: type[Message] | None = None) -> Message | None:
-        """Master: as `serve`, for a client that was greeted."""
+        """Master: like `serve`, for a client that has got HELLO."""
         while True:
             message = self.recv()
             if message is None or isinstance(message, Disconnect) or (until and isinstance(message, until)):
@@ -411,7 +445,7 @@ class HostilePeer(Single):
             self.rings[key] = RawRing(self.memory[message.region], message.offset, message.log2_ring_size)
 
     def link(self) -> None:
-        """Come up honestly, in either role. ConnectionError with the reason when the other end will not."""
+        """Come up honestly, in either role. Raises ``ConnectionError`` with the reason when the other end refuses."""
         if self.role == "slave":
             reason = self.play(self.script())
         else:
@@ -432,24 +466,24 @@ class HostilePeer(Single):
         return self.rings["m2s" if self.role == "slave" else "s2m", 0]
 
     def show(self, ring: RawRing, count: int) -> None:
-        """Move our index of a ring on by `count`: on `out` that sends packets, on `back` it returns slots."""
+        """Advance our index of a ring by `count`: on `out` that sends packets, on `back` it returns slots."""
         if self.role == "slave":
             ring.head += count
         else:
             ring.tail += count
 
     def settle(self) -> None:
-        """Let the other end do what it has to, if it lives in this process."""
+        """Let the other end do its part, if it is in this process."""
         for _ in range(3):
             if self._idle is not None:
                 self._idle()
 
     def until(self, condition: Callable[[], object]) -> None:
-        """Wait until something is so; TimeoutError when it does not come."""
+        """Wait until `condition` is true. Raises ``TimeoutError`` when it does not become true."""
         deadline = time.monotonic() + self.timeout
         while not condition():
             if time.monotonic() > deadline:
-                raise TimeoutError("the other end did not do it")
+                raise TimeoutError("the other end did not do what was waited for")
             self.settle()
             time.sleep(0.001)
 
@@ -461,7 +495,7 @@ class HostilePeer(Single):
 
     @contextlib.contextmanager
     def scribble(self, ring: RawRing, *versions: Descriptor) -> Iterator[None]:
-        """Context: a thread rewrites all descriptors of `ring` with one version after the other, all the time."""
+        """Context: a thread rewrites all descriptors of `ring` all the time, with one version after the other."""
         memory = self.memory[0]
         start = ring.offset + ring.place(0)
         anchor = (ctypes.c_char * (16 * ring.size)).from_buffer(memory, start)

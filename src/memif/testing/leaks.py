@@ -10,7 +10,13 @@ from typing import NamedTuple
 
 
 class Resources(NamedTuple):
-    """What a process can leak, each kind as a set of lines that name the thing."""
+    """What a process can leak, each kind as a set of lines of text.
+
+    Attributes:
+        descriptors: Open descriptors.
+        mappings: Mapped shared memory.
+        threads: Threads of Python.
+    """
 
     descriptors: frozenset[str]
     mappings: frozenset[str]
@@ -18,12 +24,12 @@ class Resources(NamedTuple):
 
     @classmethod
     def now(cls) -> "Resources":
-        """Take stock of this process."""
+        """Return what this process has now."""
         threads = frozenset(f"{thread.name} ({thread.ident})" for thread in threading.enumerate())
         return cls(frozenset(_descriptors()), frozenset(_mappings()), threads)
 
     def beyond(self, before: "Resources") -> list[str]:
-        """Name what is here and was not there `before`."""
+        """Return lines that name what is here now and was not there `before`."""
         kinds = ("descriptor", "mapping", "thread")
         pairs = zip(kinds, self, before, strict=True)
         return [f"{kind} {line}" for kind, here, there in pairs for line in sorted(here - there)]
@@ -44,10 +50,16 @@ def _mappings() -> Iterator[str]:
 
 @contextlib.contextmanager
 def leak_check(grace: float = 1.0) -> Iterator[None]:
-    """Context: AssertionError at its end when more descriptors, shared memory or threads are there than at its start.
+    """Context: fail if there are more descriptors, shared memory or threads at its end than at its start.
 
-    `grace` is how many seconds to wait for what is just going away. An exception inside passes through unchecked: its
-    traceback keeps things alive. For one thread at a time: it looks at the whole process.
+    An exception inside passes through without a check, because its traceback keeps objects alive. One thread at a time:
+    it looks at the whole process.
+
+    Args:
+        grace: Seconds to wait for what is going away at that moment.
+
+    Raises:
+        AssertionError: when something was left behind.
     """
     gc.collect()
     before = Resources.now()
@@ -58,7 +70,7 @@ def leak_check(grace: float = 1.0) -> Iterator[None]:
 
 
 def leaked(before: Resources, grace: float = 1.0) -> list[str]:
-    """What is here now and was not `before`, after at most `grace` seconds of waiting for it to go."""
+    """Return what is here now and was not there `before`, after at most `grace` seconds of waiting for it to go."""
     deadline = time.monotonic() + grace
     while True:
         gc.collect()

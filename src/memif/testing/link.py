@@ -17,7 +17,7 @@ _names = itertools.count()
 
 
 def unused_name() -> str:
-    """The name of an abstract socket that nobody has: no file, nothing to clean up."""
+    """Return the name of an abstract socket that nobody uses. It leaves no file."""
     return f"@memif-testing-{os.getpid()}-{next(_names)}"
 
 
@@ -30,12 +30,20 @@ def pair(
     timeout: float = 5.0,
     **both: Any,
 ) -> Iterator[tuple[Interface, Interface]]:
-    """Context: a master and a slave in this process, linked: ``with pair() as (master, slave): ...``.
+    """Context: a connected master and slave in this process: ``with pair() as (master, slave): ...``.
 
-    What one end sends on ``tx[0]`` the other receives on ``rx[0]``. `master` and `slave` are options of one end, all
-    other options those of both (see `Socket.interface`); `path` is the control socket (default: a name of its own
-    that leaves no file). Both are closed at the end. Raises `MemifTimeoutError` when the link is not up within
-    `timeout` seconds, and the errors of `Socket.interface`.
+    What one end sends on ``tx[0]`` the other receives on ``rx[0]``. Both are closed at the end.
+
+    Args:
+        path: Control socket. None for an abstract name of its own, which leaves no file.
+        master: Options of the master.
+        slave: Options of the slave.
+        timeout: Seconds for the link to come up.
+        **both: Options of both ends, see `Socket.interface`.
+
+    Raises:
+        MemifTimeoutError: when the link is not up in time.
+        MemifError: what `Socket.interface` raises.
     """
     name = unused_name() if path is None else path
     for which, options in (("master", master), ("slave", slave)):
@@ -52,7 +60,8 @@ def pair(
 def pump(*sockets: Socket, until: Callable[[], object], timeout: float = 5.0) -> None:
     """Poll several sockets of this process until `until` returns something true.
 
-    Raises `MemifTimeoutError` after `timeout` seconds.
+    Raises:
+        MemifTimeoutError: after `timeout` seconds.
     """
     deadline = time.monotonic() + (seconds("timeout", timeout, none=False) or 0.0)
     while not until():

@@ -1,4 +1,4 @@
-"""All departures from the protocol that `memif.testing` knows, each with what a sound memif makes of it."""
+"""All violations of the protocol that `memif.testing` knows, each with what a correct memif does about it."""
 
 from itertools import chain
 

@@ -1,4 +1,4 @@
-"""What a hostile case is: a departure from the protocol, and what a sound memif makes of it."""
+"""A hostile case: a violation of the protocol, and what a correct memif does about it."""
 
 import enum
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from memif.testing.hostile import HostilePeer
 
 
 class Outcome(enum.Enum):
-    """What the end under test does; the value is the word in the documentation's table."""
+    """What the end under test does. The value is the word in the documentation's table."""
 
     #: The handshake ends with DISCONNECT and the reason; the link never comes up.
     REFUSED = "refused"
@@ -19,11 +19,11 @@ class Outcome(enum.Enum):
     DROPPED = "dropped, counted"
     #: Nothing happens: the link comes up, or stays, and works.
     HARMLESS = "no effect"
-    #: The end under test goes on; whether the link stays depends on chance.
+    #: The end under test goes on. Whether the link stays depends on chance.
     SURVIVED = "survived"
 
 
-#: Does the harm. In a handshake: -> the reason that the peer got, None when the link came up.
+#: Does the harm. In a handshake it returns the reason that the peer got, None when the link came up.
 Attack = Callable[[HostilePeer], str | None]
 
 
@@ -31,15 +31,16 @@ Attack = Callable[[HostilePeer], str | None]
 class Case:
     """One row of the table.
 
-    name        short, unique, words joined by hyphens
-    role        of the hostile peer: "slave" or "master"
-    linked      True: the link is up before the attack; False: the attack is the handshake
-    about       what the peer does, as a sentence's end: "the peer …"
-    attack      does it
-    outcome     what the end under test does
-    reason      DISCONNECT's text, a regular expression
-    counter     for DROPPED: the queue's counter that must have moved, "rx.dropped_bad" or the like
-    options     of the interface under test, see `Socket.interface`
+    Attributes:
+        name: Short, unique, words joined by hyphens.
+        role: Role of the hostile peer, "slave" or "master".
+        linked: True: the link is up before the attack. False: the attack is the handshake.
+        about: What the peer does, as the end of a sentence: "the peer …".
+        attack: Does it.
+        outcome: What the end under test does.
+        reason: The text of DISCONNECT, a regular expression.
+        counter: For DROPPED: the counter of the queue that must have moved, such as "rx.dropped_bad".
+        options: Options of the interface under test, see `Socket.interface`.
     """
 
     name: str

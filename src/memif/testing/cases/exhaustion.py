@@ -1,4 +1,4 @@
-"""Hostile peers that use up what a process has: descriptors whose closing waits for an hour, crowds of connections."""
+"""Hostile peers that exhaust a process: descriptors whose ``close`` waits for an hour, and crowds of connections."""
 
 import os
 import select
@@ -16,7 +16,7 @@ Fds = Callable[[HostilePeer], list[int]]
 
 
 def _lingering(peer: HostilePeer) -> list[int]:
-    """A TCP socket with SO_LINGER and bytes that its receiver does not take: the last ``close`` waits an hour."""
+    """Return a TCP socket with SO_LINGER and bytes that its receiver never takes: its last ``close`` waits an hour."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         listener.bind(("127.0.0.1", 0))
@@ -34,7 +34,7 @@ def _lingering(peer: HostilePeer) -> list[int]:
 
 
 def _in_flight(peer: HostilePeer) -> list[int]:
-    """A UNIX socket in which such a socket lies unread."""
+    """Return a UNIX socket in which such a socket is unread."""
     left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with left:
         fds = _lingering(peer)
@@ -44,7 +44,7 @@ def _in_flight(peer: HostilePeer) -> list[int]:
 
 
 def _zoo(peer: HostilePeer) -> list[int]:
-    """One of each: pipe, terminal, epoll, directory, device, memory, event fd."""
+    """Return one of each kind: pipe, terminal, epoll, directory, device, memory, event fd."""
     terminal = [peer.keep(fd) for fd in os.openpty()][:1]
     ends = [peer.keep(fd) for fd in os.pipe()]
     epoll = select.epoll()
@@ -55,12 +55,12 @@ def _zoo(peer: HostilePeer) -> list[int]:
 
 
 def _crowd(peer: HostilePeer) -> list[int]:
-    """As many as a message can carry, the last one of the bad kind."""
+    """Return as many as a message can carry, the last one of the bad kind."""
     return [os.eventfd(0) for _ in range(_MOST - 1)] + _lingering(peer)
 
 
 def _give(fds: list[int]) -> None:
-    """The receiver's are the last ones from here on."""
+    """Close ours, so that the receiver has the last ones."""
     for fd in fds:
         os.close(fd)
 
@@ -77,16 +77,16 @@ def _beside(name: str, make: Fds) -> Attack:
 
 
 def _unread(peer: HostilePeer) -> str | None:
-    """Rubbish, for which the other end hangs up, and behind it a descriptor, which it then has not read."""
+    """Send an invalid message, for which the other end hangs up, and after it a descriptor, which stays unread."""
     script = peer.script()
-    steps = {"rubbish": Step(bytes(128), answer=False)}
+    steps = {"invalid": Step(bytes(128), answer=False)}
     steps |= {f"behind{i}": Step(data, _lingering(peer), answer=False, give=True) for i, data in enumerate((b"", b"x"))}
     steps["init"] = script["init"]
     return peer.play(steps)
 
 
 def _unaccepted(peer: HostilePeer) -> str | None:
-    """Connections that send such a descriptor and leave, again and again, and then an honest one."""
+    """Connect, send such a descriptor and leave, again and again, and then connect honestly."""
     for _ in range(20):
         sock = peer.connect()
         fds = _lingering(peer)
@@ -120,7 +120,7 @@ def _acknowledging(peer: HostilePeer) -> str | None:
 
 
 def _greeting_unread(peer: HostilePeer) -> str | None:
-    """Master: a HELLO for which the slave hangs up, and a descriptor behind it."""
+    """Master: send a HELLO for which the slave hangs up, and a descriptor after it."""
     peer.accept()
     peer.send(Hello("hostile", min_version=0x0100, max_version=0x0100))
     fds = _lingering(peer)
@@ -181,7 +181,7 @@ _CROWD = 200
 
 
 def _try_connect(peer: HostilePeer) -> socket.socket | None:
-    """One more connection; None when the listener's queue is full just now."""
+    """Open one more connection. Returns None when the listener's queue is full."""
     try:
         return peer.connect()
     except BlockingIOError:
@@ -189,7 +189,7 @@ def _try_connect(peer: HostilePeer) -> socket.socket | None:
 
 
 def _half_open(peer: HostilePeer) -> str | None:
-    """Hundreds of connections that say nothing; then an honest one."""
+    """Open hundreds of connections that send nothing, then an honest one."""
     for _ in range(_CROWD):
         if _try_connect(peer) is None:
             peer.settle()
@@ -197,7 +197,7 @@ def _half_open(peer: HostilePeer) -> str | None:
 
 
 def _crowd_of_inits(peer: HostilePeer) -> str | None:
-    """Hundreds of clients that all ask for the interface; the first has it, and says no more."""
+    """Open hundreds of connections that all ask for the interface. The first gets it, and sends no more."""
     for _ in range(_CROWD):
         if _try_connect(peer) is not None:
             peer.send(Init(peer.id))
@@ -228,7 +228,7 @@ def _again_and_again(peer: HostilePeer) -> str | None:
 
 
 def crowd_cases() -> Iterator[Case]:
-    """More connections than anybody wants."""
+    """Crowds of connections."""
     yield Case(
         "crowd-half-open",
         "slave",

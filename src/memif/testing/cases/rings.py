@@ -1,4 +1,4 @@
-"""A hostile peer's rings, in either role: indices, descriptors, chains, races, interrupts."""
+"""Hostile use of the rings, in either role: indices, descriptors, chains, races, interrupts."""
 
 import fcntl
 import os
@@ -24,12 +24,12 @@ def _linked(do: Do) -> Callable[[HostilePeer], str | None]:
 
 
 def _buffer(peer: HostilePeer, slot: int = 0) -> Descriptor:
-    """An honest packet of 60 bytes in the buffer of a slot."""
+    """Return an honest packet of 60 bytes in the buffer of a slot."""
     return Descriptor(0, 0, 60, peer.out[slot].offset)
 
 
 def send(peer: HostilePeer, *descriptors: Descriptor) -> None:
-    """Put descriptors into the ring as they are, and show them."""
+    """Put descriptors into the ring as they are, and send them."""
     start = peer.out.head if peer.role == "slave" else peer.out.tail
     for number, descriptor in enumerate(descriptors):
         peer.out[start + number] = descriptor
@@ -38,7 +38,7 @@ def send(peer: HostilePeer, *descriptors: Descriptor) -> None:
 
 
 def _ready(peer: HostilePeer) -> None:
-    """Wait until the other end has given us buffers; a master gets them only after the link is up."""
+    """Wait until the other end has given us buffers, which a master gets only after the link is up."""
     if peer.role == "master":
         peer.until(lambda: peer.out.head == peer.out.size)
 
@@ -53,7 +53,7 @@ def _jump(ring: str, count: int) -> Do:
 
 
 def _back(peer: HostilePeer) -> None:
-    """Send three packets, wait until they are taken, then pretend there had been two."""
+    """Send three packets, wait until they are taken, then pretend that there were two."""
     _ready(peer)
     send(peer, *[_buffer(peer, slot) for slot in range(3)])
     peer.until(lambda: (peer.out.tail if peer.role == "slave" else peer.out.head - peer.out.size) == 3)
@@ -114,7 +114,7 @@ def _send_bad(name: str) -> Do:
 
 
 def _offer_bad(name: str) -> Do:
-    """Slave: give the master a buffer that is none."""
+    """Slave: give the master an invalid buffer."""
 
     def do(peer: HostilePeer) -> None:
         peer.back.fill(_bad(name, len(peer.memory[0])))
@@ -135,7 +135,7 @@ def _endless(peer: HostilePeer) -> None:
 
 
 def _trickle(peer: HostilePeer) -> None:
-    """A chain that grows by one piece at a time and never ends."""
+    """Send a chain that grows by one piece at a time and never ends."""
     _ready(peer)
     for i in range(peer.out.size):
         send(peer, Descriptor(_NEXT, 0, 60, peer.out[i].offset))
@@ -165,7 +165,7 @@ _CHAINS: tuple[tuple[str, str, str, Do], ...] = (
 
 
 def _own_index(peer: HostilePeer) -> None:
-    """Write what only the other end writes."""
+    """Write what only the other end may write."""
     _ready(peer)
     for ring in (peer.out, peer.back):
         if peer.role == "slave":
@@ -197,7 +197,7 @@ def _header_as_packet(peer: HostilePeer) -> None:
 
 
 def _header_as_buffer(peer: HostilePeer) -> None:
-    """Have the other end write packets over the header of the ring, which is our own memory after all."""
+    """Have the other end write packets over the header of the ring, which is our own memory."""
     peer.back.fill(Descriptor(0, 0, 2048, peer.back.offset))
     peer.show(peer.back, 8)
 

@@ -16,7 +16,7 @@ _LONG = b"x" * 31 + b"\x1b"
 
 
 def altered(change: Change) -> Callable[[HostilePeer], str | None]:
-    """An attack: the honest script, changed, played."""
+    """Return an attack that changes the honest script and plays it."""
 
     def attack(peer: HostilePeer) -> str | None:
         script = peer.script()
@@ -34,7 +34,7 @@ def _first(message: Message | bytes) -> Change:
 
 
 def _extra(after: str, message: Message | bytes) -> Change:
-    """Say one more thing after a step of the script."""
+    """Send one more message after a step of the script."""
 
     def change(peer: HostilePeer, script: Script) -> None:
         steps = list(script.items())
@@ -153,7 +153,7 @@ def _say(message: Message | bytes) -> Callable[[HostilePeer], str | None]:
 
 
 def say_on(message: Message | bytes, times: int = 1) -> Callable[[HostilePeer], str | None]:
-    """An attack: say this and stay."""
+    """Return an attack that sends this and stays."""
 
     def attack(peer: HostilePeer) -> str | None:
         for _ in range(times):
@@ -267,7 +267,7 @@ def slave_cases() -> Iterator[Case]:
 
 
 def _greets(*messages: Message | bytes) -> Callable[[HostilePeer], str | None]:
-    """Say these at once after accepting, then listen."""
+    """Return an attack that sends these right after accepting, then listens."""
 
     def attack(peer: HostilePeer) -> str | None:
         peer.accept()
@@ -279,7 +279,7 @@ def _greets(*messages: Message | bytes) -> Callable[[HostilePeer], str | None]:
 
 
 def _instead(of: type[Message], *messages: Message | bytes) -> Callable[[HostilePeer], str | None]:
-    """Be honest until a message of type `of` comes, and answer that with these."""
+    """Return an attack that is honest until a message of type `of` comes, and answers that with these."""
 
     def attack(peer: HostilePeer) -> str | None:
         peer.serve(until=of)
