@@ -146,7 +146,7 @@ class PacketSocket(Closing):
             frames: Bytes-like objects.
 
         Returns:
-            How many frames the kernel took, in order: fewer than given when its queue is full. Frames that it never
+            How many frames the kernel took, in order. Fewer than given when its queue is full. Frames that it never
             takes (longer than the MTU) count as taken, and in `rejected`.
 
         Raises:

@@ -191,7 +191,7 @@ class MemifSocket(Single, SuperSocket):
 
     @property
     def network(self) -> NetworkInterface:
-        """This memif as one of Scapy's network interfaces: ``srp(packet, iface=sock.network)``.
+        """This memif as one of Scapy's network interfaces, for ``srp(packet, iface=sock.network)``.
 
         The memif stays open when Scapy opens and closes sockets on it. It is in Scapy's list of interfaces as long as
         it exists.

@@ -153,7 +153,7 @@ class Tap(Closing):
             queue: The queue to use.
 
         Returns:
-            How many packets the kernel took, in order: fewer than given when its queue is full. Malformed packets count
+            How many packets the kernel took, in order. Fewer than given when its queue is full. Malformed packets count
             as taken, and in `rejected`.
 
         Raises:

@@ -210,7 +210,7 @@ def _is_fifo(path: str) -> bool:
 #: A path, "-" for standard input, an open descriptor (not closed by us), or a binary file object (likewise).
 Source = str | os.PathLike[str] | int | BinaryIO
 
-#: Bytes: longest block or packet record that is read. Real files stay far below.
+#: Longest block or packet record that is read, in bytes. Real files stay far below.
 MAX_BLOCK: Final = 16 << 20
 _AHEAD: Final = 256 << 10
 

@@ -4,10 +4,10 @@ import enum
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-#: "in": received by the capturing process; "out": sent by it; "unknown": the file does not say.
+#: "in" was received by the capturing process, "out" was sent by it; "unknown" where the file does not say.
 Direction = Literal["in", "out", "unknown"]
 
-#: Bytes: longest packet that a writer keeps. The tcpdump group's number.
+#: Longest packet that a writer keeps, in bytes. The tcpdump group's number.
 MAX_SNAPLEN = 262144
 
 
@@ -15,9 +15,9 @@ class LinkType(enum.IntEnum):
     """Link layers that this package uses, numbered as in the tcpdump group's registry."""
 
     ETHERNET = 1
-    #: Starts at the IPv4 or IPv6 header: memif's mode "ip".
+    #: Packets start at the IPv4 or IPv6 header, as in memif's mode "ip".
     RAW = 101
-    #: Private use: memif control messages of 128 bytes each.
+    #: Private use. Here memif control messages of 128 bytes each.
     USER0 = 147
     IPV4 = 228
     IPV6 = 229

@@ -31,7 +31,7 @@ from memif.types import Layout
 
 #: Cache line sizes that peers are compiled for, in bytes.
 CACHE_LINES: Final = (64, 128)
-#: Largest buffer in bytes: VPP and libmemif keep buffer sizes in 16 bits.
+#: Largest buffer in bytes, because VPP and libmemif keep buffer sizes in 16 bits.
 MAX_BUFFER_SIZE: Final = 0xFFFF
 #: A descriptor's offset is 32 bits wide, so it cannot name a byte beyond this size.
 OFFSET_REACH: Final = 1 << 32

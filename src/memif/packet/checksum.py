@@ -182,8 +182,8 @@ def l4_checksum(matrix: Matrix, layers: Layers) -> Words:
         layers: What `classify` returned.
 
     Returns:
-        Numbers, uint16, shape (n,). 0 where no checksum can be computed: the matrix does not hold all of the packet,
-        or it is a fragment, or its final destination is not known.
+        Numbers, uint16, shape (n,). 0 where no checksum can be computed, because the matrix does not hold all of the
+        packet, or it is a fragment, or its final destination is not known.
 
     Raises:
         MemifTypeError: when an argument is of another kind.

@@ -18,7 +18,7 @@ from memif.config import one_of
 from .headers import ARP, IPV4, IPV6, EtherType, Matrix, Protocol, check_burst
 
 Mode = Literal["ethernet", "ip"]
-"""What a packet begins with: an Ethernet header, or an IPv4 or IPv6 header (memif's IP mode)."""
+"""What a packet begins with, an Ethernet header or, in memif's IP mode, an IPv4 or IPv6 header."""
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int32]
@@ -62,7 +62,7 @@ class Layers:
     width: int
     """Bytes of each packet that the matrix holds."""
     l3_offset: Ints
-    """Start of layer 3: 0 in IP mode; 14, 18 or 22 after Ethernet and its VLAN tags."""
+    """Start of layer 3. 0 in IP mode; 14, 18 or 22 after Ethernet and its VLAN tags."""
     ethertype: NDArray[np.uint16]
     """EtherType after the tags. In IP mode that of the IP version, 0 for neither."""
     l3_header_length: Ints
@@ -76,17 +76,17 @@ class Layers:
     has_options: Bools
     """IPv4 options or IPv6 extension headers are present."""
     starts_l4: Bools
-    """IP, and not a fragment after the first: the payload begins with the layer 4 header."""
+    """IP, and not a fragment after the first, so that the payload begins with the layer 4 header."""
     valid: Bools
     """See above."""
     routing_offset: Ints
-    """Start of the last IPv6 routing header with segments left: the destination is not the final one. 0: none."""
+    """Start of the last IPv6 routing header with segments left (the destination is not the final one); 0 for none."""
     uniform: int | None
     """The offset of layer 3 when it is known to be the same in all rows, else None."""
 
     @cached_property
     def l4_offset(self) -> Ints:
-        """Start of layer 4: after the IP header, its options and extension headers."""
+        """Start of layer 4, after the IP header, its options and extension headers."""
         return self.l3_offset + self.l3_header_length
 
     @cached_property

@@ -15,13 +15,13 @@ from memif.config import whole
 from memif.errors import MemifTypeError, MemifValueError
 
 Matrix = NDArray[np.uint8]
-"""A burst as rows of bytes: uint8, shape (n, width)."""
+"""A burst as rows of bytes, uint8, shape (n, width)."""
 
 ETHERNET = np.dtype([("dst", "u1", 6), ("src", "u1", 6), ("ethertype", ">u2")])
 """Ethernet II, 14 bytes. With VLAN tags ``ethertype`` is the identifier of the outer tag."""
 
 VLAN = np.dtype([("tci", ">u2"), ("ethertype", ">u2")])
-"""An 802.1Q or 802.1ad tag after its identifier, 4 bytes: priority (3 bits), drop eligible (1), id (12)."""
+"""An 802.1Q or 802.1ad tag after its identifier, 4 bytes. It has priority (3 bits), drop eligible (1), id (12)."""
 
 ARP = np.dtype(
     [
@@ -73,7 +73,7 @@ NEIGHBOUR = np.dtype([("type", "u1"), ("code", "u1"), ("checksum", ">u2"), ("fla
 """ICMPv6 neighbour solicitation (135) and advertisement (136), RFC 4861, 24 bytes; options follow."""
 
 LINK_OPTION = np.dtype([("type", "u1"), ("length", "u1"), ("mac", "u1", 6)])
-"""Link-layer address option of neighbour discovery, 8 bytes: type 1 source, 2 target; length is 1."""
+"""Link-layer address option of neighbour discovery, 8 bytes. Type 1 is source, 2 target; length is 1."""
 
 UDP = np.dtype([("sport", ">u2"), ("dport", ">u2"), ("length", ">u2"), ("checksum", ">u2")])
 """UDP (RFC 768), 8 bytes."""

@@ -260,7 +260,7 @@ class Responder:
                 None: solicitations whose answer would be longer are not answered.
 
         Returns:
-            Mask of shape (n,): True for the rows that were rewritten.
+            Mask of shape (n,), True for the rows that were rewritten.
 
         Raises:
             MemifTypeError: when an argument is an array of another kind.

@@ -138,7 +138,7 @@ class Cause(enum.Enum):
 
     #: The owner called `disconnect`.
     LOCAL = enum.auto()
-    #: We refused the peer: unknown interface, wrong secret, unusable memory.
+    #: We refused the peer (unknown interface, wrong secret, unusable memory).
     REFUSED = enum.auto()
     #: The peer broke the protocol.
     PROTOCOL = enum.auto()

@@ -5,10 +5,15 @@ violates the protocol on command, in either role, and `CASES` is the table of al
 tested with. All of it needs only the standard library.
 """
 
-from memif.testing.cases import CASES, Case, Outcome
+from itertools import chain
+
+from memif.testing.cases import Case, Outcome
+from memif.testing.cases.exhaustion import crowd_cases, descriptor_cases
+from memif.testing.cases.memory import memory_cases
+from memif.testing.cases.rings import ring_cases
+from memif.testing.cases.talk import master_cases, slave_cases
+from memif.testing.harness import Resources, leak_check, leaked, pair, pump, unused_name
 from memif.testing.hostile import HUNG_UP, SILENT, Descriptor, HostilePeer, RawRing, Step
-from memif.testing.leaks import Resources, leak_check, leaked
-from memif.testing.link import pair, pump, unused_name
 
 __all__ = [
     "CASES",
@@ -27,3 +32,9 @@ __all__ = [
     "pump",
     "unused_name",
 ]
+
+#: All cases, by name.
+CASES: dict[str, Case] = {
+    case.name: case
+    for case in chain(slave_cases(), memory_cases(), descriptor_cases(), ring_cases(), master_cases(), crowd_cases())
+}

@@ -118,7 +118,7 @@ class RawRing:
 
     @property
     def flags(self) -> int:
-        """Bit 0: the consumer wants no interrupts."""
+        """Bit 0 is set when the consumer wants no interrupts."""
         return self._get(4, 2)
 
     @flags.setter

@@ -1,17 +1,57 @@
-"""All violations of the protocol that `memif.testing` knows, each with what a correct memif does about it."""
+"""Hostile cases: violations of the protocol, each with what a correct memif does about it.
 
-from itertools import chain
+`memif.testing.CASES` is the table of all cases of this package's modules.
+"""
 
-from memif.testing.cases.case import Attack, Case, Outcome
-from memif.testing.cases.exhaustion import crowd_cases, descriptor_cases
-from memif.testing.cases.memory import memory_cases
-from memif.testing.cases.rings import ring_cases
-from memif.testing.cases.talk import master_cases, slave_cases
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-#: All cases, by name.
-CASES: dict[str, Case] = {
-    case.name: case
-    for case in chain(slave_cases(), memory_cases(), descriptor_cases(), ring_cases(), master_cases(), crowd_cases())
-}
+from memif.testing.hostile import HostilePeer
 
-__all__ = ["CASES", "Attack", "Case", "Outcome"]
+
+class Outcome(enum.Enum):
+    """What the end under test does. The value is the word in the documentation's table."""
+
+    #: The handshake ends with DISCONNECT and the reason; the link never comes up.
+    REFUSED = "refused"
+    #: The link ends with DISCONNECT and the reason.
+    DISCONNECTED = "disconnected"
+    #: The packet or buffer is dropped and counted; the link stays.
+    DROPPED = "dropped, counted"
+    #: Nothing happens. The link comes up, or stays, and works.
+    HARMLESS = "no effect"
+    #: The end under test goes on. Whether the link stays depends on chance.
+    SURVIVED = "survived"
+
+
+#: Does the harm. In a handshake it returns the reason that the peer got, None when the link came up.
+Attack = Callable[[HostilePeer], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One row of the table.
+
+    Attributes:
+        name: Short, unique, words joined by hyphens.
+        role: Role of the hostile peer, "slave" or "master".
+        linked: True: the link is up before the attack. False: the attack is the handshake.
+        about: What the peer does, as the end of a sentence: "the peer …".
+        attack: Does it.
+        outcome: What the end under test does.
+        reason: The text of DISCONNECT, a regular expression.
+        counter: For DROPPED: the counter of the queue that must have moved, such as "rx.dropped_bad".
+        options: Options of the interface under test, see `Socket.interface`.
+    """
+
+    name: str
+    role: str
+    linked: bool
+    about: str
+    attack: Attack
+    outcome: Outcome
+    reason: str = ""
+    counter: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable, Iterator
 
 from memif.protocol.wire import Ack, Connect, Hello, Init
-from memif.testing.cases.case import Attack, Case, Outcome
+from memif.testing.cases import Attack, Case, Outcome
 from memif.testing.hostile import HUNG_UP, HostilePeer, Step
 
 #: The most that one message can carry.

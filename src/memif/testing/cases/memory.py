@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from memif.protocol.wire import AddRegion, AddRing, Init, Message
-from memif.testing.cases.case import Case, Outcome
+from memif.testing.cases import Case, Outcome
 from memif.testing.cases.talk import Change, Script, altered
 from memif.testing.hostile import HostilePeer, Step
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from memif.testing.cases.case import Case, Outcome
+from memif.testing.cases import Case, Outcome
 from memif.testing.hostile import Descriptor, HostilePeer, RawRing
 
 Do = Callable[[HostilePeer], object]

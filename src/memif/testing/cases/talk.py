@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from memif.protocol.wire import Ack, AddRegion, AddRing, Connect, Connected, Disconnect, Hello, Init, Message, encode
-from memif.testing.cases.case import Case, Outcome
+from memif.testing.cases import Case, Outcome
 from memif.testing.hostile import HUNG_UP, SILENT, HostilePeer, Step
 
 Script = dict[str, Step]
