@@ -43,8 +43,6 @@ class TestPlan:
             (False, 0),
             (False, 1),
         ]
-        assert [layout.ring_number(ring) for ring in layout.rings] == [0, 1, 2, 3, 4]
-        assert layout.ring(s2m=False, index=1) is layout.rings[4]
         assert layout.ring_size == 16
 
     def test_split_puts_buffers_at_the_start_of_region_1(self) -> None:
@@ -134,8 +132,6 @@ class TestPlan:
         for number, slot in ((0, 16), (0, -1), (2, 0), (-1, 0)):
             with pytest.raises(MemifValueError):
                 layout.slot_offset(number, slot)
-        with pytest.raises(MemifValueError):
-            layout.ring(s2m=True, index=1)
 
 
 class TestCheckRings:

@@ -16,9 +16,9 @@ import pytest
 
 from children import in_child
 from memif.errors import MemifOSError, MemifProtocolError, MemifValueError
+from memif.memory import region
 from memif.memory.region import (
     check_peer_fd,
-    create_memfd,
     keep_off_standard_fds,
     mapping_size,
     page_size,
@@ -37,6 +37,11 @@ def keep() -> Iterator[Callable[[int], int]]:
             return fd
 
         yield keeper
+
+
+def create_memfd(size: int, name: str = "memif", *, huge: bool = False) -> int:
+    """A descriptor that the test closes by its number."""
+    return region.create_memfd(size, name, huge=huge).owner.release()
 
 
 def bare_memfd(size: int, *, sealable: bool = True) -> int:

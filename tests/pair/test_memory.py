@@ -80,7 +80,7 @@ class Plain:
         self.taken: list[tuple[int, object]] = []
 
     def allocate(self, size: int) -> int:
-        fd = create_memfd(size, "of-the-user")
+        fd = create_memfd(size, "of-the-user").owner.release()
         self.given.append(fd)
         return fd
 

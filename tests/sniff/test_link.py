@@ -16,7 +16,7 @@ _SIZE = 1 << 16
 
 def region(size: int = _SIZE) -> int:
     """A descriptor of new memory; `Link.see` closes it."""
-    return create_memfd(size)
+    return create_memfd(size).owner.release()
 
 
 def ring(offset: int = 0, log2: int = 4, region: int = 0) -> wire.AddRing:

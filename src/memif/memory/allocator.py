@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 from memif.errors import MemifMemoryError, MemifOSError, MemifTypeError, MemifValueError
 from memif.logs import get_logger
 from memif.memory.layout import align_up
-from memif.memory.region import HUGEPAGE_SIZE, owned_memfd
+from memif.memory.region import HUGEPAGE_SIZE, create_memfd
 from memif.system._steady import Descriptor, discard
 
 _log = get_logger("memif.memory")
@@ -118,7 +118,7 @@ class MemfdAllocator:
         return self._owned(size).owner.release()
 
     def _owned(self, size: int) -> Descriptor:
-        return owned_memfd(align_up(size, self.page_size), self.name)
+        return create_memfd(align_up(size, self.page_size), self.name)
 
     def free(self, fd: int, buffer: object = None) -> None:
         """Close `fd`."""
@@ -177,14 +177,14 @@ class HugepageAllocator:
             if not self.fallback:
                 raise MemifMemoryError(self._advice(size)) from error
             self._warn(size)
-        return owned_memfd(size, self.name)
+        return create_memfd(size, self.name)
 
     def free(self, fd: int, buffer: object = None) -> None:
         """Close `fd`. Its huge pages go back to the system once the peer has unmapped them too."""
         discard(fd)
 
     def _allocate_huge(self, size: int) -> Descriptor:
-        fd = owned_memfd(size, self.name, huge=True, page_size=self.page_size)
+        fd = create_memfd(size, self.name, huge=True, page_size=self.page_size)
         try:
             _take_pages(fd, size)
         except OSError as error:

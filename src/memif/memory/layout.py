@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from memif.errors import ErrorCode, MemifValueError
+from memif.errors import MemifValueError
 from memif.protocol.offers import DESCRIPTOR_SIZE, Placed, ring_header_size, ring_size_bytes
 from memif.protocol.wire import MAX_LOG2, MAX_RING
 from memif.types import Layout
@@ -97,21 +97,6 @@ class MemoryLayout:
     def ring_size(self) -> int:
         """Slots of each ring."""
         return 1 << self.log2_ring_size
-
-    def ring(self, *, s2m: bool, index: int) -> RingPlace:
-        """Return the place of ring `index` of one direction.
-
-        Raises:
-            MemifValueError: when there is no such ring.
-        """
-        count = self.s2m_rings if s2m else self.m2s_rings
-        if not 0 <= index < count:
-            raise MemifValueError.argument("index", index, f"0 to {count - 1}", code=ErrorCode.QID)
-        return self.rings[index if s2m else self.s2m_rings + index]
-
-    def ring_number(self, ring: Placed) -> int:
-        """Return the global number of `ring`: S2M rings count first, then M2S rings."""
-        return ring.index if ring.s2m else self.s2m_rings + ring.index
 
     def slot_offset(self, ring_number: int, slot: int) -> int:
         """Return the offset in `buffer_region` of the buffer for a slot.

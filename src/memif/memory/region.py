@@ -56,7 +56,7 @@ def keep_off_standard_fds(fd: int) -> int:
     return owned(fd).owner.release()
 
 
-def create_memfd(size: int, name: str = "memif", *, huge: bool = False, page_size: int = HUGEPAGE_SIZE) -> int:
+def create_memfd(size: int, name: str = "memif", *, huge: bool = False, page_size: int = HUGEPAGE_SIZE) -> Descriptor:
     """Return the descriptor of new, zeroed memory without a path, sealed at its size.
 
     The memory cannot shrink (which protects peers) and cannot grow (it is charged to this process). No further seals
@@ -70,17 +70,12 @@ def create_memfd(size: int, name: str = "memif", *, huge: bool = False, page_siz
         page_size: Bytes of a huge page.
 
     Returns:
-        The descriptor. It is close-on-exec and never 0, 1 or 2. The caller closes it.
+        The descriptor. It is close-on-exec, never 0, 1 or 2, and closed with the last reference to it.
 
     Raises:
         MemifValueError: when the size is not positive, or not a multiple of the huge page.
         MemifError: when a system call fails.
     """
-    return owned_memfd(size, name, huge=huge, page_size=page_size).owner.release()
-
-
-def owned_memfd(size: int, name: str = "memif", *, huge: bool = False, page_size: int = HUGEPAGE_SIZE) -> Descriptor:
-    """Like `create_memfd`, but the descriptor is closed with its last reference."""
     if not 0 < size < 1 << 63 or (huge and size % page_size):
         allowed = f"a positive multiple of {page_size}" if huge else "1 to 2**63 - 1"
         raise MemifValueError.argument("size", size, allowed)
