@@ -278,7 +278,7 @@ def test_an_exception_of_a_callback_comes_out_of_poll(socket_path: str, event: s
             master.rx[0].recv(timeout=0).release()  # else it is called again, before the end of the link
         # The socket is as good as before, and the client is not kept hanging.
         slave.close()
-        pump(listening, until=lambda: not master.up and not listening._connections)
+        pump(listening, until=lambda: not master.up and not listening._engine.connections)
 
 
 # -- clients and servers that misbehave
@@ -289,8 +289,8 @@ def test_silent_client_is_dropped(socket_path: str) -> None:
         sock.interface(role="master")
         with raw_client(socket_path) as client:
             start = time.monotonic()
-            pump(sock, until=lambda: sock._connections)
-            pump(sock, until=lambda: not sock._connections)
+            pump(sock, until=lambda: sock._engine.connections)
+            pump(sock, until=lambda: not sock._engine.connections)
             assert 0.05 < time.monotonic() - start < within(2.0)
             assert client.recv(200)[:2] == b"\x02\0"  # HELLO
             farewell = client.recv(200)
@@ -320,15 +320,15 @@ def test_too_many_pending_clients(socket_path: str) -> None:
             assert b"too many clients" in b"".join(first.recv(200) for _ in range(2))
             assert first.recv(200) == b""
         # The others have gone, too: there is room for one that means it.
-        pump(sock, until=lambda: not sock._connections)
+        pump(sock, until=lambda: not sock._engine.connections)
         all_up(master, connecting.interface())
 
 
 def test_rubbish_is_answered_with_a_reason(socket_path: str) -> None:
     with linked(socket_path) as (master, slave), raw_client(socket_path) as client:
         client.send(b"\xff" * 128)
-        pump(master, until=lambda: len(master.socket._connections) == 2)
-        pump(master, until=lambda: len(master.socket._connections) == 1)
+        pump(master, until=lambda: len(master.socket._engine.connections) == 2)
+        pump(master, until=lambda: len(master.socket._engine.connections) == 1)
         assert client.recv(200)[:2] == b"\x02\0"
         assert b"unknown message type" in client.recv(200)
         assert master.up
@@ -341,7 +341,7 @@ def test_many_clients_come_and_go(socket_path: str) -> None:
         for _ in range(200):
             raw_client(socket_path).close()
             sock.poll(0)
-        pump(sock, until=lambda: sock.stats["accepted"] == 200 and not sock._connections)
+        pump(sock, until=lambda: sock.stats["accepted"] == 200 and not sock._engine.connections)
 
 
 # -- who may connect

@@ -14,14 +14,14 @@ __version__ = "0.1.0"
 
 #: The module of each public name.
 _HOME = {
-    "connect": "endpoints",
-    "listen": "endpoints",
+    "connect": "socket",
+    "listen": "socket",
     "Socket": "socket",
     "Interface": "interface",
-    "Details": "interface",
-    "QueueDetails": "interface",
-    "RegionDetails": "interface",
-    "Peer": "interface",
+    "Details": "types",
+    "QueueDetails": "types",
+    "RegionDetails": "types",
+    "Peer": "types",
     "wait": "waiting",
     "Burst": "ring",
     "RxQueue": "ring",
@@ -56,7 +56,6 @@ _EXTRAS = ("metrics", "packet", "scapy")
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 if TYPE_CHECKING:
-    from memif.endpoints import connect as connect, listen as listen
     from memif.errors import (
         ErrorCode as ErrorCode,
         MemifBufferError as MemifBufferError,
@@ -78,20 +77,20 @@ if TYPE_CHECKING:
         MemifTypeError as MemifTypeError,
         MemifValueError as MemifValueError,
     )
-    from memif.interface import (
-        Details as Details,
-        Interface as Interface,
-        Peer as Peer,
-        QueueDetails as QueueDetails,
-        RegionDetails as RegionDetails,
-    )
+    from memif.interface import Interface as Interface
     from memif.memory.allocator import (
         Allocator as Allocator,
         HugepageAllocator as HugepageAllocator,
         MemfdAllocator as MemfdAllocator,
     )
     from memif.ring import Burst as Burst, RxQueue as RxQueue, TxQueue as TxQueue
-    from memif.socket import Socket as Socket
+    from memif.socket import Socket as Socket, connect as connect, listen as listen
+    from memif.types import (
+        Details as Details,
+        Peer as Peer,
+        QueueDetails as QueueDetails,
+        RegionDetails as RegionDetails,
+    )
     from memif.waiting import wait as wait
 
 

@@ -17,7 +17,7 @@ from memif.types import CacheLine, Layout, ModeName, RoleName, RxMode, SealPolic
 if TYPE_CHECKING:
     import memif.aio.interface
     import memif.interface
-    from memif.interface import Peer
+    from memif.types import Peer
 
 ROLES: Final[dict[RoleName, Role]] = {
     "slave": Role.SLAVE,

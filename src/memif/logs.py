@@ -20,6 +20,7 @@ package adds no handlers and sets no levels.
 """
 
 import logging
+import time
 from typing import TypedDict
 
 
@@ -46,3 +47,18 @@ def _complete(record: logging.LogRecord) -> bool:
     if not hasattr(record, "interface"):
         record.interface = ""
     return True
+
+
+class Seldom:
+    """The level to log one of many like events at: a warning once a second, so that a crowd does not fill the disk."""
+
+    def __init__(self) -> None:
+        self._warned = -1e9
+
+    def level(self) -> int:
+        """`logging.WARNING`, or `logging.DEBUG` within a second of the last warning."""
+        now = time.monotonic()
+        if now - self._warned < 1.0:
+            return logging.DEBUG
+        self._warned = now
+        return logging.WARNING

@@ -37,9 +37,9 @@ from scapy.supersocket import SuperSocket
 
 from memif.address import SocketName, parse_address
 from memif.config import ConnectOptions, seconds
-from memif.endpoints import connect
 from memif.errors import MemifBufferError, MemifClosedError, MemifDisconnectedError, MemifValueError
-from memif.interface import Interface
+from memif.interface import Interface, endpoint_of
+from memif.socket import connect
 from memif.system import Single
 
 _LONGEST_SLEEP = 0.1  # seconds: some peers lose a wake-up now and then
@@ -221,7 +221,7 @@ class MemifSocket(Single, SuperSocket):
             waiting = [queue.wait(0) for queue in self.interface.rx if queue.ring is not None]
             if any(waiting):
                 return True
-        self.interface.serve()
+        endpoint_of(self.interface).serve()
         self._attach()
         return self.interface.closed or any(not ring.alive for ring in self._rings)
 
@@ -238,7 +238,7 @@ class MemifSocket(Single, SuperSocket):
                     if burst:
                         self._turn = turn + 1
                         return bytes(burst[0])
-        self.interface.serve()
+        endpoint_of(self.interface).serve()
         if (self._rings and not self.interface.up) or self.interface.closed:
             raise EOFError(f"{self.iface}: the link is down: {self.interface.disconnect_reason}")
         return None

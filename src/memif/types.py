@@ -1,8 +1,9 @@
-"""Types for annotations: the words that arguments accept, and the dictionaries of counters.
+"""Types for annotations: words that arguments accept, dictionaries of counters, and the details of an interface.
 
 `memif.config.Options` has the arguments of an interface.
 """
 
+from dataclasses import dataclass, field
 from typing import Literal, TypedDict
 
 #: Which end an interface is. DPDK says client and server where everyone else says slave and master.
@@ -70,3 +71,64 @@ class SocketStats(TypedDict):
     """Clients turned away because there were too many, or because no file descriptors were left."""
     refused: int
     """Clients refused before they were assigned to an interface."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end of the link.
+
+    Attributes:
+        app_name: Name of the program, as the peer says.
+        name: Name of the interface, as the peer says.
+        pid: Process that made the connection, as the kernel says; 0 for one outside of our PID namespace.
+        uid: Its effective user.
+        gid: Its effective group.
+    """
+
+    app_name: str
+    name: str
+    pid: int
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDetails:
+    """One ring, as `memif_get_details` of the C library shows it; indices are raw 16 bit counters."""
+
+    qid: int
+    region: int
+    ring_size: int
+    flags: int
+    head: int
+    tail: int
+    buffer_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegionDetails:
+    """One memory region: index, size in bytes, descriptor (-1 once the link is down), whose memory it is."""
+
+    index: int
+    size: int
+    fd: int
+    external: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """Everything about an interface at one moment: what `memif_get_details` gives, and the peer's process."""
+
+    name: str
+    app_name: str
+    id: int
+    role: Side
+    mode: ModeName
+    socket: str
+    secret: bytes = field(repr=False)
+    link_up: bool
+    peer: Peer | None
+    disconnect_reason: str | None
+    rx_queues: tuple[QueueDetails, ...]
+    tx_queues: tuple[QueueDetails, ...]
+    regions: tuple[RegionDetails, ...]

@@ -22,6 +22,7 @@ _ADAPTIVE_SPIN = 50e-6
 
 Waitable = RxQueue | Interface | Socket
 _OneKind = TypeVar("_OneKind", bound=Waitable)
+T = TypeVar("T")
 
 
 @overload
@@ -42,7 +43,7 @@ def wait(objects: Iterable[Waitable], timeout: float | None = None) -> Sequence[
     MemifValueError for what is not to be waited for. No thread may wait for one queue while another does.
     """
     deadline = Deadline(timeout)
-    things = _checked(objects)
+    things = check_things(objects, (RxQueue, Interface, Socket), "receive queues, interfaces and sockets")
     spin_end = time.monotonic() + _ADAPTIVE_SPIN
     while True:
         round = _Round(things)
@@ -56,11 +57,12 @@ def wait(objects: Iterable[Waitable], timeout: float | None = None) -> Sequence[
             round.end()
 
 
-def _checked(objects: Iterable[Waitable]) -> Sequence[Waitable]:
-    things = tuple(each("objects", objects, "receive queues, interfaces and sockets"))
+def check_things(objects: Iterable[T], kinds: tuple[type, ...], allowed: str) -> Sequence[T]:
+    """Return the objects to wait for, at least one, each of one of the kinds; the errors say what is `allowed`."""
+    things = tuple(each("objects", objects, allowed))
     for i, thing in enumerate(things):
-        if not isinstance(thing, RxQueue | Interface | Socket):
-            raise MemifTypeError.argument(f"objects[{i}]", thing, "receive queues, interfaces and sockets")
+        if not isinstance(thing, kinds):
+            raise MemifTypeError.argument(f"objects[{i}]", thing, allowed)
     if not things:
         raise MemifValueError.argument("objects", objects, "at least one")
     return things
@@ -79,8 +81,8 @@ class _Round:
     def ready(self) -> list[Waitable]:
         """What is ready now. Sockets first, as the functions of the user that they call may change the rest."""
         handled = {id(thing) for thing in self._things if isinstance(thing, Socket) and thing.poll(0)}
-        for sock in {queue.owner.socket for thing in self._things for queue in _queues(thing)}:
-            sock.serve()
+        for owner in {queue.owner for thing in self._things for queue in _queues(thing)}:
+            owner.serve()
         ready = [thing for thing in self._things if id(thing) in handled or self._has_packets(thing)]
         if not ready and self._down is not None and not self._alive and not self._sockets():
             raise self._down

@@ -61,7 +61,7 @@ def received(sockets: Sockets) -> None:
 
 def added(sockets: Sockets) -> None:
     sockets[0].interface(role="master", id=1)
-    sockets[0].leaving()
+    sockets[0].poll(0)
 
 
 @contextlib.contextmanager
@@ -147,5 +147,5 @@ def test_a_timer_whose_handler_closes(socket_path: str, count: int) -> None:
         signal.signal(signal.SIGALRM, before)
         close(sockets)
     with pytest.raises(OSError) as caught:
-        os.fstat(sockets[0]._wake)
+        os.fstat(sockets[0]._engine.poller._wake)
     assert caught.value.errno == errno.EBADF

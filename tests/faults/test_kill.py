@@ -10,7 +10,7 @@ import pytest
 
 import memif
 from ends import Child, all_up, pump, receive
-from memif import connection, transport
+from memif.control import connection, transport
 
 #: Messages that each side sends until the link is up.
 STEPS = {
@@ -62,7 +62,7 @@ def test_killed_in_the_handshake(socket_path: str, role: str, number: int, after
             pump(iface, until=dead, timeout=10.0)
             child.status = status
             assert os.WTERMSIG(status) == signal.SIGKILL
-            pump(iface, until=lambda: not iface.up and not any(c.mapped for c in sock._connections.values()))
+            pump(iface, until=lambda: not iface.up and not any(c.mapped for c in sock._engine.connections))
             # The next peer is served.
             with memif.Socket(socket_path) as second:
                 good = second.interface(role=role, ring_size=64, reconnect=0.02)

@@ -292,7 +292,7 @@ def test_a_peer_that_dies_without_a_word(socket_path: str) -> None:
         watcher, slave = watched(socket_path, interrupts=True)
         slave.send(b"last words")
         assert slave.conn.live is not None
-        connection = slave.conn.live._connection
+        connection = slave.conn.live.connection
         assert connection is not None
         connection.sock.shutdown(socket.SHUT_RDWR)
         poll_until(lambda: not watcher.up)

@@ -6,25 +6,34 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Protocol, Self, cast
 
-from memif import interface as sync
 from memif.aio.queues import RxQueue, TxQueue
-from memif.aio.waiting import Deadline
+from memif.aio.waiting import LONGEST_SLEEP, Signal
 from memif.config import AioOptions, Options, seconds
+from memif.deadline import Deadline
 from memif.errors import MemifClosedError, MemifDisconnectedError, MemifTimeoutError, MemifValueError
+from memif.interface import Interface as SyncInterface, endpoint_of
+from memif.socket import Socket as SyncSocket
 from memif.system import Single
-from memif.types import InterfaceStats, ModeName, Side
-
-if TYPE_CHECKING:
-    from memif.aio.socket import Socket
+from memif.types import Details, InterfaceStats, ModeName, Peer, Side
 
 _CALLBACKS = ("on_connect", "on_disconnect", "on_interrupt")
 
 
-class _Done:
-    """Result of calls that have nothing to wait for, so that both ``iface.close()`` and ``await iface.close()``
-    work."""
+class ControlSocket(Protocol):
+    """The `memif.aio.Socket` of an interface, as far as the interface knows it."""
+
+    loop: asyncio.AbstractEventLoop
+    changed: Signal
+    sync: SyncSocket
+
+    def close(self) -> Awaitable[None]:
+        """Close all interfaces and the socket."""
+
+
+class Done:
+    """Result of calls that have nothing to wait for: both ``iface.close()`` and ``await iface.close()`` work."""
 
     def __await__(self) -> Generator[None, None, None]:
         return
@@ -41,9 +50,9 @@ class Interface(Single):
     Async context manager: leaving the block closes the interface. Only for the loop's thread.
     """
 
-    def __init__(self, socket: "Socket", options: AioOptions, *, owns_socket: bool = False) -> None:
+    def __init__(self, socket: ControlSocket, options: AioOptions, *, owns_socket: bool = False) -> None:
         """For `Socket.interface` only."""
-        self.socket = socket
+        self.socket: ControlSocket = socket
         self._owns_socket = owns_socket
         self._tasks: set[asyncio.Task[Any]] = set()
         self._rx: dict[int, RxQueue] = {}
@@ -52,7 +61,7 @@ class Interface(Single):
             # A coroutine object is true, so it would let everybody in.
             raise MemifValueError.argument("authorize", "a coroutine function", "a function that returns a bool")
         #: The interface of the sync API behind this one.
-        self.sync: sync.Interface = socket.sync.interface(**self._with_callbacks(options))
+        self.sync: SyncInterface = socket.sync.interface(**self._with_callbacks(options))
 
     # -- what it is
 
@@ -87,7 +96,7 @@ class Interface(Single):
         return self.sync.closed
 
     @property
-    def peer(self) -> sync.Peer | None:
+    def peer(self) -> Peer | None:
         """Who is at the other end; None while the link is down."""
         return self.sync.peer
 
@@ -101,7 +110,7 @@ class Interface(Single):
         """Counters, as `memif.Interface.stats`."""
         return self.sync.stats
 
-    def details(self) -> sync.Details:
+    def details(self) -> Details:
         """Everything about the interface at this moment."""
         return self.sync.details()
 
@@ -140,14 +149,14 @@ class Interface(Single):
             try:
                 self.sync.wait_up(0)
             except MemifTimeoutError as error:
-                left = deadline.left()
+                left = deadline.left(LONGEST_SLEEP)
                 if left <= 0:
                     text = error.detail.replace("within 0 s", f"within {deadline.timeout:g} s")
                     raise MemifTimeoutError(text) from error.__cause__
             else:
                 break
             await self.socket.changed.wait(left)
-        while self.sync.filling(time.monotonic()) and deadline.left() > 0:
+        while endpoint_of(self.sync).filling(time.monotonic()) and deadline.left(LONGEST_SLEEP) > 0:
             await asyncio.sleep(1e-3)
 
     async def drain(self, timeout: float | None = None) -> bool:
@@ -190,12 +199,12 @@ class Interface(Single):
         finally:
             self._close()
 
-    def _close(self) -> _Done:
+    def _close(self) -> Done:
         self.sync.close()
         self.socket.changed.set()
         if self._owns_socket:
             self.socket.close()
-        return _Done()
+        return Done()
 
     async def __aenter__(self) -> Self:
         if self.closed:
@@ -206,10 +215,6 @@ class Interface(Single):
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def unread(self) -> bool:
-        """For the socket: whether packets wait in a ring, or in a burst that is not released yet."""
-        return any(_holds_packets(queue.ring) for queue in self.sync.rx if queue.ring is not None)
 
     # -- callbacks
 
@@ -224,7 +229,7 @@ class Interface(Single):
         return cast(Options, {**options, **mine})
 
     def _adapted(self, callback: Callable[..., Any]) -> Callable[..., None]:
-        def call(_: sync.Interface, *rest: Any) -> None:
+        def call(_: SyncInterface, *rest: Any) -> None:
             self.socket.changed.set()
             try:
                 result = callback(self, *rest)
@@ -252,9 +257,3 @@ class Interface(Single):
         self.socket.loop.call_exception_handler(
             {"message": f"{self.name}: error in the callback {callback!r}", "exception": error}
         )
-
-
-def _holds_packets(ring: Any) -> bool:
-    # The slave's index is ahead of the master's by the packets in S2M rings, by the free buffers in M2S rings.
-    between = (ring.head - ring.tail) & 0xFFFF
-    return bool(between != ring.size if ring.slave else between)

@@ -1,17 +1,17 @@
 """`wait` of the asyncio API: for the first of many queues, in any mode."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar, overload
 
 from memif.aio.interface import Interface
-from memif.aio.queues import RxQueue
+from memif.aio.queues import RxQueue, alone
 from memif.aio.socket import Socket
-from memif.aio.waiting import Deadline, Signal, first_of
-from memif.config import each
-from memif.errors import MemifClosedError, MemifDisconnectedError, MemifTypeError, MemifValueError
+from memif.aio.waiting import LONGEST_SLEEP, Signal, first_of
+from memif.deadline import Deadline
+from memif.errors import MemifClosedError, MemifDisconnectedError
+from memif.waiting import check_things
 
 _ADAPTIVE_SPIN = 50e-6
 
@@ -30,48 +30,23 @@ async def wait(objects: Iterable[Waitable], timeout: float | None = None) -> Seq
     one of its interfaces since the call. One task at a time may wait for a queue.
     """
     deadline = Deadline(timeout)
-    things = _checked(objects)
+    things = check_things(objects, (RxQueue, Interface, Socket), "queues, interfaces, sockets of memif.aio")
     before = {thing: thing.changed.count for thing in things if isinstance(thing, Socket)}
     queues = [queue for thing in things for queue in _queues(thing)]
     spin_end = time.monotonic() + _ADAPTIVE_SPIN
-    with _alone(queues):
+    with alone(queues):
         while True:
             ready = _ready(things, before)
-            left = deadline.left()
+            left = deadline.left(LONGEST_SLEEP)
             if ready or left <= 0:
                 return ready
             await _sleep(things, left, spin_end)
-
-
-def _checked(objects: Iterable[Waitable]) -> Sequence[Waitable]:
-    things = tuple(each("objects", objects, "queues, interfaces, sockets of memif.aio"))
-    for i, thing in enumerate(things):
-        if not isinstance(thing, RxQueue | Interface | Socket):
-            raise MemifTypeError.argument(f"objects[{i}]", thing, "queues, interfaces, sockets of memif.aio")
-    if not things:
-        raise MemifValueError.argument("objects", objects, "at least one")
-    return things
 
 
 def _queues(thing: Waitable) -> Sequence[RxQueue]:
     if isinstance(thing, RxQueue):
         return (thing,)
     return thing.rx if isinstance(thing, Interface) else ()
-
-
-@contextlib.contextmanager
-def _alone(queues: Sequence[RxQueue]) -> Iterator[None]:
-    """Hold the queues as the only task."""
-    held = set(queues)
-    for queue in held:
-        queue._check_alone()
-    for queue in held:
-        queue._busy = True
-    try:
-        yield
-    finally:
-        for queue in held:
-            queue._busy = False
 
 
 def _ready(things: Sequence[Waitable], before: dict[Socket, int]) -> list[Waitable]:

@@ -8,12 +8,14 @@ or times out while it waits has therefore taken nothing and left nothing half do
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from memif import feeding
-from memif.aio.waiting import FIRST_PAUSE, LONGEST_PAUSE, Deadline, Signal, Turns, pause
+from memif.aio.waiting import FIRST_PAUSE, LONGEST_PAUSE, LONGEST_SLEEP, Signal, Turns, pause
+from memif.deadline import Deadline
 from memif.errors import MemifClosedError, MemifDisconnectedError, MemifStateError, MemifValueError
 from memif.ring import RxQueue as SyncRxQueue, RxRing, TxQueue as SyncTxQueue, TxRing
 from memif.system import Single
@@ -66,8 +68,12 @@ class _Queue(Single):
 
     def _check_link(self, ring: RxRing | TxRing | None) -> None:
         """A wait ends with the link it began on, also when the next one is up already."""
-        if self.sync.ring is not ring:
+        if self.sync.ring is not ring and not self._has_rest():
             raise self.sync.owner.down()
+
+    def _has_rest(self) -> bool:
+        """Whether packets are left that the peer sent before it left."""
+        return False
 
     def __repr__(self) -> str:
         return f"<aio {self.sync!r}>"
@@ -150,7 +156,7 @@ class RxQueue(_Queue):
 
     async def _sleep(self, deadline: Deadline) -> bool:
         """Return True when there may be something, False when the time was over before."""
-        left = deadline.left()
+        left = deadline.left(LONGEST_SLEEP)
         if left <= 0:
             return False
         mode = self.sync.mode
@@ -176,6 +182,9 @@ class RxQueue(_Queue):
                 await self.changed.wait(timeout, ring.event_fd)
         finally:
             self.sync.disarm()
+
+    def _has_rest(self) -> bool:
+        return self.sync.leftover()
 
     def __aiter__(self) -> _Bursts:
         return _Bursts(self)
@@ -344,3 +353,18 @@ class TxQueue(_Queue):
             self._check_link(ring)
             length = min(2 * length, LONGEST_PAUSE)
         return room
+
+
+@contextlib.contextmanager
+def alone(queues: Sequence[RxQueue]) -> Iterator[None]:
+    """Hold the queues as the only task."""
+    held = set(queues)
+    for queue in held:
+        queue._check_alone()
+    for queue in held:
+        queue._busy = True
+    try:
+        yield
+    finally:
+        for queue in held:
+            queue._busy = False

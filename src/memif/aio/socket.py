@@ -6,17 +6,13 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from memif.address import Address, SocketName
-from memif.aio.interface import Interface, _Done
+from memif.aio.interface import Done, Interface
 from memif.aio.waiting import Signal
 from memif.config import AioOptions, SocketOptions, seconds
-from memif.endpoints import check_file
-from memif.socket import DEFAULT_APP_NAME, Socket as SyncSocket
+from memif.interface import endpoint_of
+from memif.socket import DEFAULT_APP_NAME, Socket as SyncSocket, check_file
 from memif.system import Single
 from memif.types import SocketStats
-
-#: How often packets of a peer that has gone may hold up the end of its link, and seconds between two looks
-#: whether they still do. Counted, not timed: on a machine without time for us everybody gets as many turns.
-_HOLDS, _HOLD_STEP = 100, 1e-3
 
 
 class Socket(Single):
@@ -34,7 +30,6 @@ class Socket(Single):
         self.changed: Signal = Signal(self.loop)
         self._interfaces: list[Interface] = []
         self._fd = self.sync.fileno()
-        self._holds = 0
         self.loop.add_reader(self._fd, self._readable)
 
     @property
@@ -71,7 +66,7 @@ class Socket(Single):
         self._interfaces = [*self.interfaces, interface]
         return interface
 
-    def close(self) -> _Done:
+    def close(self) -> Done:
         """Close all interfaces and the socket. A second call does nothing. The result may be awaited."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
@@ -79,7 +74,7 @@ class Socket(Single):
                 self.loop.remove_reader(fd)
             self.sync.close()
             self.changed.set()
-        return _Done()
+        return Done()
 
     async def __aenter__(self) -> Self:
         self.sync.__enter__()
@@ -94,29 +89,10 @@ class Socket(Single):
         return f"<aio {self.sync!r}>"
 
     def _readable(self) -> None:
-        if self._hold():
-            self.loop.remove_reader(self._fd)
-            self.loop.call_later(_HOLD_STEP, self._watch)
-            self.changed.set()
-            return
-        self._holds = 0
         try:
             self.sync.poll(0)
         finally:
             self.changed.set()
-
-    def _hold(self) -> bool:
-        """A peer that sends its last packets and leaves at once: let them be received before its link is taken
-        down."""
-        gone = self.sync.leaving()
-        if not any(interface.unread() for interface in self._interfaces if interface.sync in gone):
-            return False
-        self._holds += 1
-        return self._holds <= _HOLDS
-
-    def _watch(self) -> None:
-        if self._fd >= 0:
-            self.loop.add_reader(self._fd, self._readable)
 
 
 class Opening(Single):
@@ -162,7 +138,7 @@ def connect(
         socket = Socket(path, app_name=app_name, handshake_timeout=handshake_timeout)
         interface = _only_interface(socket, options)
         try:
-            interface.sync.start_once()
+            endpoint_of(interface.sync).connect_once()
             await interface.wait_up(timeout)
         except BaseException:
             interface.close()

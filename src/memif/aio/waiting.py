@@ -7,8 +7,6 @@ import asyncio
 import time
 from collections.abc import Iterable
 
-from memif import deadline
-
 #: Seconds: peers without a fence between publishing and looking at MASK_INT can lose a wake-up, so no sleep is
 #: longer.
 LONGEST_SLEEP = 0.1
@@ -16,16 +14,6 @@ LONGEST_SLEEP = 0.1
 SLICE = 1e-3
 #: Seconds of the first and the longest pause while a ring is full.
 FIRST_PAUSE, LONGEST_PAUSE = 10e-6, 1e-3
-
-
-class Deadline(deadline.Deadline):
-    """The end of a time that is given in seconds; None never ends."""
-
-    __slots__ = ()
-
-    def left(self, longest: float | None = None) -> float:
-        """As there; `longest` is LONGEST_SLEEP unless given."""
-        return super().left(LONGEST_SLEEP if longest is None else longest)
 
 
 class Turns:

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 import memif
-from memif import libmemif as lm
+from memif import libmemif as lm, socket
 from memif.bench import workloads
 from memif.bench.workloads import Task
+from memif.config import Options
 from memif.interface import Interface
 
 #: Seconds between the agreement on the start and the start.
@@ -52,7 +53,7 @@ def run(task: Task) -> dict[str, Any]:
 
 def open_interface(task: Task) -> Interface:
     """The interface of this process."""
-    options: dict[str, Any] = {
+    options: Options = {
         "role": task["role"],
         "rx_mode": task["mode"],
         "ring_size": task["ring"],
@@ -60,8 +61,7 @@ def open_interface(task: Task) -> Interface:
         "tx_queues": task["queues"],
         "reconnect": 0.05,
     }
-    socket = memif.Socket(task["socket"])
-    return socket.only_interface(**options)
+    return socket.open_interface(task["socket"], options)
 
 
 def agree(interface: Interface, task: Task) -> float:

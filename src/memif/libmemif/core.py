@@ -28,7 +28,7 @@ from memif.libmemif.handles import (
     result_of,
     text,
 )
-from memif.libmemif.shell import ControlSocket, ManualInterface
+from memif.libmemif.shell import ControlSocket, ManualEndpoint
 from memif.libmemif.types import (
     MEMIF_DEFAULT_BUFFER_SIZE,
     MEMIF_DEFAULT_LOG2_RING_SIZE,
@@ -252,8 +252,7 @@ def _open(handle: memif_conn_handle_t, owner: memif_socket_handle_t, options: di
     try:
         # Created idle, so that the handle is there before the first event; then told to connect.
         with socket.locked():
-            interface = socket.interface(**options, reconnect=None)
-            assert isinstance(interface, ManualInterface)
+            interface = socket.interface(options)
             interface.handle, handle.interface = handle, interface
             interface.on_disconnect = on_disconnect
             if interface.role == "slave":
@@ -263,7 +262,7 @@ def _open(handle: memif_conn_handle_t, owner: memif_socket_handle_t, options: di
         raise
 
 
-def _first_attempt(interface: ManualInterface, period: float | None) -> None:
+def _first_attempt(interface: ManualEndpoint, period: float | None) -> None:
     try:
         interface.connect()
     except MemifError as error:
@@ -300,7 +299,7 @@ def memif_delete(conn: memif_conn_handle_t) -> int:
         if at_home:
             live.farewell()
     finally:
-        _drop(conn, live.socket, conn.main)
+        _drop(conn, live.engine, conn.main)
     return conn.main.collect() or MEMIF_ERR_SUCCESS
 
 

@@ -3,16 +3,16 @@
 from typing import Any
 
 from memif.config import MODES
-from memif.interface import Details, QueueDetails
 from memif.libmemif.codes import MEMIF_ERR_INVAL_ARG, MEMIF_ERR_NOBUF_DET, MEMIF_ERR_NOCONN, MEMIF_ERR_SUCCESS
 from memif.libmemif.handles import memif_conn_handle_t
-from memif.libmemif.shell import ManualInterface
+from memif.libmemif.shell import ManualEndpoint
 from memif.libmemif.types import (
     memif_details_t,
     memif_interface_mode_t,
     memif_queue_details_t,
     memif_region_details_t,
 )
+from memif.types import Details, QueueDetails
 
 _STRINGS = ("if_name", "inst_name", "remote_if_name", "remote_inst_name", "secret", "socket_filename", "error")
 
@@ -57,7 +57,7 @@ def _buffer(rest: list[Any]) -> tuple[memoryview | None, int | None]:
     return view, min(limits, default=None)
 
 
-def _fill(md: memif_details_t, interface: ManualInterface) -> None:
+def _fill(md: memif_details_t, interface: ManualEndpoint) -> None:
     details = interface.details()
     _fill_names(md, details, ending=interface.ending)
     mapped = interface.mapped

@@ -19,7 +19,7 @@ from memif.libmemif._epoll import wait
 from memif.libmemif._receive import RawRx
 from memif.libmemif._transmit import RawTx
 from memif.libmemif.codes import MEMIF_ERR_INVAL_ARG, MEMIF_ERR_SUCCESS, memif_result_t
-from memif.libmemif.shell import ControlSocket, ManualInterface
+from memif.libmemif.shell import ControlSocket, ManualEndpoint
 from memif.libmemif.supply import ExternalRegion
 from memif.libmemif.types import (
     MEMIF_DEFAULT_APP_NAME,
@@ -122,6 +122,10 @@ class Main(Single):
             self._owners.pop(fd, None)
             raise MemifError(f"for descriptor {fd}", code=ErrorCode.CB_FDUPDATE)
 
+    def knows(self, fd: int) -> bool:
+        """Whether the user was told of a descriptor."""
+        return fd in self._owners
+
     def retire(self, owner: ControlSocket, fd: int) -> None:
         """A descriptor will be closed."""
         if self._owners.pop(fd, None) is not None and not self._call_back(fd, MEMIF_FD_EVENT_DEL):
@@ -155,7 +159,7 @@ class Main(Single):
             found = ControlSocket(name or None, self)
             self.sockets[name] = found
             if self._epoll is not None:
-                self._epoll.register(found.fileno(), select.EPOLLIN)
+                self._epoll.register(found.poller.fileno(), select.EPOLLIN)
         return found
 
     def forget(self, socket: ControlSocket) -> None:
@@ -165,11 +169,11 @@ class Main(Single):
                 del self.sockets[name]
                 # A forked child shares the epoll with its parent, who goes on with it.
                 if self._epoll is not None and self.at_home and not self._epoll.closed:
-                    self._epoll.unregister(socket.fileno())
+                    self._epoll.unregister(socket.poller.fileno())
 
     def drop_unused(self, socket: ControlSocket, keep: str | None) -> None:
         """Close a socket whose last interface went, unless it is the one called `keep`."""
-        if not socket.interfaces and keep is not None and self.sockets.get(keep) is not socket:
+        if not socket.members and keep is not None and self.sockets.get(keep) is not socket:
             socket.close()
 
     # -- events
@@ -195,7 +199,7 @@ class Main(Single):
         if ready is None:
             return ErrorCode.POLL_CANCEL
         for owner in list(self.sockets.values()):
-            if not owner.closed and owner.fileno() in ready:
+            if not owner.closed and owner.poller.fileno() in ready:
                 owner.poll(0)
         return self.collect()
 
@@ -239,9 +243,9 @@ class Main(Single):
         with contextlib.ExitStack() as calls:
             calls.callback(self._close)
             for owner in self.sockets.values() if self.at_home else ():
-                for interface in owner.interfaces:
-                    if isinstance(interface, ManualInterface) and interface.leave():
-                        calls.callback(interface.farewell)
+                for endpoint in owner.all_members():
+                    if isinstance(endpoint, ManualEndpoint) and endpoint.leave():
+                        calls.callback(endpoint.farewell)
 
     def _close(self) -> None:
         self.closed = True
@@ -298,7 +302,7 @@ class memif_conn_handle_t:
         self.main: Main = main
         self.owner: memif_socket_handle_t = owner
         self.private_ctx: Any = private_ctx
-        self.interface: ManualInterface | None = None
+        self.interface: ManualEndpoint | None = None
 
     @property
     def rx(self) -> dict[int, RawRx]:
@@ -311,7 +315,7 @@ class memif_conn_handle_t:
         return _NONE_TX if self.interface is None else self.interface.raw_tx
 
     @property
-    def live(self) -> ManualInterface | None:
+    def live(self) -> ManualEndpoint | None:
         """The interface, None once it was deleted (or its data base cleaned up)."""
         return None if self.interface is None or self.interface.closed else self.interface
 

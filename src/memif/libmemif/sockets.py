@@ -22,7 +22,7 @@ from memif.libmemif.handles import (
     result_of,
     text,
 )
-from memif.libmemif.shell import ManualInterface
+from memif.libmemif.shell import ManualEndpoint
 from memif.libmemif.supply import ExternalRegion
 from memif.libmemif.types import itimerspec, memif_socket_args_t, timespec
 
@@ -77,7 +77,7 @@ def memif_delete_socket(sock: memif_socket_handle_t) -> int:
     if not isinstance(sock, memif_socket_handle_t) or not sock:
         return MEMIF_ERR_INVAL_ARG
     socket = sock.socket
-    if socket is None or socket.interfaces:
+    if socket is None or socket.members:
         return MEMIF_ERR_INVAL_ARG
     sock.socket = None
     socket.close()
@@ -107,7 +107,7 @@ def memif_get_listener_fd(sock: memif_socket_handle_t) -> int:
     """Return the descriptor that a socket listens on, -1 when it does not (no master on it), or for a bad handle."""
     if not isinstance(sock, memif_socket_handle_t) or not sock or sock.socket is None:
         return -1
-    return sock.socket.listener_fd
+    return sock.socket.acceptor.fd
 
 
 @coded
@@ -123,7 +123,8 @@ def memif_set_listener_fd(sock: memif_socket_handle_t, fd: int) -> int:
         return MEMIF_ERR_INVAL_ARG
     if not isinstance(fd, int) or not _listens(fd):
         return MEMIF_ERR_BAD_FD
-    sock.socket.adopt_listener(fd)
+    with sock.socket.locked():
+        sock.socket.acceptor.adopt(fd)
     return MEMIF_ERR_SUCCESS
 
 
@@ -181,9 +182,9 @@ def memif_set_connection_request_timer(
 def _set_timer(main: Main, timer: object) -> int:
     first, main.period = _times(timer)
     for socket in list(main.sockets.values()):
-        for interface in socket.interfaces:
-            if isinstance(interface, ManualInterface):
-                interface.set_period(main.period, first)
+        for endpoint in socket.all_members():
+            if isinstance(endpoint, ManualEndpoint):
+                endpoint.set_period(main.period, first)
     return MEMIF_ERR_SUCCESS
 
 

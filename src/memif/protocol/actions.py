@@ -106,9 +106,10 @@ class CreateMemory:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """Master: the client asked for this interface and is admitted."""
+    """Master: the client is admitted to the interface that it asked for; `owner` is that of its `InterfaceInfo`."""
 
     init: Init
+    owner: object = None
 
 
 @dataclass(frozen=True, slots=True)

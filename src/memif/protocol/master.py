@@ -104,6 +104,8 @@ class InterfaceInfo:
     max_m2s_rings: int | None = None
     max_regions: int | None = None
     max_region_bytes: int | None = None
+    #: Whoever has the interface; handed on in `Selected`.
+    owner: object = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_text("if_name", self.if_name, NAME_BYTES)
@@ -175,7 +177,7 @@ class MasterHandshake(Handshake):
             raise MemifRefusedError(code=refusal.code, reason=refusal.text)
         assert isinstance(found, InterfaceInfo)
         self._interface = found
-        return [Selected(init), Send(Ack())]
+        return [Selected(init, found.owner), Send(Ack())]
 
     def _on_add_region(self, message: AddRegion, fd: int | None) -> list[Action]:
         if fd is None:

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
+from memif.config import Options
 from memif.errors import MemifError, MemifValueError
 from memif.tools.files import file_options, summarise_files, take_files
 from memif.tools.options import duration_option, examples, interval_option, json_option, read_secret
@@ -138,17 +139,12 @@ class Endpoint:
 
     def _open_memif(self, patience: float) -> "MemifPort":
         from memif.bridge import MemifPort
-        from memif.socket import Socket
+        from memif.socket import open_interface
 
         options: dict[str, Any] = {"name": "bridge"} | {
             key.replace("-", "_"): value for key, value in self.options.items()
         }
-        socket = Socket(self.name)
-        try:
-            return MemifPort(socket.only_interface(**options), patience)
-        except BaseException:
-            socket.close()
-            raise
+        return MemifPort(open_interface(self.name, cast(Options, options)), patience)
 
     def _open_tap(self) -> "DevicePort":
         from memif.bridge import DevicePort

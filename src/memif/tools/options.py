@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 import click
 from click.core import ParameterSource
@@ -13,6 +13,7 @@ from memif.errors import MemifValueError
 from memif.types import ModeName, RoleName, RxMode
 
 if TYPE_CHECKING:
+    from memif.config import Options
     from memif.interface import Interface
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -42,20 +43,13 @@ class LinkOptions:
         Raises:
             click.UsageError: An option is invalid.
         """
-        from memif.socket import Socket
+        from memif.socket import open_interface
 
         options = asdict(self) | {"name": name}
         try:
-            socket = Socket(options.pop("socket"))
+            return open_interface(options.pop("socket"), cast("Options", options))
         except MemifValueError as error:
             raise click.UsageError(error.detail) from error
-        try:
-            return socket.only_interface(**options)
-        except BaseException as error:
-            socket.close()
-            if isinstance(error, MemifValueError):
-                raise click.UsageError(error.detail) from error
-            raise
 
 
 def link_options(*, short_socket: bool = True) -> Callable[[Command], Command]:

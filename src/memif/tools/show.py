@@ -13,12 +13,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from memif.interface import Details, Interface
+from memif.interface import Interface
 from memif.tools.options import LinkOptions, duration_option, examples, json_option, link_options
 from memif.tools.terminal import Stop, print_json, print_rich
 from memif.tools.transfer import bursts
 from memif.tools.values import si, sparkline
-from memif.types import InterfaceStats
+from memif.types import Details, InterfaceStats
 
 _SAMPLES = 40
 
