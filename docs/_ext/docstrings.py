@@ -86,7 +86,7 @@ def hide_constructor(
 
 
 #: Public by their place, but of no use to readers.
-_HIDDEN = {"only_interface", "interface_type", "unread", "changed"}
+_HIDDEN = {"changed"}
 
 
 def hide_internals(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:

@@ -2,6 +2,7 @@
 
 import operator
 import platform
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -172,6 +173,25 @@ def seconds(name: str, value: object, *, none: bool = True) -> float | None:
     if not 0 <= number < 1e9:
         raise MemifValueError.argument(name, value, f"{'None or ' if none else ''}seconds, 0 to 1e9")
     return number
+
+
+class Deadline:
+    """The end of a time that is given in seconds; None never ends. By `time.monotonic`."""
+
+    __slots__ = ("_end", "timeout")
+
+    def __init__(self, timeout: float | None) -> None:
+        """Raises `MemifValueError` for what is no time."""
+        self.timeout: float | None = seconds("timeout", timeout)
+        self._end = None if self.timeout is None else time.monotonic() + self.timeout
+
+    def left(self, longest: float) -> float:
+        """Seconds to sleep now: until the end, `longest` at most; 0 or less once it has passed."""
+        return longest if self._end is None else min(self._end - time.monotonic(), longest)
+
+    def rest(self) -> float | None:
+        """Seconds until the end, 0 once it has passed; None if it never ends. A timeout for another call."""
+        return None if self._end is None else max(self._end - time.monotonic(), 0.0)
 
 
 def check_ring_size(name: str, size: object) -> int:

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from memif.config import each
-from memif.deadline import Deadline
+from memif.config import Deadline, each
 from memif.errors import MemifValueError
 
 if TYPE_CHECKING:

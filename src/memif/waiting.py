@@ -9,8 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TypeVar, overload
 
-from memif.config import each
-from memif.deadline import Deadline
+from memif.config import Deadline, each
 from memif.errors import MemifDisconnectedError, MemifTypeError, MemifValueError
 from memif.interface import Interface
 from memif.ring import RxQueue

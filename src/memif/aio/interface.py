@@ -10,8 +10,7 @@ from typing import Any, Protocol, Self, cast
 
 from memif.aio.queues import RxQueue, TxQueue
 from memif.aio.waiting import LONGEST_SLEEP, Signal
-from memif.config import AioOptions, Options, seconds
-from memif.deadline import Deadline
+from memif.config import AioOptions, Deadline, Options, seconds
 from memif.errors import MemifClosedError, MemifDisconnectedError, MemifTimeoutError, MemifValueError
 from memif.interface import Interface as SyncInterface, endpoint_of
 from memif.socket import Socket as SyncSocket

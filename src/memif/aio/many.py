@@ -9,7 +9,7 @@ from memif.aio.interface import Interface
 from memif.aio.queues import RxQueue, alone
 from memif.aio.socket import Socket
 from memif.aio.waiting import LONGEST_SLEEP, Signal, first_of
-from memif.deadline import Deadline
+from memif.config import Deadline
 from memif.errors import MemifClosedError, MemifDisconnectedError
 from memif.waiting import check_things
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from memif import feeding
 from memif.aio.waiting import FIRST_PAUSE, LONGEST_PAUSE, LONGEST_SLEEP, Signal, Turns, pause
-from memif.deadline import Deadline
+from memif.config import Deadline
 from memif.errors import MemifClosedError, MemifDisconnectedError, MemifStateError, MemifValueError
 from memif.ring import RxQueue as SyncRxQueue, RxRing, TxQueue as SyncTxQueue, TxRing
 from memif.system import Single

@@ -13,11 +13,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from memif.config import DEFAULT_CACHE_LINE, MODE_NAMES, InterfaceConfig, seconds
+from memif.config import DEFAULT_CACHE_LINE, MODE_NAMES, Deadline, InterfaceConfig, seconds
 from memif.control import transport
 from memif.control.connection import Connection
 from memif.control.engine import Engine, Interrupt
-from memif.deadline import Deadline
 from memif.errors import (
     ErrorCode,
     MemifClosedError,
