@@ -92,16 +92,8 @@ class CloseFd:
 
 
 @dataclass(frozen=True, slots=True)
-class CreateMemory:
-    """Slave: create rings and buffers of these numbers, then call `SlaveHandshake.offer`.
-
-    The attributes are those of `Negotiated`.
-    """
-
-    s2m_rings: int
-    m2s_rings: int
-    log2_ring_size: int
-    max_regions: int
+class CreateMemory(Negotiated):
+    """Slave: create rings and buffers of these numbers, then call `SlaveHandshake.offer`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,7 @@ class MasterHandshake(Handshake):
     """
 
     role: ClassVar[Role] = Role.MASTER
+    # As in the base class. Once more for type checkers, because values are assigned below.
     peer_name: str
     peer_if_name: str
     negotiated: Negotiated | None

@@ -82,6 +82,7 @@ class SlaveHandshake(Handshake):
     """
 
     role: ClassVar[Role] = Role.SLAVE
+    # As in the base class. Once more for type checkers, because values are assigned below.
     peer_name: str
     peer_if_name: str
     negotiated: Negotiated | None

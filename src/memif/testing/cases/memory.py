@@ -228,10 +228,9 @@ def _with_init_fds(count: int) -> Change:
 
 
 def _unsealable(peer: HostilePeer, script: Script) -> None:
-    """Memory of which nobody can say that it will not shrink."""
+    """Offer memory that cannot be sealed, so that it may shrink."""
     script["region"].fds = [_memfd(peer, _full(peer), flags=0)]
     peer.memory_fds.insert(0, script["region"].fds[0])
-    peer._fds.remove(script["region"].fds[0])
     _copy_rings(peer)
 
 
@@ -281,7 +280,7 @@ def _same_eventfd(peer: HostilePeer, script: Script) -> None:
 
 
 def _small_lie(peer: HostilePeer, script: Script) -> None:
-    """Announce only what the rings take; the buffers that descriptors name lie behind it."""
+    """Announce only the part with the rings. The buffers that descriptors name come after it."""
     script["region"].message = AddRegion(0, 2 * _RING)
 
 
