@@ -79,7 +79,7 @@ class PacketSocket(Closing):
         try:
             self._index = socket.if_nametoindex(name)
         except OSError as error:
-            raise PacketError(f"network interface {name}: there is none of this name", errno=error.errno) from error
+            raise PacketError(f"network interface {name}: no such interface", errno=error.errno) from error
         try:
             # Nothing may arrive from other interfaces before bind has chosen one: protocol 0 first.
             kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK

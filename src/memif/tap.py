@@ -232,7 +232,7 @@ def _checked_name(name: object) -> str:
         or name in (".", "..")
         or any(c in "/:%\0" or c.isspace() for c in name)
     ):
-        raise MemifValueError.argument("name", name, "1 to 15 bytes without /, :, % and blanks")
+        raise MemifValueError.argument("name", name, "1 to 15 bytes without /, :, % and spaces")
     return name
 
 

@@ -288,7 +288,7 @@ def test_an_interface_that_is_deleted(socket_path: str, kind: str, before: str) 
         ("memif:/tmp/x,id=one", "tap:y", 2, "not a number"),
         ("memif:/tmp/x,role=boss", "tap:y", 2, "role"),
         ("memif:/tmp/x,mode=ip", "tap:y", 2, "Ethernet"),
-        ("packet:no-such-if0", "memif:/tmp/x", 1, "none of this name"),
+        ("packet:no-such-if0", "memif:/tmp/x", 1, "no such interface"),
         ("memif:@never,role=master", "tap:name/with/slash", 2, "name"),
         ("memif:/nonexistent/m.sock,role=master", "memif:/tmp/x", 1, "does not exist"),
     ],

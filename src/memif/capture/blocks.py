@@ -71,7 +71,7 @@ def text_options(pairs: Iterable[tuple[int, str]]) -> bytes:
 
 def _utf8(text: str) -> bytes:
     if not isinstance(text, str):
-        raise TypeError(f"names, descriptions and comments are texts, got {text!r}")
+        raise TypeError(f"names, descriptions and comments must be str, got {text!r}")
     return text.encode("utf-8", "replace")
 
 

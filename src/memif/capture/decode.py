@@ -187,7 +187,7 @@ def _from_hex(text: str) -> bytes:
 
 def _repeat(data: bytearray, end: int, number: int) -> None:
     if not data or not len(data) <= end <= 1 << 20:
-        raise CaptureFormatError(f"line {number}: offset 0x{end:x} does not follow what is before")
+        raise CaptureFormatError(f"line {number}: offset 0x{end:x} does not follow the data before it")
     last = bytes(data[-16:])
     while len(data) < end:
         data += last[: end - len(data)]

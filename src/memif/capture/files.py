@@ -107,7 +107,7 @@ class BlockOutput(Single):
                 return fd
             except OSError as error:
                 if error.errno == errno.ENOENT:
-                    raise BrokenPipeError(errno.EPIPE, "it was removed before anybody read it") from error
+                    raise BrokenPipeError(errno.EPIPE, "it was removed before it was read") from error
                 if error.errno != errno.ENXIO:
                     raise
             if stop():

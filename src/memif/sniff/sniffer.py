@@ -361,7 +361,7 @@ class Sniffer(Closing):
         if report.kind is Kind.OPEN:
             self.links[report.link] = Link(report.link)
         elif report.kind is Kind.FAILED:
-            events.append(Note(f"a slave connected, but not the master: {report.text}"))
+            events.append(Note(f"a slave connected, but the master cannot be reached: {report.text}"))
         elif report.kind is Kind.CLOSE and link is not None:
             self._last_packets(link, events)
             link.close()
@@ -388,9 +388,7 @@ class Sniffer(Closing):
         if link.up and not was_up:
             events.append(Started(link))
             if link.unsealed:
-                events.append(
-                    Note(f"link {link.number}: if the slave shrinks its memory, this recording ends by SIGBUS")
-                )
+                events.append(Note(f"link {link.number}: if the slave shrinks its memory, this process dies of SIGBUS"))
 
     def _last_packets(self, link: Link, events: list[Event]) -> None:
         """Copy what is still in the rings of a link that has ended."""

@@ -68,7 +68,7 @@ def pump(*sockets: Socket, until: Callable[[], object], timeout: float = 5.0) ->
     deadline = time.monotonic() + (seconds("timeout", timeout, none=False) or 0.0)
     while not until():
         if time.monotonic() > deadline:
-            raise MemifTimeoutError(f"it did not happen within {timeout:g} s")
+            raise MemifTimeoutError(f"the condition was not met within {timeout:g} s")
         if not sum(socket.poll(0) for socket in sockets):
             select.select(sockets, [], [], 0.01)
 
