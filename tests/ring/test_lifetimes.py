@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from memif.errors import MemifError, MemifStateError, MemifValueError
-from memif.ring import Burst
+from memif.ring import Burst, RxQueue, TxQueue
 from ring.memory import End, drain, pair
 
 KEEPS: dict[str, Callable[[Burst], Any]] = {
@@ -282,3 +282,14 @@ def test_without_a_size_the_length_has_to_be_set() -> None:
         assert burst.send(1) == 1
         assert drain(master.rx) == [b"ok"]
         assert slave.tx.free() == 4
+
+
+@pytest.mark.parametrize("log2", [0, 3, 10])
+def test_the_size_of_a_queue_is_that_of_the_present_ring(log2: int) -> None:
+    with pair(log2) as (_, slave, master):
+        queues: tuple[RxQueue | TxQueue, ...] = (slave.tx, slave.rx, master.tx, master.rx)
+        assert [q.size for q in queues] == [1 << log2] * 4
+        for q in queues:
+            q.detach()
+        assert [q.size for q in queues] == [0] * 4
+    assert RxQueue(None).size == TxQueue(None).size == 0

@@ -2,7 +2,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from memif.ring._ring cimport Ring
-from memif.ring._store cimport Store
+from memif.ring._views cimport Store
 
 cdef enum:
     RX = 2                          # MEMIF_BUFFER_FLAG_RX

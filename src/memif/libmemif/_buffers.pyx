@@ -59,20 +59,14 @@ cdef int64_t bits_of(str name, value, int64_t most) except -1:
 @cython.final
 @cython.no_gc               # refers to nothing that could refer back; and a lost allocation is seen by its end
 cdef class memif_buffer_t:
-    """One buffer of a ring. Make as many as you want to handle at once and use them again and again.
+    """One buffer of a ring. Make as many as you want to handle at once, and use them again and again.
 
-    len         bytes of data. Set by `memif_rx_burst` and `memif_buffer_alloc`; set it yourself to what you wrote
-                before `memif_tx_burst`, up to the buffer's room
-    flags       bit 0 (MEMIF_BUFFER_FLAG_NEXT): the packet goes on in the next buffer; bit 1 (MEMIF_BUFFER_FLAG_RX):
-                received
-    data        memoryview of the data in shared memory, writable. Received: `len` bytes. To be sent: the whole room.
-                None in a buffer that was never filled
-    desc_index  the slot's number in its ring, a 16 bit counter that is not masked
-    queue, ring an object that stands for the ring, the same for all its buffers; None in a buffer never filled
+    ``bytes(buffer)`` and ``memoryview(buffer)`` give the `len` bytes. Views keep the memory mapped, whatever happens to
+    the connection or to the buffer they came from; once the slot went to the peer they show what the peer does with it.
+    One thread at a time.
 
-    ``bytes(buffer)`` and ``memoryview(buffer)`` give the `len` bytes. Views keep the memory mapped, whatever
-    happens to the connection or to the buffer they came from; once the slot went to the peer they show what the peer
-    does with it. One thread at a time.
+    Attributes:
+        desc_index: The slot's number in its ring, a 16 bit counter that is not masked.
     """
 
     def __dealloc__(self):
@@ -81,7 +75,11 @@ cdef class memif_buffer_t:
 
     @property
     def len(self) -> int:
-        """Bytes of data. As in C any 32 bits can be stored; they are checked when the buffer is sent."""
+        """Bytes of data.
+
+        Set by `memif_rx_burst` and `memif_buffer_alloc`; set it yourself to what you wrote, up to `room`, before
+        `memif_tx_burst`. As in C any 32 bits can be stored; they are checked when the buffer is sent.
+        """
         return self.size
 
     @len.setter
@@ -90,7 +88,7 @@ cdef class memif_buffer_t:
 
     @property
     def flags(self) -> int:
-        """Bits: MEMIF_BUFFER_FLAG_NEXT, MEMIF_BUFFER_FLAG_RX."""
+        """MEMIF_BUFFER_FLAG_NEXT (1): the packet goes on in the next buffer; MEMIF_BUFFER_FLAG_RX (2): received."""
         return self.bits
 
     @flags.setter
@@ -99,6 +97,10 @@ cdef class memif_buffer_t:
 
     @property
     def data(self):
+        """The data in shared memory, writable: `len` bytes when received, the whole room when to be sent.
+
+        None in a buffer that was never filled.
+        """
         if self.raw is None:
             return None
         cdef uint64_t low = self.offset
@@ -107,16 +109,20 @@ cdef class memif_buffer_t:
 
     @property
     def queue(self):
+        """An object that stands for the ring, the same for all its buffers; None in a buffer that was never filled."""
         return self.raw
 
     @property
     def ring(self):
+        """The same as `queue`."""
         return self.raw
 
     @property
     def room(self) -> int:
-        """Bytes from the start of the data to the end of the buffer; the most that `len` may be. A master does not know
-        the size of the buffers that it receives: there it is the length of the data."""
+        """The most that `len` may be: bytes from the start of the data to the end of the buffer.
+
+        A master does not know the size of the buffers that it receives: there it is the length of the data.
+        """
         return self.room
 
     @property
@@ -125,10 +131,13 @@ cdef class memif_buffer_t:
         return self.offset - self.low
 
     def prepend(self, count) -> None:
-        """Let the data start `count` bytes earlier (later, if negative), in the headroom, and grow `len` by that.
+        """Let the data start earlier, in the headroom, and grow `len` by as much: ``data -= count; len += count`` in C.
 
-        What C does with ``data -= count; len += count``. Raises MemifValueError when the headroom, or `len`, is
-        smaller.
+        Args:
+            count: Bytes; negative to let the data start later.
+
+        Raises:
+            MemifValueError: The headroom, or `len`, is smaller.
         """
         cdef int64_t n = PyNumber_AsSsize_t(count, NULL)
         cdef int64_t least = -<int64_t>min(self.size, self.room), most = <int64_t>self.offset - self.low
@@ -163,7 +172,11 @@ cdef class memif_buffer_t:
 
 @cython.no_gc               # refers to rings and stores, which refer to no user's object
 cdef class Raw:
-    """What both directions share."""
+    """What receiving and transmitting rings share.
+
+    Args:
+        ring: The ring of one connection. It must not be used through a queue as well.
+    """
 
     def __cinit__(self, Ring ring not None):
         ring.check_complete()
@@ -224,7 +237,7 @@ cdef Fill enough(Raw raw, bufs, Py_ssize_t count, list kept) except INVALID_FILL
 
 
 cdef int keep_for(memif_buffer_t b, list kept) except -1:
-    """Before `b` is filled from another link: keep what an array could still look at that knows no more than `b`.
+    """Before `b` is filled from another link: keep the memory that an array may still look at.
 
     numpy.ndarray(buffer=b) lets go of the view and holds on to `b` itself. Where nobody has `b` but the list it is in
     and our caller, there is no such array.

@@ -26,10 +26,18 @@ cdef enum:
 
 
 def wait(int epfd, int timeout) -> list[int]:
-    """Wait up to `timeout` ms (-1: for ever) for events on the epoll descriptor `epfd`, with no signal blocked.
+    """Wait for events on an epoll descriptor, with no signal blocked.
 
-    -> the descriptors that are ready, 64 at most. Raises InterruptedError after a signal's handler has returned,
-    what the handler raised if it did not, and other kinds of OSError.
+    Args:
+        epfd: The epoll descriptor.
+        timeout: Milliseconds to wait; -1 waits for ever.
+
+    Returns:
+        The descriptors that are ready, 64 at most.
+
+    Raises:
+        InterruptedError: A signal's handler has returned. What a handler raises comes out as it is.
+        OSError: epoll failed.
     """
     cdef epoll_event events[MOST]
     cdef sigset_t mask

@@ -13,7 +13,7 @@ from memif.ring._queue cimport Queue
 from memif.libmemif._buffers cimport ELSEWHERE, RX, UNFIT, Fill, Raw, enough, memif_buffer_t, why_shut
 from memif.ring._ring cimport MASK_INT, NEXT, OK, Ring
 from memif.ring._rxring cimport RxRing
-from memif.ring._store cimport Store
+from memif.ring._views cimport Store
 
 cdef enum:
     ALL = 0xFFFF                    # refill: as many as possible
@@ -25,17 +25,18 @@ cdef object NOBUF = ErrorCode.NOBUF
 
 @cython.final
 cdef class ManualRxQueue(Queue):
-    """A receive queue that hands no buffers to the peer by itself and cannot receive: a RawRx does both."""
+    """A receive queue that hands no buffers to the peer by itself and cannot receive: a `RawRx` does both."""
 
     def __cinit__(self, *args):
         self.direction = "rx"
 
     def attach(self, Ring ring not None) -> None:
+        """For the interface: the link is up."""
         super().attach(<RxRing?>ring)
         ring.set_mask(self.polling)
 
     def detach(self, bint keep=False, bint telling=False) -> None:
-        """The link is down, and on_disconnect was called. What nobody received until now is lost, and counted."""
+        """For the interface: the link is down, on_disconnect was called. What nobody received is lost, and counted."""
         cdef Ring ring = self.any_ring
         if ring is not None and (<RxRing>ring).ready() and ring.trouble == OK:
             self.counters.n.dropped_left += <uint16_t>(ring.seen - ring.cursor)
@@ -43,8 +44,10 @@ cdef class ManualRxQueue(Queue):
 
     @property
     def mode(self) -> str:
-        """"interrupt" or "polling": whether the peer is asked to signal. Back at "interrupt", the event fd is readable
-        if packets wait already."""
+        """Whether the peer is asked to signal: "interrupt" or "polling".
+
+        Back at "interrupt", the event fd is readable if packets wait already.
+        """
         return "polling" if self.polling else "interrupt"
 
     @mode.setter
@@ -61,7 +64,7 @@ cdef class ManualRxQueue(Queue):
 @cython.final
 @cython.no_gc
 cdef class RawRx(Raw):
-    """A receive ring for `memif_rx_burst` and `memif_refill_queue`. The ring must not be used through an RxQueue."""
+    """A receive ring for `memif_rx_burst` and `memif_refill_queue`."""
 
     def __cinit__(self, Ring ring not None):
         cdef uint32_t size = ring.size
@@ -86,7 +89,15 @@ cdef class RawRx(Raw):
         return left
 
     def burst(self, bufs, Py_ssize_t count):
-        """Receive into the first `count` of `bufs`. -> (code, buffers filled); (None, 0): the peer broke the ring."""
+        """Receive buffers.
+
+        Args:
+            bufs: The list whose buffers are filled.
+            count: How many of them, from the first on.
+
+        Returns:
+            The error code and the number of buffers filled. The code is None when the peer broke the ring.
+        """
         cdef uint32_t n = 0
         cdef Columns *c = &self.store.c
         cdef RxRing ring = self.rx
@@ -200,7 +211,15 @@ cdef class RawRx(Raw):
         return self.base + ((c.slot[self.pending] - <uint32_t>self.base) & self.rx.wrap)
 
     def refill(self, Py_ssize_t count, Py_ssize_t headroom):
-        """Give the oldest `count` received buffers back (0xFFFF or -1: all). -> code."""
+        """Give the oldest received buffers back.
+
+        Args:
+            count: How many; 0xFFFF or -1 for all.
+            headroom: Bytes to leave free in front of each packet.
+
+        Returns:
+            The error code.
+        """
         cdef RxRing ring = self.rx
         if not -1 <= count <= 0xFFFF or not 0 <= headroom <= 0xFFFF:
             return INVAL_ARG

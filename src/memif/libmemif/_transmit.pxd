@@ -12,11 +12,11 @@ cdef class RawTx(Raw):
     cdef int64_t allocated          # slots handed out so far
     cdef int64_t lost               # the first allocation whose buffer was filled anew or is no more
     cdef void hand_out(self, memif_buffer_t b, uint32_t d) noexcept
+    cdef void give_next(self, memif_buffer_t b) noexcept
     cdef bint holds(self, memif_buffer_t b) noexcept
     cdef int64_t first_held(self, list bufs, uint32_t count) noexcept
     cdef void take_back(self, int64_t to) noexcept
     cdef void reclaim(self) noexcept
-    cdef int reserve(self, uint32_t count, uint32_t size) noexcept
     cdef uint32_t accept(self, list bufs, uint32_t count)
     cdef bint received_here(self, memif_buffer_t b) noexcept
     cdef bint in_hand(self, memif_buffer_t b) noexcept

@@ -17,7 +17,7 @@ from memif.ring._columns cimport MAX_PACKET, Columns, unchain
 from memif.libmemif._buffers cimport ELSEWHERE, RX, UNFIT, Fill, Raw, enough, memif_buffer_t, why_shut
 from memif.libmemif._receive cimport RawRx
 from memif.ring._ring cimport BAD_DESCRIPTOR, NEXT, OK, Ring, Slot
-from memif.ring._store cimport Store
+from memif.ring._views cimport Store
 from memif.ring._txring cimport NEVER, SENT, TxRing
 
 cdef enum:
@@ -31,8 +31,7 @@ cdef object NOBUF_RING = ErrorCode.NOBUF_RING
 @cython.final
 @cython.no_gc
 cdef class RawTx(Raw):
-    """A transmit ring for `memif_buffer_alloc`, `memif_buffer_enq_tx` and `memif_tx_burst`. The ring must not be
-    used through a TxQueue."""
+    """A transmit ring for `memif_buffer_alloc`, `memif_buffer_enq_tx` and `memif_tx_burst`."""
 
     def __cinit__(self, Ring ring not None):
         self.tx = <TxRing?>ring
@@ -42,9 +41,16 @@ cdef class RawTx(Raw):
         self.lost = NONE
 
     def alloc(self, bufs, Py_ssize_t count, Py_ssize_t size):
-        """Reserve `count` packets of `size` bytes (0: one whole buffer each). -> (code, buffers filled).
+        """Reserve packets.
 
-        (None, 0): the peer broke the ring."""
+        Args:
+            bufs: The list whose buffers are filled. Chains may use more than `count` of them.
+            count: Packets to reserve.
+            size: Bytes of each; 0: one whole buffer.
+
+        Returns:
+            The error code and the number of buffers filled. The code is None when the peer broke the ring.
+        """
         cdef TxRing ring = self.tx
         cdef Columns *c = &self.store.c
         cdef int verdict
@@ -69,8 +75,9 @@ cdef class RawTx(Raw):
             self.reclaim()
             bad = ring.stats.n.bad_descriptors
             while True:
+                unchain(c)
                 c.capacity = <uint32_t>min(given, <Py_ssize_t>ring.size)
-                verdict = self.reserve(<uint32_t>count, <uint32_t>size)
+                verdict = ring.reserve(c, <uint32_t>count, <uint32_t>size)
                 if ring.trouble != OK or ring.stats.n.bad_descriptors != bad:
                     ring.trouble = BAD_DESCRIPTOR
                     return None, 0
@@ -86,16 +93,6 @@ cdef class RawTx(Raw):
             return SUCCESS if verdict == SENT else NOBUF_RING, c.descriptors
         finally:
             memif_unlock(&ring.lock)
-
-    cdef int reserve(self, uint32_t count, uint32_t size) noexcept:
-        """Reserve the slots of `count` packets, as far as there are some. -> Verdict of the last."""
-        cdef Columns *c = &self.store.c
-        cdef int verdict = SENT
-        unchain(c)
-        self.tx.free_slots(count)
-        while c.packets < count and verdict == SENT:
-            verdict = self.tx.reserve(c, size)
-        return verdict
 
     cdef int64_t first_held(self, list bufs, uint32_t count) noexcept:
         """The oldest allocation that one of the first `count` buffers still stands for; NONE."""
@@ -130,21 +127,25 @@ cdef class RawTx(Raw):
 
     cdef void hand_out(self, memif_buffer_t b, uint32_t d) noexcept:
         cdef Columns *c = &self.store.c
-        cdef uint32_t slot = c.slot[d]
-        self.stamps[slot] += 1
-        if b.raw is not self:
-            if b.raw is not None:
-                b.raw.let_go(b.seq, b.stamp)
-            b.raw = self
-        b.received = False
-        b.seq = self.allocated
-        b.stamp = self.stamps[slot]
-        b.desc_index = <uint16_t>b.seq
+        if b.raw is not self and b.raw is not None:
+            b.raw.let_go(b.seq, b.stamp)
+        self.give_next(b)
         b.region = c.region[d]
         b.offset = b.low = c.offset[d]
         b.room = c.room[d]
         b.size = c.piece[d]
         b.bits = c.flags[d] & NEXT if c.chained else 0
+
+    cdef void give_next(self, memif_buffer_t b) noexcept:
+        """From now on `b` stands for the next slot."""
+        cdef uint32_t slot = <uint32_t>self.allocated & self.tx.wrap
+        self.stamps[slot] += 1
+        if b.raw is not self:
+            b.raw = self
+        b.received = False
+        b.seq = self.allocated
+        b.stamp = self.stamps[slot]
+        b.desc_index = <uint16_t>b.seq
         self.allocated += 1
 
     cdef bint holds(self, memif_buffer_t b) noexcept:
@@ -153,7 +154,15 @@ cdef class RawTx(Raw):
                 and b.stamp == self.stamps[b.seq & self.tx.wrap])
 
     def burst(self, bufs, Py_ssize_t count):
-        """Send the first `count` of `bufs`, which must be the oldest that were allocated, in order. -> (code, sent)."""
+        """Send buffers that were allocated: the oldest, in order.
+
+        Args:
+            bufs: The list of buffers.
+            count: How many of them to send, from the first on.
+
+        Returns:
+            The error code and the number of buffers sent. The code is None when the peer broke the ring.
+        """
         cdef TxRing ring = self.tx
         cdef uint32_t n, i, packets = 0
         cdef bint wanted
@@ -210,7 +219,15 @@ cdef class RawTx(Raw):
         return whole
 
     def enqueue(self, bufs, Py_ssize_t count):
-        """Slave: exchange received buffers with free ones of this ring. -> (code, buffers moved)."""
+        """Slave: exchange received buffers with free ones of this ring.
+
+        Args:
+            bufs: The list of buffers.
+            count: How many of them to move, from the first on.
+
+        Returns:
+            The error code and the number of buffers moved. The code is None when the peer broke the ring.
+        """
         cdef uint32_t n = 0
         cdef memif_buffer_t b
         if enough(self, bufs, count, None) == UNFIT or not self.tx.slave:
@@ -251,23 +268,24 @@ cdef class RawTx(Raw):
         c.offset[0] = b.offset
         c.piece[0] = b.size
         c.room[0] = b.room
-        cdef bint moved = self.tx.swap(source.rx, c, 0, 1) == SENT
+        cdef uint64_t size = 0
+        cdef bint moved = self.tx.swap(source.rx, c, 0, 1, &size) == SENT
         if moved:
             source.stamps[slot] += 1
-            slot = <uint32_t>self.allocated & self.tx.wrap
-            self.stamps[slot] += 1
-            b.raw = self
-            b.received = False
-            b.seq = self.allocated
-            b.stamp = self.stamps[slot]
-            b.desc_index = <uint16_t>b.seq
+            self.give_next(b)
             b.bits &= NEXT
-            self.allocated += 1
         memif_unlock(&source.rx.lock)
         return moved
 
     def rewind(self, buf):
-        """Make `buf` and all that were allocated after it free again. -> code."""
+        """Make a buffer, and all that were allocated after it, free again.
+
+        Args:
+            buf: An allocated buffer.
+
+        Returns:
+            The error code.
+        """
         cdef memif_buffer_t b
         if not isinstance(buf, memif_buffer_t) or not self.holds(<memif_buffer_t>buf):
             return INVAL_ARG
@@ -280,7 +298,15 @@ cdef class RawTx(Raw):
         return SUCCESS
 
     def exchange(self, first, second):
-        """Slave: let two buffers, received or allocated on this connection, change places in their rings. -> code."""
+        """Slave: let two buffers, received or allocated on this connection, change places in their rings.
+
+        Args:
+            first: One of them.
+            second: The other.
+
+        Returns:
+            The error code.
+        """
         cdef memif_buffer_t a, b
         cdef Raw from_a, from_b
         cdef int why

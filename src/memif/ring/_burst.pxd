@@ -2,10 +2,9 @@ cimport cython
 from libc.stdint cimport uint32_t, uint64_t
 
 from memif.ring._columns cimport Columns
-from memif.ring._lease cimport Lease
 from memif.ring._ring cimport Ring
 from memif.ring._rxring cimport RxRing
-from memif.ring._store cimport Pool, Store
+from memif.ring._views cimport Lease, Pool, Store
 from memif.ring._txring cimport TxRing
 
 
@@ -25,7 +24,6 @@ cdef class Burst:
     cdef bint counted           # debug mode: views are counted
     cdef Pool pool              # where the store goes back to
     cdef int check(self) except -1
-    cdef int fit(self, uint32_t i) except -1
     cdef int check_lengths(self, uint32_t count=*) except -1
     cdef int check_lent(self) except -1
     cdef object whole(self, uint32_t region)
@@ -35,7 +33,6 @@ cdef class Burst:
     cdef uint32_t index(self, i) except? 0xFFFFFFFF
     cdef object packet(self, uint32_t i)
     cdef object piece(self, uint32_t d)
-    cdef bytes join(self, uint32_t i)
     cdef object column(self, int which)
     cdef int read_rows(self, Py_buffer *target, Py_ssize_t total) except -1
     cdef int write_rows(self, Py_buffer *source, uint32_t width) except -1

@@ -14,22 +14,20 @@ point: what is needed is held by a reference of the call's own, and `check` asks
 """
 cimport cython
 from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release
-from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from memif.errors import MemifStateError, MemifValueError
 
 from memif.ring._arguments cimport Numpy, check_matrix, load_numpy, number, take_buffer
-from memif.ring._atomics cimport memif_flag_get, memif_flag_set, memif_load32
+from memif.ring._atomics cimport memif_flag_get, memif_flag_set
 from memif.ring._columns cimport MAX_PACKET, first_of, piece_of
-from memif.ring._lease cimport end_loan, new_lease, window
 from memif.ring._region cimport fork_count
 from memif.ring._ring cimport SMALL_BYTES
-from memif.ring._rows cimport (gather_rows, row_copy, scatter_rows, send_some, wash, wash_packets,
+from memif.ring._rows cimport (fit, fit_all, gather_rows, grow, join, scatter_rows, send_some, wash, wash_packets,
                                wash_rooms)
-from memif.ring._store cimport Pool, halves, matrix, put_store, words
 from memif.ring._txring cimport FREE, RETURNED
+from memif.ring._views cimport Pool, end_loan, halves, matrix, new_lease, put_store, window, words
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *object)
@@ -113,17 +111,19 @@ cdef class _Packets:
 cdef class Burst:
     """Packets in shared memory, borrowed until `release` (received) or `send` (allocated).
 
-    Sequence: ``len(burst)`` packets, a chained packet counts once; ``burst[i]`` and iteration give writable
-    memoryviews of the packet in place, or a contiguous read-only copy where the packet is chained. Context
-    manager: leaving the block releases a received burst, and sends an allocated one (an exception cancels it
-    instead).
+    A sequence: ``len(burst)`` packets, of which a chained one counts once; ``burst[i]`` and iteration give writable
+    memoryviews of the packet in place, or a contiguous read-only copy where the packet is chained. A context manager:
+    leaving the block releases a received burst and sends an allocated one; an exception cancels it instead.
 
-    A view, or a numpy array over one, shows its packet until the burst is released by `release`, `send` or the
-    end of a ``with`` block; after that it shows what the peer puts there. A burst that is only forgotten lives
-    on as long as any view of it, and keeps its slots of the ring that long.
+    A view, or a numpy array over one, shows its packet until the burst is released by `release`, `send` or the end of a
+    ``with`` block; after that it shows what the peer puts there. A burst that is only forgotten lives as long as any
+    view of it, and keeps its slots of the ring that long.
 
-    One thread at a time may use a burst; it need not be the thread that received it. Made by `RxQueue.recv`
-    and `TxQueue.alloc` only. Everything raises MemifStateError after the release.
+    One thread at a time may use a burst; it need not be the thread that received it. Made by `RxQueue.recv` and
+    `TxQueue.alloc` only.
+
+    Raises:
+        MemifStateError: Anything is done with a burst that was released.
     """
 
     def __init__(self):
@@ -149,35 +149,12 @@ cdef class Burst:
             raise MemifStateError("this burst belongs to the parent process: a forked child cannot use it")
         return 0
 
-    cdef int fit(self, uint32_t i) except -1:
-        """Check the length that the user may have given to packet i, and pass it on to the packet's last
-        piece."""
-        cdef Columns *c = self.c
-        cdef uint32_t d, last = first_of(c, i + 1) - 1, before = 0, length = memif_load32(c.length + i), most
-        for d in range(first_of(c, i), last):
-            before += c.piece[d]
-        most = min(before + c.room[last], MAX_PACKET)
-        if length <= before or length > most:
-            hint = ""
-            if before:
-                hint = " (chained packet)"
-            elif self.tx is not None and not self.sized and length == 0:
-                hint = " (alloc() was given no size: set the length of each packet)"
-            raise MemifValueError.argument(f"lengths[{i}]", length, f"{before + 1} to {most}{hint}")
-        c.piece[last] = length - before
-        return 0
-
     cdef int check_lengths(self, uint32_t count=0xFFFFFFFF) except -1:
         """Check the lengths of the first `count` packets (default all)."""
-        cdef uint32_t i
-        cdef Columns *c = self.c
-        for i in range(min(count, c.packets)):
-            if c.chained or c.length[i] - 1 >= c.room[i] or c.length[i] > MAX_PACKET:
-                self.fit(i)
-        return 0
+        return fit_all(self.c, min(count, self.c.packets), self.tx is not None and not self.sized)
 
     cdef int check_lent(self) except -1:
-        """Debug mode: whoever still looks at the packets would see others after the release."""
+        """Debug mode: a view that is still in use would show other packets after the release."""
         if self.lease is not None and self.lease.views:
             raise MemifStateError(f"{self.lease.views} views of this burst's packets are still in use "
                                   "(memif.debug)")
@@ -220,8 +197,7 @@ cdef class Burst:
         return 0
 
     cdef int give_up(self) except -1:
-        """`close`, by a caller: the object can serve the next call but one, when the caller's variable no
-        longer holds it."""
+        """`close`, for the user's calls. The queue keeps the object, to use it again once nobody else refers to it."""
         cdef Pool pool = self.pool
         self.close()
         self.pool = None
@@ -236,21 +212,27 @@ cdef class Burst:
 
     @cython.always_allow_keywords(False)        # without arguments: the cheapest call there is
     def release(self) -> None:
-        """Hand the buffers back to the peer; for an allocated burst: cancel it. A second call does nothing.
+        """Hand the buffers back to the peer; cancel an allocated burst. A second call does nothing.
 
-        Bursts of one queue may be released in any order; the peer gets its slots back in the order of the
-        ring.
+        Bursts of one queue may be released in any order; the peer gets its slots back in the order of the ring.
         """
         if self.c != NULL:
             self.check_lent()
             self.give_up()
 
     def send(self, count=None) -> int:
-        """Send the first `count` packets (default all) of an allocated burst and give the rest up. -> packets
-        sent.
+        """Send the first packets of an allocated burst and give the rest up. A packet's length is its element of
+        `lengths`.
 
-        A packet's length is its element of `lengths`. Raises MemifValueError when one does not fit its
-        buffers, MemifStateError for a burst that was received or is already sent. 0 when the link is down.
+        Args:
+            count: Packets to send; default all.
+
+        Returns:
+            Packets sent; 0 when the link is down.
+
+        Raises:
+            MemifValueError: A length does not fit the packet's buffers, or `count` is more than there are.
+            MemifStateError: The burst was received, not allocated, or is sent already.
         """
         cdef Py_ssize_t wanted = 0 if count is None else number("count", count, 0, 0x7FFFFFFF)
         self.check()
@@ -324,10 +306,10 @@ cdef class Burst:
             raise IndexError(f"packet {i}")
         d = first_of(c, i)
         if first_of(c, i + 1) - d > 1:
-            self.fit(i)
-            return memoryview(self.join(i))
+            fit(c, i, self.tx is not None and not self.sized)
+            return memoryview(join(self.ring, c, i))
         if self.tx is None or self.sized or c.length[i]:
-            self.fit(i)
+            fit(c, i, self.tx is not None and not self.sized)
         return self.piece(d)
 
     cdef object piece(self, uint32_t d):
@@ -339,16 +321,6 @@ cdef class Burst:
                 n = c.room[d]
             wash(self.ring, c, d, n)
         return self.view(c.region[d], c.offset[d], n)
-
-    cdef bytes join(self, uint32_t i):
-        """A packet, copied. Its length has been checked, but may be another now."""
-        cdef Columns *c = self.c
-        cdef uint32_t d, n = 0
-        for d in range(first_of(c, i), first_of(c, i + 1)):
-            n += piece_of(c, d)
-        cdef bytes data = PyBytes_FromStringAndSize(NULL, n)
-        cdef uint32_t done = row_copy(self.ring, c, i, <uint8_t *>PyBytes_AsString(data), n, False, NULL)
-        return data if done == n else data[:done]
 
     def __getitem__(self, key):
         cdef list views
@@ -366,13 +338,23 @@ cdef class Burst:
         return packets
 
     def fragments(self, i) -> list:
-        """The pieces of packet `i` as a list of writable memoryviews in place; one element when it is not
-        chained."""
+        """The pieces of one packet, in place.
+
+        Args:
+            i: Number of the packet; negative from the end.
+
+        Returns:
+            Writable memoryviews, one a descriptor: a single one when the packet is not chained.
+
+        Raises:
+            IndexError: There is no such packet.
+            MemifStateError: The burst was released.
+        """
         cdef uint32_t p = self.index(i), d, end
         cdef list views = []
         self.check()
         if first_of(self.c, p + 1) - first_of(self.c, p) > 1:
-            self.fit(p)
+            fit(self.c, p, self.tx is not None and not self.sized)
         else:
             views.append(self.packet(p))
             return views
@@ -394,7 +376,7 @@ cdef class Burst:
         if self.tx is not None:
             wash_packets(self.tx, self.c)
         while self.c != NULL and i < self.c.packets:
-            packets.append(self.join(i))
+            packets.append(join(self.ring, self.c, i))
             i += 1
         return packets
 
@@ -404,22 +386,23 @@ cdef class Burst:
     def lengths(self):
         """Bytes of each packet: numpy uint32, shape (len(burst),), no copy.
 
-        Writable. In an allocated burst this sets what will be sent: it starts with the size that `TxQueue.alloc`
-        was given, and with zeros, which cannot be sent, if that was none. In a received burst it may shorten a
-        packet before `TxQueue.forward`. The array stays readable after the release.
+        Writable. In an allocated burst this sets what will be sent: it starts with the size given to `TxQueue.alloc`,
+        and without one with zeros, which cannot be sent. In a received burst it may shorten a packet before
+        `TxQueue.forward`. The array stays readable after the release.
         """
         return self.column(LENGTHS)
 
     @property
     def offsets(self):
-        """Where each descriptor's data starts in its region: numpy uint32, one a descriptor, read-only, no
-        copy."""
+        """Where each descriptor's data starts in its region: numpy uint32, one a descriptor, read-only, no copy."""
         return self.column(OFFSETS)
 
     @property
     def pieces(self):
-        """Bytes of each descriptor: numpy uint32, one a descriptor, read-only, no copy. The same as `lengths`
-        while no packet of the burst is chained."""
+        """Bytes of each descriptor: numpy uint32, one a descriptor, read-only, no copy.
+
+        The same as `lengths` while no packet of the burst is chained.
+        """
         return self.column(PIECES)
 
     @property
@@ -429,8 +412,10 @@ cdef class Burst:
 
     @property
     def flags(self):
-        """Flags of each descriptor (1: the packet goes on in the next one): numpy uint16, one a descriptor,
-        read-only."""
+        """Flags of each descriptor: numpy uint16, one a descriptor, read-only, no copy.
+
+        1 means that the packet goes on in the next descriptor.
+        """
         return self.column(FLAGS)
 
     cdef object column(self, int which):
@@ -454,7 +439,7 @@ cdef class Burst:
 
     @property
     def chained(self) -> bool:
-        """True when a packet of this burst has more than one descriptor."""
+        """Whether a packet of this burst has more than one descriptor."""
         self.check()
         return self.c != NULL and self.c.chained
 
@@ -462,8 +447,8 @@ cdef class Burst:
     def memory(self) -> tuple:
         """The connection's regions as numpy uint8 arrays, by region index, writable, no copy.
 
-        For compiled handlers: packet i without a chain is ``memory[regions[i]][offsets[i]:offsets[i] +
-        lengths[i]]``. Whoever writes elsewhere damages the rings of this connection.
+        For compiled handlers: packet i without a chain is ``memory[regions[i]][offsets[i]:offsets[i] + lengths[i]]``.
+        Writing anywhere else damages the rings of this connection.
         """
         cdef Ring ring = self.ring
         cdef Numpy numpy
@@ -482,11 +467,20 @@ cdef class Burst:
         return tuple(arrays)
 
     def gather(self, width, out=None):
-        """The first `width` bytes of each packet, copied: numpy uint8, shape (len(burst), width), zeros
-        behind the end of shorter packets. `out`: an array of that shape (or with more rows), C-contiguous
-        rows, to be filled instead of a new one; the filled part is returned. Without it the array can be one
-        that an earlier call returned and that nobody has any more. Raises MemifValueError for a width outside
-        1 to 65536 or a wrong `out`.
+        """Copy the first bytes of each packet into a matrix.
+
+        Args:
+            width: Bytes of each packet, 1 to 65536.
+            out: Array to fill: uint8, shape (len(burst), width), or with more rows; the bytes of a row are contiguous.
+                Default: a new one, or one that an earlier call returned and that nobody has any more.
+
+        Returns:
+            The filled part: numpy uint8, shape (len(burst), width). Behind the end of a shorter packet there are zeros.
+
+        Raises:
+            MemifValueError: `width` is outside its range, or the shape of `out` is wrong.
+            MemifTypeError: An argument is of the wrong kind.
+            MemifStateError: The burst was released.
         """
         cdef Py_ssize_t columns = number("width", width, 1, MAX_PACKET)
         self.check()
@@ -525,8 +519,17 @@ cdef class Burst:
         return 0
 
     def scatter(self, array) -> None:
-        """Write the rows of `array` (uint8, shape (len(burst), width)) back into the packets: of each row as
-        many bytes as the packet has, up to width. The reverse of `gather`."""
+        """Write the rows of a matrix into the packets, the reverse of `gather`.
+
+        Args:
+            array: uint8, shape (len(burst), width). Of each row as many bytes are written as the packet has, up to
+                width.
+
+        Raises:
+            MemifValueError: The shape is wrong.
+            MemifTypeError: `array` is not a buffer of bytes.
+            MemifStateError: The burst was released.
+        """
         self.check()
         cdef Py_ssize_t n = self.c.packets if self.c != NULL else 0
         cdef Py_buffer source
@@ -554,13 +557,18 @@ cdef class Burst:
         return 0
 
     def prepend(self, count) -> None:
-        """Grow every packet of a received burst by `count` bytes at its front, into the headroom.
+        """Grow every packet of a received burst at its front, into the headroom.
 
-        Slave only: a master does not know what lies in front of a packet. Raises MemifValueError when the
-        headroom that the interface was made with is too small or a packet would exceed 65536 bytes, and
-        changes nothing then.
+        Slave only: a master does not know what lies in front of a packet. An error changes nothing.
+
+        Args:
+            count: Bytes to grow by, 0 to the headroom that the interface was made with.
+
+        Raises:
+            MemifValueError: The headroom is too small, or a packet would exceed 65536 bytes.
+            MemifStateError: The burst was not received by a slave, was released, or a packet was given away.
         """
-        cdef uint32_t i, d, n = <uint32_t>number("count", count, 0, MAX_PACKET)
+        cdef uint32_t n = <uint32_t>number("count", count, 0, MAX_PACKET)
         self.check()
         cdef Columns *c = self.c
         if c == NULL:
@@ -568,20 +576,7 @@ cdef class Burst:
         if self.rx is None or not self.rx.slave:
             raise MemifStateError("prepend needs a received burst of a slave")
         self.check_lengths()
-        for i in range(c.packets):
-            d = first_of(c, i)
-            if c.slot[d] > self.rx.wrap:
-                raise MemifStateError("a packet of this burst was given away by an earlier forward()")
-            if c.offset[d] - self.rx.slots[c.slot[d]].start < n or c.length[i] + n > MAX_PACKET:
-                raise MemifValueError.argument("count", count, f"the headroom, {self.rx.headroom}, "
-                                               f"and packets of at most {MAX_PACKET} bytes")
-        for i in range(c.packets):
-            d = first_of(c, i)
-            c.offset[d] -= n
-            c.room[d] += n
-            c.piece[d] += n
-            if c.chained:
-                c.length[i] += n
+        grow(self.rx, c, n)
 
     def __repr__(self) -> str:
         if self.c == NULL:

@@ -60,6 +60,6 @@ cdef inline uint32_t piece_of(const Columns *c, uint32_t d) noexcept nogil:
     return min(memif_load32(c.piece + d), c.room[d])
 
 
-# The same for a descriptor that is published: an empty one is none that a peer accepts.
+# The same for a descriptor that is published: a peer does not accept an empty one.
 cdef inline uint32_t sent_of(const Columns *c, uint32_t d) noexcept nogil:
     return max(piece_of(c, d), 1)

@@ -2,7 +2,7 @@ from libc.stdint cimport int64_t
 
 from memif.ring._atomics cimport memif_pause, memif_try_lock
 from memif.ring._ring cimport Ring, Stats
-from memif.ring._store cimport Pool
+from memif.ring._views cimport Pool
 
 cdef extern from "stdint.h":
     const int64_t INT64_MAX     # as a time span: for ever

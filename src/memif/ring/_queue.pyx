@@ -12,14 +12,21 @@ from memif.errors import MemifStateError
 from memif.ring._atomics cimport memif_flag_get, memif_try_lock, memif_unlock
 from memif.ring._region cimport fork_count
 from memif.ring._ring cimport BAD_DESCRIPTOR, BAD_INDEX
-from memif.ring._store cimport Pool
+from memif.ring._views cimport Pool
 
 cdef extern from "pythread.h":
     unsigned long PyThread_get_thread_ident()
 
 
 cdef class Queue:
-    """What both directions share. Made by an Interface; not to be made by hand."""
+    """One queue of an interface, in one direction, through all its connections. Made by an `Interface`.
+
+    Attributes:
+        owner: The interface.
+        index: Number of the queue, from 0 on.
+        counters: The counters, as an object.
+        control_fd: Descriptor of the interface's socket, which calls that wait watch too.
+    """
 
     def __cinit__(self, owner=None, unsigned int index=0, int control_fd=-1):
         self.owner = owner
@@ -30,7 +37,7 @@ cdef class Queue:
 
     @property
     def ring(self):
-        """The ring of the present connection, or None while the link is down."""
+        """The ring of the present connection; None while the link is down."""
         return self.any_ring
 
     @property
@@ -41,11 +48,15 @@ cdef class Queue:
 
     @property
     def stats(self) -> dict:
-        """Counters by name; see `Stats`."""
+        """Counters by name: ``packets``, ``bytes``, ``bursts``, what was dropped, and why. They outlive reconnects."""
         return self.counters.as_dict()
 
     def attach(self, Ring ring not None) -> None:
-        """The link is up: from now on calls work on `ring`, and it counts here."""
+        """For the interface: the link is up, and calls work on `ring` from now on.
+
+        Args:
+            ring: A new ring. It counts in this queue's counters.
+        """
         ring.check_complete()
         self.check_ours(ring)
         self.check_owned()
@@ -53,10 +64,11 @@ cdef class Queue:
         self.any_ring = ring
 
     def detach(self, bint keep=False, bint telling=False) -> None:
-        """The link is down: calls under way end, later ones raise.
+        """For the interface: the link is down. Calls under way end, later ones raise.
 
-        keep        the peer has ended it: what it had sent can still be received before they raise
-        telling     on_disconnect is yet to be called: `fileno` works until `told`, so that it can be unregistered
+        Args:
+            keep: The peer has ended the link: what it had sent can still be received before calls raise.
+            telling: on_disconnect is yet to be called: `fileno` works until `told`, so that it can be unregistered.
         """
         cdef Ring ring = self.any_ring
         self.any_ring = None
@@ -66,14 +78,19 @@ cdef class Queue:
                 self.ended = ring
 
     def told(self) -> None:
-        """on_disconnect has returned."""
+        """For the interface: on_disconnect has returned."""
         self.ended = None
 
     def fileno(self) -> int:
-        """The ring's event fd, for select, epoll or an event loop. Raises MemifDisconnectedError while the
-        link is down.
+        """The ring's event fd, for select, epoll or an event loop.
 
         It belongs to the connection: after a reconnect there is another one.
+
+        Returns:
+            The descriptor. Do not close it.
+
+        Raises:
+            MemifDisconnectedError: The link is down.
         """
         cdef Ring ring = self.ended
         return (ring if ring is not None else self.usable()).event_fd

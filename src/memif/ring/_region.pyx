@@ -1,5 +1,5 @@
 # cython: language_level=3, auto_pickle=False, autotestdict=False
-"""Region: shared memory, mapped, and owned by whoever looks at it.
+"""Region: mapped shared memory, which stays mapped while anything refers to it.
 
 Every view of packet memory (memoryview, numpy array) is exported by a Region through the buffer protocol, so
 the mapping stays in place until the last view is gone, whatever happens to the connection.
@@ -55,7 +55,7 @@ cdef bint blank(void *base, uint64_t size) noexcept nogil:
     """
     if replace(base, size, PROT_READ | PROT_WRITE):
         return True
-    if errno == EINVAL:                 # not whole huge pages: the caller knows better
+    if errno == EINVAL:                 # not whole huge pages: the caller tries larger ones
         return False
     return replace(base, size, PROT_READ) or replace(base, size, PROT_NONE)
 
@@ -111,14 +111,23 @@ cdef int check_file(int fd, uint64_t size) except -1:
 @cython.final
 @cython.no_gc               # no part of a cycle: what it wraps must not be thought garbage before it lets go
 cdef class Region:
-    """One region of memif memory.
+    """One region of memif memory, mapped shared.
 
-    Region(fd, size, writable=True) maps ``size`` bytes of ``fd`` from offset 0, shared; the descriptor itself
-    is not kept. Region.wrap(buffer) takes memory that the caller has mapped (any writable object with the
-    buffer protocol).
+    Exports its bytes through the buffer protocol: ``memoryview(region)``. The mapping stays in place until the last
+    view of it is gone, whatever happens to the connection.
 
-    Exports its bytes through the buffer protocol: ``memoryview(region)``. Raises OSError when the mapping
-    fails, or when a regular file has fewer bytes than that, its last page taken as a whole.
+    Args:
+        fd: Descriptor of the memory. It is not kept: close it when you like.
+        size: Bytes to map, from offset 0 on; 1 to 2**46.
+        writable: False maps the memory read-only.
+
+    Attributes:
+        size: Bytes of the region.
+        writable: Whether it can be written to.
+
+    Raises:
+        OSError: The mapping failed, or a regular file is shorter than `size`, its last page taken as a whole.
+        ValueError: `size` is outside its range.
     """
 
     def __cinit__(self):
@@ -146,8 +155,19 @@ cdef class Region:
 
     @staticmethod
     def wrap(buffer) -> Region:
-        """A Region over memory that ``buffer`` owns; it is kept alive, and contiguous writable bytes are
-        required."""
+        """Make a region of memory that somebody else has mapped.
+
+        Args:
+            buffer: A writable, contiguous object with the buffer protocol, of at least one byte. The region keeps it
+                alive.
+
+        Returns:
+            The region, over all bytes of `buffer`.
+
+        Raises:
+            BufferError: `buffer` is read-only or not contiguous.
+            ValueError: `buffer` is empty.
+        """
         cdef Region self = Region.__new__(Region)
         PyObject_GetBuffer(buffer, &self.buffer, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
         self.held = True

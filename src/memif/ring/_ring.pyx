@@ -56,8 +56,7 @@ cdef extern from "unistd.h" nogil:
 
 
 cdef class Stats:
-    """Counters of one queue: what it moved and what it dropped, and why. They never go back, not even on
-    reconnect."""
+    """Counters of one queue: what it moved, what it dropped and why. They never go back, not even on a reconnect."""
 
     def as_dict(self) -> dict:
         """All counters by name."""
@@ -77,18 +76,30 @@ cdef class Stats:
 
 @cython.no_gc_clear         # a burst that dies later gives its slots back through the mapped memory
 cdef class Ring:
-    """What both kinds share: the place in memory, the event fd, the indices.
+    """What receiving and sending rings share: the place in memory, the indices, the event fd.
 
-    regions         Region objects of the connection, by region index
-    region, offset  where the ring's header stands
-    log2_size       0 to 14
-    slave           which side we are; the direction follows from the class (a slave receives on M2S, a master on
-                    S2M)
-    event_fd        taken over once the ring is made: closed with it (-1: none)
-    buffers         slave only: (region, bytes of a buffer, offsets of the buffers, one a slot)
-    cache_line      64 or 128
+    Args:
+        regions: The connection's `Region` objects, by region index.
+        region: Index of the region that the ring lies in.
+        offset: Where in that region the ring's header begins, in bytes.
+        log2_size: Slots as a power of two, 0 to 14.
+        slave: Which side this is. The direction follows from the class: a slave receives on M2S, a master on S2M.
+        event_fd: The ring's event fd, -1 for none. The ring owns it from now on and closes it.
+        buffers: Slave only: region index, bytes of a buffer, and the offset of each slot's buffer.
+        cache_line: Bytes between the two indices in the header, 64 or 128.
+        stats: Counters to go on with; default new ones.
 
-    Raises ValueError when anything would lie outside its region, so that no loop has to ask again.
+    Attributes:
+        regions: The connection's regions, by region index.
+        region_index: Index of the region that the ring lies in.
+        offset: Where in that region the header begins, in bytes.
+        size: Number of slots.
+        slave: Whether this side is the slave.
+        event_fd: The ring's event fd, -1 for none.
+        stats: The counters.
+
+    Raises:
+        ValueError: Anything would lie outside its region, so that no loop has to check it again.
     """
 
     def __cinit__(self):
@@ -198,13 +209,13 @@ cdef class Ring:
 
     @property
     def head(self) -> int:
-        """The slave's index as it stands in memory (raw, 0 to 65535)."""
+        """The slave's index as it stands in memory, 0 to 65535."""
         self.check_complete()
         return memif_load16(self.own if self.slave else self.peer)
 
     @property
     def tail(self) -> int:
-        """The master's index as it stands in memory (raw, 0 to 65535)."""
+        """The master's index as it stands in memory, 0 to 65535."""
         self.check_complete()
         return memif_load16(self.peer if self.slave else self.own)
 
@@ -216,22 +227,24 @@ cdef class Ring:
 
     @property
     def cookie(self) -> int:
-        """The magic number as it stands in memory; a good ring has 0x03E31F20."""
+        """The magic number as it stands in memory; 0x03E31F20 in a valid ring."""
         self.check_complete()
         return (<uint32_t *>self.header)[0]
 
     @property
     def buffer_size(self) -> int:
-        """Bytes of one buffer: our own as slave; as master the capacity in the descriptor that is next to be
-        used."""
+        """Bytes of one buffer: as slave its own; as master the capacity that the next descriptor to be used offers."""
         self.check_complete()
         if self.slave:
             return self.slots[0].room
         return <uint32_t>(memif_load64(self.desc + 2 * (self.cursor & self.wrap)) >> 32)
 
     def initialise(self) -> None:
-        """Slave, before INIT: write the header and all descriptors. Indices 0, cookie set, interrupts
-        allowed."""
+        """Write the header and all descriptors: slave only, before INIT. Indices are 0, interrupts allowed.
+
+        Raises:
+            RuntimeError: On a master, or in a forked child.
+        """
         cdef uint32_t i
         self.check_complete()
         if not self.slave:
@@ -248,12 +261,13 @@ cdef class Ring:
             memif_store64(self.desc + 2 * i + 1, self.slots[i].start)
 
     def kill(self) -> None:
-        """The connection is gone: no operation will start any more.
+        """Mark the connection as gone: no operation starts any more.
 
-        Threads that wait are woken by the owner, through the control descriptor: a write to the event fd could
-        block. A thread that is blocked in one, see `signal`, is freed by emptying the fd until it is out. The
-        peer can fill it again and again, but not before the thread wakes up each time; after a second this
-        gives up, and a signal is what is left.
+        Note:
+            Threads that wait are woken by the owner, through the control descriptor, as a write to the event fd could
+            block. A thread that is blocked in such a write is freed by emptying the event fd. A hostile peer can fill
+            it again, but not before the thread has woken up each time; after a second this gives up, and only a signal
+            helps.
         """
         cdef int tries = 0
         memif_flag_set(&self.dead, 1)
@@ -269,7 +283,7 @@ cdef class Ring:
 
     @property
     def alive(self) -> bool:
-        """False once the connection is gone."""
+        """Whether the connection still exists."""
         return self.complete and not memif_flag_get(&self.dead)
 
     cdef bint wanted(self) noexcept nogil:

@@ -2,10 +2,13 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from memif.ring._columns cimport Columns
 from memif.ring._ring cimport Ring
+from memif.ring._rxring cimport RxRing
 from memif.ring._txring cimport TxRing
 
-cdef uint32_t row_copy(Ring ring, const Columns *c, uint32_t i, uint8_t *row, uint32_t width, bint back,
-                       uint32_t *clean) noexcept nogil
+cdef int fit(Columns *c, uint32_t i, bint unsized) except -1
+cdef int fit_all(Columns *c, uint32_t count, bint unsized) except -1
+cdef int grow(RxRing ring, Columns *c, uint32_t count) except -1
+cdef bytes join(Ring ring, const Columns *c, uint32_t i)
 cdef void gather_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t stride, uint32_t width) noexcept nogil
 cdef void scatter_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t stride, uint32_t width,
                        bint note) noexcept nogil

@@ -1,13 +1,80 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 # cython: auto_pickle=False, autotestdict=False
-"""The loops over the packets of a burst. They run without the interpreter lock where there is much to copy."""
+"""What is done with the packets of a burst: their lengths checked, their bytes copied, their buffers cleared.
+
+The loops that copy run without the interpreter lock where there is much to copy.
+"""
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
+from memif.errors import MemifStateError, MemifValueError
+
 from memif.ring._atomics cimport memif_load32, memif_prefetch_read, memif_prefetch_write
-from memif.ring._columns cimport Columns, copy, first_of, piece_of, sent_of
+from memif.ring._columns cimport MAX_PACKET, Columns, copy, first_of, piece_of, sent_of
 from memif.ring._ring cimport Ring, Span
+from memif.ring._rxring cimport RxRing
 from memif.ring._txring cimport TxRing
+
+
+cdef int fit(Columns *c, uint32_t i, bint unsized) except -1:
+    """Check the length that the user may have given to packet i, and pass it on to the packet's last piece. `unsized`:
+    of a burst that was allocated without a size."""
+    cdef uint32_t d, last = first_of(c, i + 1) - 1, before = 0, length = memif_load32(c.length + i), most
+    for d in range(first_of(c, i), last):
+        before += c.piece[d]
+    most = min(before + c.room[last], MAX_PACKET)
+    if length <= before or length > most:
+        hint = ""
+        if before:
+            hint = " (chained packet)"
+        elif unsized and length == 0:
+            hint = " (alloc() was given no size: set the length of each packet)"
+        raise MemifValueError.argument(f"lengths[{i}]", length, f"{before + 1} to {most}{hint}")
+    c.piece[last] = length - before
+    return 0
+
+
+cdef int fit_all(Columns *c, uint32_t count, bint unsized) except -1:
+    """The same for the first `count` packets."""
+    cdef uint32_t i
+    cdef bint chained = c.chained
+    cdef const uint32_t *lengths = c.length
+    cdef const uint32_t *rooms = c.room             # at most MAX_PACKET each
+    for i in range(count):
+        if chained or lengths[i] - 1 >= rooms[i]:
+            fit(c, i, unsized)
+    return 0
+
+
+cdef int grow(RxRing ring, Columns *c, uint32_t count) except -1:
+    """Grow the packets of a slave's received burst by `count` bytes at their front; all or none."""
+    cdef uint32_t i, d
+    for i in range(c.packets):
+        d = first_of(c, i)
+        if c.slot[d] > ring.wrap:
+            raise MemifStateError("a packet of this burst was given away by an earlier forward()")
+        if c.offset[d] - ring.slots[c.slot[d]].start < count or c.length[i] + count > MAX_PACKET:
+            raise MemifValueError.argument("count", count, f"the headroom, {ring.headroom}, "
+                                           f"and packets of at most {MAX_PACKET} bytes")
+    for i in range(c.packets):
+        d = first_of(c, i)
+        c.offset[d] -= count
+        c.room[d] = min(c.room[d] + count, MAX_PACKET)
+        c.piece[d] += count
+        if c.chained:
+            c.length[i] += count
+    return 0
+
+
+cdef bytes join(Ring ring, const Columns *c, uint32_t i):
+    """A packet, copied. Its length has been checked, but may be another now."""
+    cdef uint32_t d, n = 0
+    for d in range(first_of(c, i), first_of(c, i + 1)):
+        n += piece_of(c, d)
+    cdef bytes data = PyBytes_FromStringAndSize(NULL, n)
+    cdef uint32_t done = row_copy(ring, c, i, <uint8_t *>PyBytes_AsString(data), n, False, NULL)
+    return data if done == n else data[:done]
 
 
 cdef uint32_t row_copy(Ring ring, const Columns *c, uint32_t i, uint8_t *row, uint32_t width,
@@ -42,7 +109,7 @@ cdef void gather_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t str
     cdef const uint16_t *regions = c.region
     cdef bint chained = c.chained
     for i in range(packets):
-        if not chained and min(pieces[i], rooms[i]) >= width:
+        if not chained and memif_load32(pieces + i) >= width and rooms[i] >= width:
             if width > 64 and i + 2 < packets:              # line 0 came while the descriptors were scanned
                 ahead = min(width, piece_of(c, i + 2))
                 line = 64

@@ -10,13 +10,105 @@ MODES: tuple[RxMode, ...]
 
 @final
 class RxQueue(Queue):
-    mode: RxMode
+    """Receives packets from the peer.
+
+    One thread at a time may use a queue; different queues may be served by different threads.
+
+    Iterating gives bursts of up to 256 packets. Each is released when the next is asked for. It ends when the link goes
+    down or the interface is closed.
+    """
+
+    @property
+    def mode(self) -> RxMode:
+        """How `recv` and `wait` spend their time: "interrupt", "polling" or "adaptive".
+
+        "interrupt", the default, sleeps until the peer signals. "polling" spins, and the peer is told not to signal.
+        "adaptive" spins for 50 µs, then sleeps. It can be changed at any time. No mode loses a packet, whatever
+        you wait with.
+
+        Raises:
+            MemifValueError: Set to anything else.
+        """
+    @mode.setter
+    def mode(self, value: RxMode) -> None: ...
     @property
     def ring(self) -> RxRing | None: ...
-    def attach(self, ring: RxRing) -> None: ...
-    def leftover(self) -> bool: ...
-    def arm(self) -> bool: ...
-    def disarm(self) -> None: ...
-    def recv(self, count: int = 256, timeout: float | None = None) -> Burst: ...
-    def wait(self, timeout: float | None = None) -> bool: ...
-    def __iter__(self) -> Iterator[Burst]: ...
+    def attach(self, ring: RxRing) -> None:
+        """For the interface: the link is up, and calls work on `ring` from now on. Its buffers go to the peer.
+
+        Args:
+            ring: A new ring. It counts in this queue's counters.
+        """
+    def detach(self, keep: bool = False, telling: bool = False) -> None:
+        """For the interface: the link is down. Calls under way end, later ones raise.
+
+        Args:
+            keep: The peer has ended the link: what it had sent can still be received before calls raise.
+            telling: on_disconnect is yet to be called: `fileno` works until `told`, so that it can be unregistered.
+        """
+    def fileno(self) -> int:
+        """A descriptor for select, epoll or an event loop, readable when there may be something to receive.
+
+        This holds in every mode: from the first call on the peer is asked to signal each burst, in polling and adaptive
+        mode too. `recv` makes the descriptor unreadable when it has emptied the ring, so receive until less comes than
+        you asked for, or you are told again. It is the ring's event fd and belongs to the connection: after a reconnect
+        there is another one.
+
+        Returns:
+            The descriptor. Do not close it.
+
+        Raises:
+            MemifDisconnectedError: The link is down. Not before on_disconnect has returned, so that you can unregister
+                the descriptor there, nor while packets wait that the peer sent before it left.
+        """
+    def leftover(self) -> bool:
+        """Whether packets wait that the peer sent before it ended the link."""
+    def arm(self) -> bool:
+        """Ask for interrupts until `disarm`, to wait on several queues at once, as `memif.wait` and `memif.aio` do.
+
+        Returns:
+            True when a packet is there already. Otherwise the ring's `event_fd` becomes readable when one comes.
+
+        Raises:
+            MemifDisconnectedError: The link is down.
+            MemifStateError: Another thread is using this queue.
+        """
+    def disarm(self) -> None:
+        """Ask for interrupts or for none, as `mode` wants it."""
+    def recv(self, count: int = 256, timeout: float | None = None) -> Burst:
+        """Receive up to `count` packets.
+
+        Waits until at least one packet is there, and returns what is there then.
+
+        Args:
+            count: The most packets to take, 1 to 16384.
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            The burst; an empty one when the time is over. Release it, best by a ``with`` block.
+
+        Raises:
+            MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.
+            MemifStateError: Another thread is receiving on this queue.
+            MemifBufferError: Bursts that were not released have held all slots of the ring for a second, so that
+                nothing can come.
+            MemifTypeError: An argument is of the wrong kind.
+            MemifValueError: An argument is outside its range.
+        """
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until a packet is there.
+
+        Args:
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            Whether one is there.
+
+        Raises:
+            MemifDisconnectedError: The link is or goes down.
+            MemifStateError: Another thread is using this queue.
+            MemifBufferError: As in `recv`.
+            MemifValueError: The time-out is negative.
+        """
+    def __iter__(self) -> Iterator[Burst]:
+        """Implement iter(self)."""

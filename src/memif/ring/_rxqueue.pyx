@@ -10,7 +10,7 @@ call also keeps the link alive.
 Somebody may watch the event fd from outside (`fileno`, on_interrupt). From then on, in every mode:
 
 - MASK_INT stays clear. So such peers cannot lose a wake-up either: an old value of the flag is as good as a new one.
-- Whoever empties the fd looks at the ring again and, if anything is left there, makes the fd readable again. So
+- After emptying the fd, each call looks at the ring again and, if anything is left, makes the fd readable again. So
   the fd is readable when a packet waits; and a `recv` that finds nothing has emptied it.
 """
 cimport cython
@@ -29,7 +29,7 @@ from memif.ring._columns cimport Columns
 from memif.ring._queue cimport SERVE_EVERY, SMALL, after_span, lock_ring, now
 from memif.ring._region cimport fork_count
 from memif.ring._ring cimport OK, POLLIN, Ring, poll, pollfd, readable
-from memif.ring._store cimport Store, put_store, take_store
+from memif.ring._views cimport Store, put_store, take_store
 
 cdef extern from "sys/eventfd.h" nogil:
     int eventfd(unsigned int count, int flags)
@@ -110,14 +110,11 @@ cdef bint spin(RxRing ring, int64_t end) noexcept nogil:
 
 @cython.final
 cdef class RxQueue(Queue):
-    """Receives packets from the peer. One thread at a time; different queues may be served by different
-    threads.
+    """Receives packets from the peer.
 
-    `mode` is "interrupt" (sleep until the peer signals; the default), "polling" (spin; the peer is told not
-    to signal) or "adaptive" (spin for 50 µs, then sleep). It can be changed at any time, and says only how `recv`
-    and `wait` spend their time: in every mode whoever waits for a packet, in whatever way, learns of it.
+    One thread at a time may use a queue; different queues may be served by different threads.
 
-    Iterating gives bursts of up to 256 packets, each released when the next is asked for; it ends when the link goes
+    Iterating gives bursts of up to 256 packets. Each is released when the next is asked for. It ends when the link goes
     down or the interface is closed.
     """
 
@@ -126,7 +123,15 @@ cdef class RxQueue(Queue):
 
     @property
     def mode(self) -> str:
-        """How to wait: "interrupt", "polling" or "adaptive"."""
+        """How `recv` and `wait` spend their time: "interrupt", "polling" or "adaptive".
+
+        "interrupt", the default, sleeps until the peer signals. "polling" spins, and the peer is told not to signal.
+        "adaptive" spins for 50 µs, then sleeps. It can be changed at any time. No mode loses a packet, whatever
+        you wait with.
+
+        Raises:
+            MemifValueError: Set to anything else.
+        """
         return MODES[self._mode]
 
     @mode.setter
@@ -140,8 +145,11 @@ cdef class RxQueue(Queue):
         self.disarm()
 
     def attach(self, Ring ring not None) -> None:
-        """The link is up: from now on calls work on `ring`, a new RxRing. It counts here; its buffers go to
-        the peer."""
+        """For the interface: the link is up, and calls work on `ring` from now on. Its buffers go to the peer.
+
+        Args:
+            ring: A new ring. It counts in this queue's counters.
+        """
         cdef RxRing rx = <RxRing?>ring
         super().attach(rx)
         self.disarm()
@@ -149,7 +157,12 @@ cdef class RxQueue(Queue):
         self.forget()
 
     def detach(self, bint keep=False, bint telling=False) -> None:
-        """See `Queue.detach`."""
+        """For the interface: the link is down. Calls under way end, later ones raise.
+
+        Args:
+            keep: The peer has ended the link: what it had sent can still be received before calls raise.
+            telling: on_disconnect is yet to be called: `fileno` works until `told`, so that it can be unregistered.
+        """
         cdef RxRing ring = <RxRing>self.any_ring
         self.forget()
         if keep and ring is not None and self.has_packets(ring) and ring.trouble == OK:
@@ -157,7 +170,7 @@ cdef class RxQueue(Queue):
         super().detach(telling=telling)
 
     def leftover(self) -> bool:
-        """Whether packets wait of a link that its peer has ended."""
+        """Whether packets wait that the peer sent before it ended the link."""
         return self.left is not None
 
     cdef RxRing source(self):
@@ -188,13 +201,19 @@ cdef class RxQueue(Queue):
             memif_unlock(&left.lock)
 
     def fileno(self) -> int:
-        """A descriptor for select, epoll or an event loop: readable when there may be something to receive.
+        """A descriptor for select, epoll or an event loop, readable when there may be something to receive.
 
-        In every mode; from the first call on the peer is asked to signal each burst, in polling and adaptive mode
-        too. `recv` makes it unreadable when it has emptied the ring, so receive until less comes than asked for, or
-        be told again. It is the ring's event fd and belongs to the connection: after a reconnect there is another
-        one. Raises MemifDisconnectedError while the link is down; not before on_disconnect has returned, so that it
-        can be unregistered there, nor while there is something to receive that the peer sent before it left.
+        This holds in every mode: from the first call on the peer is asked to signal each burst, in polling and adaptive
+        mode too. `recv` makes the descriptor unreadable when it has emptied the ring, so receive until less comes than
+        you asked for, or you are told again. It is the ring's event fd and belongs to the connection: after a reconnect
+        there is another one.
+
+        Returns:
+            The descriptor. Do not close it.
+
+        Raises:
+            MemifDisconnectedError: The link is down. Not before on_disconnect has returned, so that you can unregister
+                the descriptor there, nor while packets wait that the peer sent before it left.
         """
         cdef RxRing ring
         if self.ended is not None:
@@ -211,9 +230,15 @@ cdef class RxQueue(Queue):
         return ring.event_fd
 
     def arm(self) -> bool:
-        """For waiting on several queues, as `memif.wait` and `memif.aio` do: ask for interrupts until `disarm`.
-        -> True when a packet is there already; else the ring's `event_fd` becomes readable when one comes.
-        Errors as in `recv`."""
+        """Ask for interrupts until `disarm`, to wait on several queues at once, as `memif.wait` and `memif.aio` do.
+
+        Returns:
+            True when a packet is there already. Otherwise the ring's `event_fd` becomes readable when one comes.
+
+        Raises:
+            MemifDisconnectedError: The link is down.
+            MemifStateError: Another thread is using this queue.
+        """
         cdef RxRing ring = self.source()
         cdef bint found
         if ring is self.left:
@@ -229,20 +254,30 @@ cdef class RxQueue(Queue):
         return found
 
     def disarm(self) -> None:
-        """Ask for interrupts or for none, as the mode wants it."""
+        """Ask for interrupts or for none, as `mode` wants it."""
         cdef Ring ring = self.any_ring
         if ring is not None:
             ring.set_mask(self._mode != MODE_INTERRUPT and not self.exported)
 
     def recv(self, count=256, timeout=None) -> Burst:
-        """Receive up to `count` packets (1 to 16384). -> Burst, to be released (or used as a context
-        manager).
+        """Receive up to `count` packets.
 
-        Returns as soon as at least one packet is there; an empty burst when `timeout` seconds have passed
-        without one (0 never blocks, None waits for ever). Raises MemifDisconnectedError when the link is or
-        goes down, after all that the peer had sent before it left; MemifStateError when another thread is
-        receiving on this queue, MemifValueError for a count or timeout outside their range; MemifBufferError when
-        bursts that were not released have held all slots of the ring for a second, so that nothing can come.
+        Waits until at least one packet is there, and returns what is there then.
+
+        Args:
+            count: The most packets to take, 1 to 16384.
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            The burst; an empty one when the time is over. Release it, best by a ``with`` block.
+
+        Raises:
+            MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.
+            MemifStateError: Another thread is receiving on this queue.
+            MemifBufferError: Bursts that were not released have held all slots of the ring for a second, so that
+                nothing can come.
+            MemifTypeError: An argument is of the wrong kind.
+            MemifValueError: An argument is outside its range.
         """
         cdef uint32_t limit = <uint32_t>number("count", count, 1, 16384)
         cdef int64_t span = span_of(timeout)
@@ -257,7 +292,7 @@ cdef class RxQueue(Queue):
             self.leave()
         if burst is not None:
             return burst
-        if ring is self.left:                       # nothing but rubbish in it
+        if ring is self.left:                       # only invalid packets were left in it
             self.forget()
             raise self.owner.down()
         if ring.trouble != OK:
@@ -267,9 +302,19 @@ cdef class RxQueue(Queue):
         return EMPTY
 
     def wait(self, timeout=None) -> bool:
-        """Wait until a packet is there, for `timeout` seconds at most (None: for ever). -> True when one is.
+        """Wait until a packet is there.
 
-        Errors as in `recv`.
+        Args:
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            Whether one is there.
+
+        Raises:
+            MemifDisconnectedError: The link is or goes down.
+            MemifStateError: Another thread is using this queue.
+            MemifBufferError: As in `recv`.
+            MemifValueError: The time-out is negative.
         """
         cdef int64_t span = span_of(timeout)
         cdef RxRing ring = self.source()
@@ -283,8 +328,11 @@ cdef class RxQueue(Queue):
         return found
 
     def __iter__(self):
-        """Bursts of up to 256 packets, each released when the next is asked for; ends when the link goes
-        down or the interface is closed."""
+        """Receive bursts until the link goes down or the interface is closed.
+
+        Yields:
+            A burst of up to 256 packets, released when the next is asked for.
+        """
         while self.any_ring is not None or self.left is not None:
             try:
                 burst = self.recv(256)
@@ -319,7 +367,7 @@ cdef class RxQueue(Queue):
                 return burst
             put_store(self.pool, store)
             if slots or ring.trouble or capacity >= ring.size or ring.stalled or ring.seen == ring.cursor:
-                return None                 # nothing, or only rubbish, of which a hostile peer has no end
+                return None                 # nothing, or only invalid packets: a hostile peer can send those for ever
             capacity = ring.size            # a chain longer than the columns
 
     cdef Burst wait_take(self, RxRing ring, uint32_t limit, int64_t deadline):
@@ -329,8 +377,7 @@ cdef class RxQueue(Queue):
             burst = self.take(ring, limit)
             if burst is not None or ring.trouble != OK:
                 return burst
-            # A peer that keeps us awake with rubbish must keep us neither from the clock nor from signals and
-            # control.
+            # A peer that sends invalid packets all the time must not keep us from the clock, signals and control.
             PyErr_CheckSignals()
             if now() - self.served > SERVE_EVERY:
                 self.look_around(ring)
@@ -406,7 +453,7 @@ cdef class RxQueue(Queue):
         return 0
 
     cdef int check_lent(self, RxRing ring) except -1:
-        """Bursts hold all slots: if that stays so, waiting is in vain. Another thread may give them back soon."""
+        """Raise when bursts have held all slots for a second. Before that, another thread may give some back."""
         cdef uint32_t held = 0, i
         if not ring.all_lent():
             self.lent_since = 0

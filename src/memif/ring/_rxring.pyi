@@ -6,6 +6,17 @@ from memif.ring._ring import Ring, Stats
 
 @final
 class RxRing(Ring):
+    """Packets from the peer: S2M on a master, M2S on a slave.
+
+    Takes the arguments of `Ring` and one more.
+
+    Args:
+        headroom: Slave only: bytes left free in front of each packet, for `Burst.prepend`; less than the buffer size.
+
+    Attributes:
+        headroom: Bytes left free in front of each packet.
+    """
+
     def __init__(
         self,
         regions: Iterable[Region],
@@ -22,4 +33,5 @@ class RxRing(Ring):
     ) -> None: ...
     @property
     def headroom(self) -> int: ...
-    def start(self) -> None: ...
+    def start(self) -> None:
+        """Slave, after CONNECTED: hand all buffers to the master. Does nothing on a master, or a second time."""

@@ -17,12 +17,17 @@ from memif.ring._ring cimport NEXT, Slot, Span, peer_moved
 cdef class RxRing(Ring):
     """Packets from the peer: S2M on a master, M2S on a slave.
 
-    cursor is the next slot to read, settled the oldest slot not yet given back. What a peer may have made
-    visible never reaches beyond settled + size, in both roles: that is the bound for its index.
+    Takes the arguments of `Ring` and one more.
 
-    headroom: bytes that a slave leaves free in front of each packet, for `Burst.prepend`; all else as in
-    `Ring`.
+    Args:
+        headroom: Slave only: bytes left free in front of each packet, for `Burst.prepend`; less than the buffer size.
+
+    Attributes:
+        headroom: Bytes left free in front of each packet.
     """
+
+    # cursor is the next slot to read, settled the oldest slot not yet given back. What a peer may have made visible
+    # never reaches beyond settled + size, in both roles: that is the bound for its index.
 
     def __init__(self, *args, uint32_t headroom=0, **kwargs):
         if not self.begun:
@@ -43,8 +48,7 @@ cdef class RxRing(Ring):
             raise MemoryError()
 
     def start(self) -> None:
-        """Slave, after CONNECTED: hand all buffers to the master. On a master this does nothing, nor a second
-        time."""
+        """Slave, after CONNECTED: hand all buffers to the master. Does nothing on a master, or a second time."""
         self.check_complete()
         if self.slave and not self.started and self.born == fork_count():
             self.started = True
@@ -83,7 +87,7 @@ cdef class RxRing(Ring):
         cdef uint32_t used, capacity = c.capacity, before = n
         cdef uint64_t word, total = 0
         cdef bint slave = self.slave, good
-        # The columns in locals: a store to one of them could change the others' pointers, for all the compiler knows.
+        # The columns in locals: as far as the compiler knows, a store to one could change the pointers to the others.
         cdef uint32_t *lengths = c.length
         cdef uint32_t *pieces = c.piece
         cdef uint32_t *rooms = c.room

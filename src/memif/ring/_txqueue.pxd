@@ -1,19 +1,9 @@
 cimport cython
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from memif.ring._burst cimport Burst
-from memif.ring._columns cimport Columns
 from memif.ring._queue cimport Queue
-from memif.ring._rxring cimport RxRing
-from memif.ring._txring cimport TxRing
-
-# What forward() has to send: packets first to last - 1 of a received burst, those that `choice` allows.
-cdef struct Order:
-    Columns *c
-    const uint8_t *choice       # NULL: all
-    uint32_t first
-    uint32_t last
-    uint32_t sent
+from memif.ring._txring cimport Source, TxRing
 
 
 @cython.final
@@ -24,6 +14,6 @@ cdef class TxQueue(Queue):
     cdef int after(self, TxRing ring, Py_ssize_t wanted, Py_ssize_t sent) except -1
     cdef int put(self, TxRing ring, packet, Py_ssize_t i, Py_ssize_t *length) except? -1
     cdef str fits(self, TxRing ring)
-    cdef uint32_t pass_on(self, Burst burst, Order *order, bint copy) except? 0xFFFFFFFF
+    cdef uint32_t pass_on(self, Burst burst, Source *order, bint copy) except? 0xFFFFFFFF
     cdef uint32_t send_matrix(self, Py_buffer *rows, const uint32_t *each) except? 0xFFFFFFFF
     cdef Burst reserve(self, TxRing ring, uint32_t wanted, uint32_t size, int *verdict)

@@ -6,7 +6,6 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_STRIDES, PyBuffer_Release
 from cpython.bytes cimport PyBytes_AsString, PyBytes_Check
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from memif.errors import MemifStateError, MemifTypeError, MemifValueError
@@ -14,12 +13,13 @@ from memif.errors import MemifStateError, MemifTypeError, MemifValueError
 from memif.ring._arguments cimport as_uint32, check_matrix, number, span_of, take_buffer
 from memif.ring._atomics cimport memif_flag_get, memif_flag_set, memif_unlock
 from memif.ring._burst cimport EMPTY, allocated
-from memif.ring._columns cimport MAX_PACKET, MOVED, first_of, sent_of
+from memif.ring._columns cimport MAX_PACKET
 from memif.ring._queue cimport after_span, lock_ring, now, timespec
 from memif.ring._region cimport fork_count
 from memif.ring._ring cimport OK, SMALL_BYTES, Ring
-from memif.ring._store cimport Store, put_store, take_store
-from memif.ring._txring cimport FREE, FULL, GONE, LENT, NARROW, NEVER, RETURNED, SENT
+from memif.ring._rxring cimport RxRing
+from memif.ring._views cimport Store, put_store, take_store
+from memif.ring._txring cimport FREE, FULL, GONE, LENT, NARROW, NEVER, RETURNED, SENT, Source, no_source
 
 cdef extern from "time.h" nogil:
     int nanosleep(const timespec *request, timespec *left)
@@ -38,14 +38,20 @@ cdef void nap(int64_t ns) noexcept nogil:
 
 @cython.final
 cdef class TxQueue(Queue):
-    """Sends packets to the peer. One thread at a time; different queues may be served by different
-    threads."""
+    """Sends packets to the peer.
+
+    One thread at a time may use a queue; different queues may be served by different threads.
+    """
 
     def __cinit__(self, *args):
         self.direction = "tx"
 
     def attach(self, Ring ring not None) -> None:
-        """The link is up: from now on calls work on `ring`, a new TxRing, and it counts here."""
+        """For the interface: the link is up, and calls work on `ring` from now on.
+
+        Args:
+            ring: A new ring. It counts in this queue's counters.
+        """
         super().attach(<TxRing?>ring)
         self.before = self.counters.n.packets
 
@@ -88,16 +94,23 @@ cdef class TxQueue(Queue):
     # -- copying in
 
     def send(self, packets) -> int:
-        """Copy packets (a sequence of bytes-like objects, 1 to 65536 bytes each) into the ring and publish
-        them.
+        """Copy packets into the ring and publish them.
 
-        -> packets accepted, from the first on; fewer than given when the ring is full, which is no error:
-        nothing signals free slots, so call again later or see `wait_free`. A packet larger than the peer's
-        buffers is chained.
+        A packet larger than the peer's buffers is sent as a chain of several. When the ring is full fewer packets are
+        accepted than given, which is no error. Nothing signals free slots, so call again later, or see `wait_free` and
+        `send_all`.
 
-        Raises MemifValueError (nothing was sent then) for an empty packet or one that can never fit,
-        MemifTypeError for what is not bytes-like, MemifDisconnectedError while the link is down, MemifStateError
-        when another thread is using this queue or a burst of `alloc` is open.
+        Args:
+            packets: Bytes-like objects of 1 to 65536 bytes each, as a list, a tuple or any other iterable.
+
+        Returns:
+            Packets accepted, from the first on.
+
+        Raises:
+            MemifValueError: A packet is empty or can never fit into the ring. Nothing was sent.
+            MemifTypeError: A packet is not bytes-like. Nothing was sent.
+            MemifDisconnectedError: The link is down.
+            MemifStateError: Another thread is using this queue, or a burst of `alloc` is open.
         """
         cdef Py_ssize_t count, i = 0, length = 0
         cdef int verdict = SENT
@@ -150,12 +163,22 @@ cdef class TxQueue(Queue):
         return verdict
 
     def send_array(self, matrix, lengths=None) -> int:
-        """Copy the rows of a matrix into the ring: row i is a packet of ``lengths[i]`` bytes. -> packets
-        accepted.
+        """Copy the rows of a matrix into the ring and publish them: each row is a packet.
 
-        matrix: uint8, shape (n, width), rows contiguous (any stride between rows), not copied on the way.
-        lengths: uint32, shape (n,), each 1 to width; default: all rows whole. Other integer dtypes are
-        converted. Results and errors as in `send`.
+        Args:
+            matrix: uint8, shape (n, width). The bytes of a row are contiguous, the rows may lie any distance apart. It
+                is not copied on the way.
+            lengths: Bytes of each packet: uint32, shape (n,), each 1 to width. Other integer dtypes are converted.
+                Default: all rows whole.
+
+        Returns:
+            Packets accepted, from the first on; fewer than n when the ring is full.
+
+        Raises:
+            MemifValueError: A shape or length is wrong, or a packet can never fit into the ring. Nothing was sent.
+            MemifTypeError: `matrix` is not a buffer of bytes.
+            MemifDisconnectedError: The link is down.
+            MemifStateError: Another thread is using this queue, or a burst of `alloc` is open.
         """
         cdef Py_buffer rows, sizes
         take_buffer("matrix", matrix, &rows, PyBUF_STRIDES)
@@ -176,48 +199,67 @@ cdef class TxQueue(Queue):
             PyBuffer_Release(&rows)
 
     cdef uint32_t send_matrix(self, Py_buffer *rows, const uint32_t *each) except? 0xFFFFFFFF:
-        cdef uint32_t i, count = <uint32_t>rows.shape[0], width = <uint32_t>rows.shape[1], accepted
+        cdef uint32_t i, count = <uint32_t>rows.shape[0], width = <uint32_t>rows.shape[1]
+        cdef int verdict
         cdef TxRing ring
+        cdef Source source = no_source()
         if each != NULL:
             for i in range(count):
                 if each[i] - 1 >= width:
                     raise MemifValueError.argument(f"lengths[{i}]", each[i], f"1 to {width}")
+        source.rows = <const uint8_t *>rows.buf
+        source.stride = rows.strides[0]
+        source.lengths = each
+        source.width = width
+        source.last = count
         ring = self.start()
         if count * <uint64_t>width <= SMALL_BYTES:
-            accepted = put_matrix(ring, rows, each)
+            verdict = ring.put_matrix(&source)
             if ring.show():
                 with nogil:
                     ring.signal()
         else:
             with nogil:
-                accepted = put_matrix(ring, rows, each)
+                verdict = ring.put_matrix(&source)
                 ring.publish()
         self.finish(ring)
-        if ring.verdict == NEVER:
-            length = width if each == NULL else each[accepted]
-            raise MemifValueError.argument(f"matrix[{accepted}]", f"{length} bytes", self.fits(ring))
-        if accepted < count or ring.trouble != OK:
-            self.after(ring, count, accepted)
-        return accepted
+        if verdict == NEVER:
+            length = width if each == NULL else each[source.first]
+            raise MemifValueError.argument(f"matrix[{source.first}]", f"{length} bytes", self.fits(ring))
+        if source.sent < count or ring.trouble != OK:
+            self.after(ring, count, source.sent)
+        return source.sent
 
     # -- moving on
 
     def forward(self, Burst burst not None, *, start=0, stop=None, select=None, bint copy=False) -> int:
-        """Send packets of a received burst on. -> packets sent, fewer than asked for when this ring is full.
+        """Send packets of a received burst on.
 
-        start, stop     which packets (default all), as in a slice
-        select          a boolean array, one element a packet of the burst: only those that are true are sent
-        copy            True: never exchange buffers, so that the same packets can be sent again elsewhere
+        Where this side is the slave and both queues belong to the same connection, the buffers change places and no
+        byte is copied. The packets then belong to the peer: do not write to them any more. Otherwise the packets are
+        copied. Release the burst afterwards, as always. Changes to the packets, to `Burst.lengths` and by
+        `Burst.prepend` take effect.
 
-        Where this side is slave and both queues belong to the same connection, the buffers themselves change
-        places and no byte is copied: the packets then belong to the peer, so do not write to them any more.
-        In all other cases the packets are copied. Release the burst afterwards, as always. Changes made to
-        the packets, to `lengths` and by `prepend` take effect. Errors as in `send`; MemifStateError when a
-        packet was given away before.
+        Args:
+            burst: A received burst.
+            start: First packet to send, as in a slice.
+            stop: End of the packets to send, as in a slice; None is the end of the burst.
+            select: Booleans, shape (len(burst),): send only the packets whose element is true. Default: all.
+            copy: True never exchanges buffers, so that the same packets can be sent again elsewhere.
+
+        Returns:
+            Packets sent; fewer than asked for when the ring is full.
+
+        Raises:
+            MemifStateError: The burst is not a received one, was released, or one of the packets was given away by an
+                earlier call; another thread is using this queue, or a burst of `alloc` is open.
+            MemifValueError: A length or `select` is wrong, or the first packet can never fit into the ring.
+            MemifTypeError: An argument is of the wrong kind.
+            MemifDisconnectedError: The link is down.
         """
         cdef Py_ssize_t first, last, _step
         cdef Py_buffer chosen
-        cdef Order order
+        cdef Source order = no_source()
         burst.check()
         if burst.c == NULL:
             return 0
@@ -230,10 +272,9 @@ cdef class TxQueue(Queue):
         burst.check()                               # an index may be an object that released it
         burst.check_lengths()
         order.c = burst.c
-        order.choice = NULL
+        order.spans = burst.rx.spans
         order.first = <uint32_t>first
         order.last = <uint32_t>max(first, last)
-        order.sent = 0
         if select is None:
             return self.pass_on(burst, &order, copy)
         take_buffer("select", select, &chosen, PyBUF_STRIDES)
@@ -245,7 +286,7 @@ cdef class TxQueue(Queue):
         finally:
             PyBuffer_Release(&chosen)
 
-    cdef uint32_t pass_on(self, Burst burst, Order *order, bint copy) except? 0xFFFFFFFF:
+    cdef uint32_t pass_on(self, Burst burst, Source *order, bint copy) except? 0xFFFFFFFF:
         cdef RxRing source = burst.rx
         cdef uint32_t i, wanted = 0
         cdef int verdict
@@ -253,12 +294,15 @@ cdef class TxQueue(Queue):
             wanted += order.choice == NULL or order.choice[i] != 0
         cdef TxRing ring = self.start()
         burst.busy += 1
-        if not copy and may_swap(ring, source):
+        if not copy and ring.can_swap(source):
             with nogil:
-                verdict = swap_all(ring, source, order)
+                verdict = ring.swap_all(source, order)
+                ring.publish()
         else:
             with nogil:
-                verdict = copy_all(ring, source, order)
+                verdict = ring.put_all(order)
+                ring.count_sent(order.sent, order.total)
+                ring.publish()
         burst.busy -= 1
         if verdict == FULL:
             ring.stats.n.ring_full += wanted - min(order.sent, wanted)     # select can have changed meanwhile
@@ -275,19 +319,28 @@ cdef class TxQueue(Queue):
     # -- writing in place
 
     def alloc(self, count, size=None) -> Burst:
-        """Reserve up to `count` packets of `size` bytes to write in place.
+        """Reserve packets in the ring, to be written in place.
 
-        -> Burst, with fewer packets when the ring is full (empty when it is quite full). Leaving its ``with``
-        block sends it, an exception or `Burst.release` gives it up. `Burst.lengths` can be set to send less
-        than `size`, or more where the buffers are larger. Without `size` each packet has a whole buffer to
-        write to, and no length: set `Burst.lengths` before the burst is sent, MemifValueError otherwise.
+        Leaving the burst's ``with`` block sends it; an exception, or `Burst.release`, gives it up. While it is open
+        nothing else can be sent on this queue. What is not written is sent as zeros, never as bytes of an earlier
+        packet. Zeros are cheap for packets of a given size, and free for what `Burst.scatter` fills. Without `size`,
+        and by `Burst.memory` or `Burst.offsets`, whole buffers are set to zero first.
 
-        What is not written is sent as zeros, never as bytes of an earlier packet. That is cheap for packets of
-        the given size, and free for what `Burst.scatter` fills; without `size`, and by `Burst.memory` or
-        `Burst.offsets`, whole buffers are set to zero first.
+        Args:
+            count: The most packets to reserve, 1 to 16384.
+            size: Bytes of each packet, 1 to 65536. Above the peer's buffer size packets are chained: write those
+                through `Burst.fragments` or `Burst.scatter`. None: each packet has a whole buffer to write to and no
+                length; set `Burst.lengths` before the burst is sent.
 
-        A size above the peer's buffers makes chained packets: write those through `Burst.fragments` or
-        `Burst.scatter`. While the burst is open nothing else can be sent on this queue. Errors as in `send`.
+        Returns:
+            The burst, with fewer packets when the ring is full; an empty one when it has no room at all. Set
+            `Burst.lengths` to send less than `size`, or more where the buffers are larger.
+
+        Raises:
+            MemifValueError: An argument is outside its range, or a packet of `size` bytes can never fit into the ring.
+            MemifTypeError: An argument is of the wrong kind.
+            MemifDisconnectedError: The link is down.
+            MemifStateError: Another thread is using this queue, or a burst of an earlier call is open.
         """
         cdef uint32_t wanted = <uint32_t>number("count", count, 1, 16384)
         cdef uint32_t each = 0 if size is None else <uint32_t>number("size", size, 1, MAX_PACKET)
@@ -318,18 +371,14 @@ cdef class TxQueue(Queue):
     cdef Burst reserve(self, TxRing ring, uint32_t wanted, uint32_t size, int *verdict):
         """A burst over as many packets as can be had now, or None; `verdict` says why there are no more."""
         cdef Store store
-        cdef uint32_t n = 0, buffer = max(ring.buffer_size, 1)
+        cdef uint32_t n, buffer = max(ring.buffer_size, 1)
         cdef uint32_t pieces = 1 if size <= buffer else (size + buffer - 1) // buffer
         cdef uint64_t capacity = min(wanted * <uint64_t>pieces, ring.size)
         while True:
             store = take_store(self.pool, <uint32_t>capacity)
             with nogil:
-                ring.free_slots(wanted)
-                while n < wanted:
-                    verdict[0] = ring.reserve(&store.c, size)
-                    if verdict[0] != SENT:
-                        break
-                    n += 1
+                verdict[0] = ring.reserve(&store.c, wanted, size)
+            n = store.c.packets
             if n:
                 if size == 0:
                     memset(store.c.length, 0, n * sizeof(uint32_t))
@@ -342,7 +391,12 @@ cdef class TxQueue(Queue):
     # -- room
 
     def free(self) -> int:
-        """Slots that can be filled now. Errors as in `send`."""
+        """Slots that can be filled now.
+
+        Raises:
+            MemifDisconnectedError: The link is down.
+            MemifStateError: Another thread is using this queue, or a burst of `alloc` is open.
+        """
         cdef TxRing ring = self.start()
         cdef uint32_t n = ring.free_slots(ring.size)
         self.finish(ring)
@@ -350,11 +404,21 @@ cdef class TxQueue(Queue):
         return n
 
     def wait_free(self, count=1, timeout=None) -> bool:
-        """Wait until `count` slots are free, for `timeout` seconds at most (None: for ever). -> True when
-        they are.
+        """Wait until slots are free.
 
         Nothing signals free slots in memif, so this looks again after pauses that grow from 10 µs to 1 ms.
-        Errors as in `send`, and MemifValueError for a count above the ring's size.
+
+        Args:
+            count: Slots wanted, 1 to the ring's size.
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            Whether so many are free.
+
+        Raises:
+            MemifValueError: An argument is outside its range.
+            MemifDisconnectedError: The link is or goes down.
+            MemifStateError: Another thread is using this queue, or a burst of `alloc` is open.
         """
         cdef int64_t deadline = after_span(span_of(timeout)), pause = FIRST_NAP
         cdef Py_ssize_t wanted = number("count", count, 1, self.usable().size)
@@ -371,36 +435,71 @@ cdef class TxQueue(Queue):
     # -- until all is done
 
     def send_all(self, packets, lengths=None, *, timeout=None) -> int:
-        """Send all packets, waiting while the ring is full. -> packets sent: all, or fewer after `timeout` seconds
-        (None: no limit).
+        """Send all packets, waiting while the ring is full. Serves the control channel meanwhile.
 
-        packets: bytes-like objects from any iterable (taken from it as they can be sent, at most 256 ahead), or a
-        uint8 matrix as in `send_array`, with `lengths`. Errors as in `send`; packets before a bad one may be on
-        their way then, and `stats` tell how many were sent before an error. Serves the control channel meanwhile.
+        Args:
+            packets: Bytes-like objects from any iterable, taken from it as they can be sent, at most 256 ahead; or a
+                uint8 matrix as in `send_array`.
+            lengths: Bytes of each packet, with a matrix only.
+            timeout: Seconds to wait in all; None waits for ever.
+
+        Returns:
+            Packets sent: all, or fewer when the time is over.
+
+        Raises:
+            MemifValueError: A packet is empty or can never fit into the ring. Packets before it may have been sent:
+                `stats` says how many.
+            MemifTypeError: A packet is not bytes-like. The same holds.
+            MemifDisconnectedError: The link is or goes down.
+            MemifStateError: Another thread is using this queue, or a burst of `alloc` is open.
         """
         from memif.feeding import run, sending
 
         return run(self, sending(self, packets, lengths), timeout)
 
     def forward_all(self, Burst burst not None, *, start=0, stop=None, timeout=None) -> int:
-        """`forward` of all packets, waiting while the ring is full. -> packets sent: all, or fewer after `timeout`
-        seconds (None: no limit)."""
+        """Send all packets of a received burst on, waiting while the ring is full.
+
+        Args:
+            burst: A received burst.
+            start: First packet to send, as in a slice.
+            stop: End of the packets to send, as in a slice; None is the end of the burst.
+            timeout: Seconds to wait in all; None waits for ever.
+
+        Returns:
+            Packets sent: all, or fewer when the time is over.
+
+        Raises:
+            MemifError: As in `forward`.
+        """
         from memif.feeding import forwarding, run
 
         return run(self, forwarding(self, burst, start, stop), timeout)
 
     def drain(self, timeout=None) -> bool:
-        """Wait until the peer has taken all that was sent, for `timeout` seconds at most (None: for ever). -> True
-        when it has.
+        """Wait until the peer has taken all that was sent.
 
         It has when all slots are free again. A slave as peer may keep some of its buffers back: VPP and DPDK in
-        zero-copy mode offer them in batches, so that the answer may be False although it has taken everything.
-        Errors as in `send`.
+        zero-copy mode offer them in batches, so the answer may be False although everything was taken.
+
+        Args:
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            Whether all slots are free.
+
+        Raises:
+            MemifDisconnectedError: The link is or goes down.
+            MemifStateError: Another thread is using this queue, or a burst of `alloc` is open.
         """
         return self.untouched() or self.wait_free(self.usable().size, timeout)
 
     def untouched(self) -> bool:
-        """Whether nothing was sent on the present link. Raises as `send` while there is none."""
+        """Whether nothing was sent on the present link.
+
+        Raises:
+            MemifDisconnectedError: The link is down.
+        """
         self.usable()
         return self.counters.n.packets == self.before
 
@@ -428,78 +527,3 @@ cdef list as_list(packets):
     except TypeError as error:
         raise MemifTypeError.argument("packets", packets, "a sequence of bytes-like objects") from error
     return list(each)
-
-
-cdef uint32_t put_matrix(TxRing ring, Py_buffer *rows, const uint32_t *each) noexcept nogil:
-    """-> rows accepted; after NEVER none of them is sent, and it is the number of the one to blame."""
-    cdef uint32_t count = <uint32_t>rows.shape[0], width = <uint32_t>rows.shape[1]
-    cdef uint32_t accepted = ring.put_rows(<const uint8_t *>rows.buf, rows.strides[0], each, width, count)
-    if ring.verdict == NEVER:
-        ring.rollback(ring.settled)
-    return accepted
-
-
-cdef bint may_swap(TxRing ring, RxRing source) noexcept:
-    """Buffers can change places: both rings are the slave's, of one connection that lives, with buffers of
-    one size."""
-    return (ring.slave and source.slave and source.regions is ring.regions
-            and not memif_flag_get(&source.dead) and ring.slots[0].room == source.slots[0].room)
-
-
-cdef int swap_all(TxRing ring, RxRing source, Order *order) noexcept nogil:
-    """Exchange the buffers of the chosen packets and publish. -> Verdict."""
-    cdef uint32_t p, d, i
-    cdef int verdict = SENT
-    cdef uint64_t total = 0
-    cdef Columns *c = order.c
-    ring.free_slots(c.descriptors)
-    for p in range(order.first, order.last):
-        if order.choice != NULL and not order.choice[p]:
-            continue
-        d = first_of(c, p)
-        verdict = GONE if c.slot[d] == MOVED else ring.swap(source, c, d, first_of(c, p + 1) - d)
-        if verdict != SENT:
-            break
-        for i in range(d, first_of(c, p + 1)):
-            total += sent_of(c, i)
-        order.sent += 1
-    ring.count_sent(order.sent, total)
-    ring.publish()
-    return verdict
-
-
-cdef int copy_all(TxRing ring, RxRing source, Order *order) noexcept nogil:
-    """Copy the chosen packets and publish. -> Verdict."""
-    cdef Columns *c = order.c
-    cdef uint32_t longest = c.descriptors - c.packets + 1, p, d, pieces, i, size
-    cdef uint64_t total = 0
-    cdef int verdict = SENT
-    cdef uint8_t **data = <uint8_t **>malloc(longest * (sizeof(uint8_t *) + sizeof(uint32_t)))
-    cdef uint32_t *lengths = <uint32_t *>(data + longest)
-    if data == NULL:
-        return FULL
-    ring.free_slots(c.descriptors)
-    for p in range(order.first, order.last):
-        if order.choice != NULL and not order.choice[p]:
-            continue
-        d = first_of(c, p)
-        pieces = first_of(c, p + 1) - d
-        size = 0
-        for i in range(pieces):                     # the user can change c.length while this runs
-            data[i] = source.spans[c.region[d + i]].base + c.offset[d + i]
-            lengths[i] = sent_of(c, d + i)
-            size += lengths[i]
-        if c.slot[d] == MOVED:
-            verdict = GONE
-        elif pieces == 1:
-            verdict = ring.put(data[0], size)
-        else:
-            verdict = ring.put_pieces(data, lengths, pieces, size)
-        if verdict != SENT:
-            break
-        total += size
-        order.sent += 1
-    free(data)
-    ring.count_sent(order.sent, total)
-    ring.publish()
-    return verdict

@@ -1,18 +1,25 @@
 # cython: language_level=3, auto_pickle=False, autotestdict=False
-"""Store: the memory behind a burst's columns.
+"""What arrays and views of a burst hold on to: Store and Lease.
 
-It goes back to its queue's pool when the burst is released and no numpy array looks at it any more; otherwise
-it stays with those arrays, which so keep their contents.
+A store is the memory behind a burst's columns. It goes back to its queue's pool when the burst is released and no numpy
+array looks at it any more; otherwise it stays with those arrays, which so keep their contents.
+
+A lease is what the views of a burst's packets hold on to. A view shows its packet until the burst is released. A burst
+that nobody released must therefore live for as long as any of its views (memoryviews, numpy arrays over them), but a
+view cannot hold the burst itself, which holds views. So both hold the lease: when the burst goes without a release it
+leaves its slots to the lease, and they go back with the last view. A lease is made for the first view of a burst only.
 """
 cimport cython
-from cpython.buffer cimport (PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
-                             PyObject_GetBuffer)
+from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo,
+                             PyBuffer_Release, PyObject_GetBuffer)
 from cpython.object cimport PyObject
 from libc.stdint cimport uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
 
 from memif.ring._arguments cimport Numpy, load_numpy
 from memif.ring._columns cimport unchain
+from memif.ring._ring cimport Ring
+from memif.ring._txring cimport TxRing
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *object)
@@ -129,7 +136,7 @@ cdef object matrix(Pool pool, Py_ssize_t rows, Py_ssize_t width):
 
 
 cdef bint still_fits(array, Py_ssize_t rows, Py_ssize_t width) except -1:
-    """Whoever had the array could have changed its shape, its type and its flags."""
+    """Whether an array can be used again: its last user could have changed its shape, type and flags."""
     cdef Py_buffer view
     cdef bint fits
     try:
@@ -140,3 +147,61 @@ cdef bint still_fits(array, Py_ssize_t rows, Py_ssize_t width) except -1:
             and view.strides[1] == 1 and view.format[0] == b"B" and view.format[1] == 0)
     PyBuffer_Release(&view)
     return fits
+
+
+@cython.final
+@cython.no_gc               # no part of a cycle
+cdef class Lease:
+    """Exports one region of the burst's connection, of which each view is a slice. Made by bursts."""
+
+    def __dealloc__(self):
+        if self.owner:
+            end_loan(self.ring, <TxRing>self.ring if isinstance(self.ring, TxRing) else None, self.run)
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        if self.ring is None:
+            raise BufferError("a lease made by hand has no memory")
+        PyBuffer_FillInfo(view, self, self.ring.spans[self.region].base, self.ring.spans[self.region].size, False,
+                          flags)
+
+    def __reduce__(self):
+        raise TypeError("a lease is memory shared with a peer and cannot be pickled or copied")
+
+
+cdef Lease new_lease(Ring ring, uint32_t region, Lease first):
+    cdef Lease lease = Lease.__new__(Lease)
+    lease.ring = ring
+    lease.region = region
+    lease.first = first
+    return lease
+
+
+@cython.final
+@cython.no_gc
+cdef class Window:
+    """Debug mode: the exporter of one packet, which knows when its view is gone."""
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        cdef Py_buffer inner
+        if self.lease is None:
+            raise BufferError("a window made by hand has no memory")
+        PyObject_GetBuffer(self.memory, &inner, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+        try:
+            PyBuffer_FillInfo(view, self, inner.buf, inner.len, False, flags)
+            self.lease.views += 1
+        finally:
+            PyBuffer_Release(&inner)                # the memory stays: self.memory holds it
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self.lease.views -= 1
+
+    def __reduce__(self):
+        raise TypeError("a window is memory shared with a peer and cannot be pickled or copied")
+
+
+cdef object window(Lease lease, object memory):
+    """`memory`, a view of one packet, as a view that is counted while it lives."""
+    cdef Window self = Window.__new__(Window)
+    self.lease = lease
+    self.memory = memory
+    return memoryview(self)
