@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from memif.config import AioOptions, InterfaceConfig, Options, SocketOptions
+from memif.aio.interface import AioOptions
+from memif.config import InterfaceConfig, SocketOptions
+from memif.interface import Options
 from memif.ring import Stats
 from memif.socket import Socket
 from memif.types import QueueStats

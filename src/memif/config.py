@@ -6,19 +6,14 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack, cast, get_args
+from typing import Any, Final, TypedDict, cast, get_args
 
 from memif.errors import MemifTypeError, MemifValueError
 from memif.memory.allocator import Allocator, MemfdAllocator
 from memif.memory.region import DEFAULT_REGION_LIMIT
 from memif.protocol import Mode, Role
 from memif.protocol.wire import MAX_REGION, check_text
-from memif.types import CacheLine, Layout, ModeName, RoleName, RxMode, SealPolicy
-
-if TYPE_CHECKING:
-    import memif.aio.interface
-    import memif.interface
-    from memif.types import Peer
+from memif.types import CacheLine, Layout, ModeName, Peer, RoleName, RxMode, SealPolicy
 
 ROLES: Final[dict[RoleName, Role]] = {
     "slave": Role.SLAVE,
@@ -42,7 +37,7 @@ _OF_OPENING: Final = ("timeout", "app_name", "handshake_timeout", "socket_mode",
 DEFAULT_CACHE_LINE: Final = 128 if platform.machine() == "aarch64" else 64
 
 
-class _Common(TypedDict, total=False):
+class CommonOptions(TypedDict, total=False):
     """The options that the sync API and the asyncio API share."""
 
     id: int
@@ -73,7 +68,7 @@ class _Common(TypedDict, total=False):
     cache_line: CacheLine | None
     """Bytes of a cache line of the peer's machine. Default: None: a slave takes the usual size of this machine, a
     master detects it."""
-    allocator: "Allocator | None"
+    allocator: Allocator | None
     """Slave: provides the shared memory, see `memif.memory.allocator`. Default: None, which is ordinary memory."""
     seal: SealPolicy
     """With "add" a master accepts memory whose pages the peer can take away (unsealed, on huge pages, or in a file)
@@ -85,40 +80,9 @@ class _Common(TypedDict, total=False):
     their packet memory."""
     reconnect: float | None
     """Slave: seconds between attempts to connect; with None only `memif.Interface.connect` connects. Default: 2.0."""
-    authorize: "Callable[[Peer], object] | None"
+    authorize: Callable[[Peer], object] | None
     """Master: called with the `memif.Peer` of a client before it is accepted; a false result refuses it.
     Default: None."""
-
-
-class Options(_Common, total=False):
-    """Keyword arguments of `memif.connect`, `memif.listen` and `memif.Socket.interface`."""
-
-    on_connect: "Callable[[memif.interface.Interface], object] | None"
-    """Called with the interface after the link has come up. Default: None."""
-    on_disconnect: "Callable[[memif.interface.Interface], object] | None"
-    """Called with the interface after the link has gone down. Default: None."""
-    on_interrupt: "Callable[[memif.interface.Interface, int], object] | None"
-    """Called with the interface and the queue's number when packets wait on a receive queue. Default: None."""
-
-
-class AioOptions(_Common, total=False):
-    """Keyword arguments of an interface of `memif.aio`. A callback that is a coroutine function runs as a task."""
-
-    on_connect: "Callable[[memif.aio.interface.Interface], object] | None"
-    """Called with the interface after the link has come up. Default: None."""
-    on_disconnect: "Callable[[memif.aio.interface.Interface], object] | None"
-    """Called with the interface after the link has gone down. Default: None."""
-    on_interrupt: "Callable[[memif.aio.interface.Interface, int], object] | None"
-    """Called with the interface and the queue's number when packets wait on a receive queue. Default: None."""
-
-
-class ConnectOptions(Options, total=False):
-    """Keyword arguments of `memif.connect`, except its timeout."""
-
-    app_name: str
-    """Name of this program that peers see, at most 31 bytes. Default: "memif for Python"."""
-    handshake_timeout: float
-    """Seconds that a handshake with the peer may take. Default: 5.0."""
 
 
 class SocketOptions(TypedDict, total=False):
@@ -235,7 +199,7 @@ class InterfaceConfig:
         return self.ring_size.bit_length() - 1
 
     @classmethod
-    def make(cls, **options: Unpack[Options]) -> "InterfaceConfig":
+    def make(cls, **options: Any) -> "InterfaceConfig":
         """Check the options that a user passed.
 
         Args:

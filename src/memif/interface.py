@@ -1,10 +1,11 @@
 """Interface: one memif interface, as users see it. The work is done by `memif.control.endpoint`."""
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
 from memif.address import Address
-from memif.config import InterfaceConfig
+from memif.config import CommonOptions, InterfaceConfig
 from memif.control.endpoint import Endpoint
 from memif.ring import RxQueue, TxQueue
 from memif.system import Single
@@ -197,6 +198,26 @@ class Interface(Single):
 
     def __repr__(self) -> str:
         return repr(self._endpoint)
+
+
+class Options(CommonOptions, total=False):
+    """Keyword arguments of `memif.connect`, `memif.listen` and `memif.Socket.interface`."""
+
+    on_connect: "Callable[[Interface], object] | None"
+    """Called with the interface after the link has come up. Default: None."""
+    on_disconnect: "Callable[[Interface], object] | None"
+    """Called with the interface after the link has gone down. Default: None."""
+    on_interrupt: "Callable[[Interface, int], object] | None"
+    """Called with the interface and the queue's number when packets wait on a receive queue. Default: None."""
+
+
+class ConnectOptions(Options, total=False):
+    """Keyword arguments of `memif.connect`, except its timeout."""
+
+    app_name: str
+    """Name of this program that peers see, at most 31 bytes. Default: "memif for Python"."""
+    handshake_timeout: float
+    """Seconds that a handshake with the peer may take. Default: 5.0."""
 
 
 def endpoint_of(interface: Interface) -> Endpoint:

@@ -36,9 +36,9 @@ from scapy.packet import Packet
 from scapy.supersocket import SuperSocket
 
 from memif.address import SocketName, parse_address
-from memif.config import ConnectOptions, seconds
+from memif.config import seconds
 from memif.errors import MemifBufferError, MemifClosedError, MemifDisconnectedError, MemifValueError
-from memif.interface import Interface, endpoint_of
+from memif.interface import ConnectOptions, Interface, endpoint_of
 from memif.socket import connect
 from memif.system import Single
 

@@ -5,10 +5,10 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from memif.address import Address, SocketName, parse_address
-from memif.config import InterfaceConfig, Options, SocketOptions, check_mode, check_name, check_owner, seconds, whole
+from memif.config import InterfaceConfig, SocketOptions, check_mode, check_name, check_owner, seconds, whole
 from memif.control.endpoint import Endpoint
 from memif.control.engine import Engine
-from memif.interface import Interface, endpoint_of
+from memif.interface import Interface, Options, endpoint_of
 from memif.system import Single
 from memif.types import SocketStats
 
@@ -83,7 +83,7 @@ class Socket(Single):
         """Open an interface on this socket. Returns at once; the link comes up later, see `Interface.wait_up`.
 
         Args:
-            **options: Those of `memif.config.Options`, which says what each means, its range and its default. ``id``
+            **options: Those of `memif.interface.Options`, which says what each means, its range and its default. ``id``
                 and ``role`` are what most need.
 
         Raises:

@@ -1,6 +1,6 @@
 """Types for annotations: words that arguments accept, dictionaries of counters, and the details of an interface.
 
-`memif.config.Options` has the arguments of an interface.
+`memif.interface.Options` has the arguments of an interface.
 """
 
 from dataclasses import dataclass, field

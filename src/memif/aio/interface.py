@@ -10,9 +10,9 @@ from typing import Any, Protocol, Self, cast
 
 from memif.aio.queues import RxQueue, TxQueue
 from memif.aio.waiting import LONGEST_SLEEP, Signal
-from memif.config import AioOptions, Deadline, Options, seconds
+from memif.config import CommonOptions, Deadline, seconds
 from memif.errors import MemifClosedError, MemifDisconnectedError, MemifTimeoutError, MemifValueError
-from memif.interface import Interface as SyncInterface, endpoint_of
+from memif.interface import Interface as SyncInterface, Options, endpoint_of
 from memif.socket import Socket as SyncSocket
 from memif.system import Single
 from memif.types import Details, InterfaceStats, ModeName, Peer, Side
@@ -49,7 +49,7 @@ class Interface(Single):
     Async context manager: leaving the block closes the interface. Only for the loop's thread.
     """
 
-    def __init__(self, socket: ControlSocket, options: AioOptions, *, owns_socket: bool = False) -> None:
+    def __init__(self, socket: ControlSocket, options: "AioOptions", *, owns_socket: bool = False) -> None:
         """For `Socket.interface` only."""
         self.socket: ControlSocket = socket
         self._owns_socket = owns_socket
@@ -217,7 +217,7 @@ class Interface(Single):
 
     # -- callbacks
 
-    def _with_callbacks(self, options: AioOptions) -> Options:
+    def _with_callbacks(self, options: "AioOptions") -> Options:
         """The options with callbacks that get this object, not the sync one, and whose errors go to the
         loop."""
         mine = {name: self._adapted(call) for name in _CALLBACKS if callable(call := options.get(name))}
@@ -256,3 +256,14 @@ class Interface(Single):
         self.socket.loop.call_exception_handler(
             {"message": f"{self.name}: error in the callback {callback!r}", "exception": error}
         )
+
+
+class AioOptions(CommonOptions, total=False):
+    """Keyword arguments of an interface of `memif.aio`. A callback that is a coroutine function runs as a task."""
+
+    on_connect: "Callable[[Interface], object] | None"
+    """Called with the interface after the link has come up. Default: None."""
+    on_disconnect: "Callable[[Interface], object] | None"
+    """Called with the interface after the link has gone down. Default: None."""
+    on_interrupt: "Callable[[Interface, int], object] | None"
+    """Called with the interface and the queue's number when packets wait on a receive queue. Default: None."""

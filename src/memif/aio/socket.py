@@ -6,9 +6,9 @@ from types import TracebackType
 from typing import Any, Self, Unpack
 
 from memif.address import Address, SocketName
-from memif.aio.interface import Done, Interface
+from memif.aio.interface import AioOptions, Done, Interface
 from memif.aio.waiting import Signal
-from memif.config import AioOptions, SocketOptions, seconds
+from memif.config import SocketOptions, seconds
 from memif.interface import endpoint_of
 from memif.socket import DEFAULT_APP_NAME, Socket as SyncSocket, check_file
 from memif.system import Single

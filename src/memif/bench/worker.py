@@ -18,8 +18,7 @@ import memif
 from memif import libmemif as lm, socket
 from memif.bench import workloads
 from memif.bench.workloads import Task
-from memif.config import Options
-from memif.interface import Interface
+from memif.interface import Interface, Options
 
 #: Seconds between the agreement on the start and the start.
 WARM_UP = 0.3

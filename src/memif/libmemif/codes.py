@@ -2,6 +2,55 @@
 
 from memif.errors import ErrorCode, MemifError, error_text
 
+__all__ = [
+    "MEMIF_ERR_ACCES",
+    "MEMIF_ERR_ACCSLAVE",
+    "MEMIF_ERR_AGAIN",
+    "MEMIF_ERR_ALRCONN",
+    "MEMIF_ERR_ALREADY",
+    "MEMIF_ERR_BAD_FD",
+    "MEMIF_ERR_CB_FDUPDATE",
+    "MEMIF_ERR_CONN",
+    "MEMIF_ERR_CONNREFUSED",
+    "MEMIF_ERR_COOKIE",
+    "MEMIF_ERR_DISCONNECT",
+    "MEMIF_ERR_DISCONNECTED",
+    "MEMIF_ERR_FILE_LIMIT",
+    "MEMIF_ERR_FILE_NOT_SOCK",
+    "MEMIF_ERR_ID",
+    "MEMIF_ERR_INT_WRITE",
+    "MEMIF_ERR_INVAL_ARG",
+    "MEMIF_ERR_MAXREG",
+    "MEMIF_ERR_MAXRING",
+    "MEMIF_ERR_MAX_RING",
+    "MEMIF_ERR_MFMSG",
+    "MEMIF_ERR_MODE",
+    "MEMIF_ERR_NOBUF",
+    "MEMIF_ERR_NOBUF_DET",
+    "MEMIF_ERR_NOBUF_RING",
+    "MEMIF_ERR_NOCONN",
+    "MEMIF_ERR_NOMEM",
+    "MEMIF_ERR_NOSECRET",
+    "MEMIF_ERR_NO_FILE",
+    "MEMIF_ERR_NO_INTFD",
+    "MEMIF_ERR_NO_SHMFD",
+    "MEMIF_ERR_POLL_CANCEL",
+    "MEMIF_ERR_PRIVHDR",
+    "MEMIF_ERR_PROC_FILE_LIMIT",
+    "MEMIF_ERR_PROTO",
+    "MEMIF_ERR_QID",
+    "MEMIF_ERR_SECRET",
+    "MEMIF_ERR_SUCCESS",
+    "MEMIF_ERR_SYSCALL",
+    "MEMIF_ERR_UNKNOWN_MSG",
+    "memif_err_t",
+    "memif_get_version",
+    "memif_get_version_str",
+    "memif_result_t",
+    "memif_strerror",
+]
+
+
 #: The enum of result codes. Numbers are those of 2.0; `MEMIF_ERR_CONNREFUSED`, which 4.0 put in as number 2 and so
 #: moved all later ones, has a number of its own at the end. Compare with names.
 memif_err_t = ErrorCode

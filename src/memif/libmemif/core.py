@@ -23,6 +23,7 @@ from memif.libmemif.handles import (
     Main,
     check_call,
     code_of,
+    memif_conn_args_t,
     memif_conn_handle_t,
     memif_socket_handle_t,
     result_of,
@@ -35,9 +36,21 @@ from memif.libmemif.types import (
     MEMIF_DEFAULT_RX_QUEUES,
     MEMIF_DEFAULT_TX_QUEUES,
     MEMIF_MAX_LOG2_RING_SIZE,
-    memif_conn_args_t,
 )
 from memif.ring import RxQueue
+
+__all__ = [
+    "memif_cancel_poll_event",
+    "memif_cleanup",
+    "memif_control_fd_handler",
+    "memif_create",
+    "memif_delete",
+    "memif_get_queue_efd",
+    "memif_init",
+    "memif_poll_event",
+    "memif_set_rx_mode",
+]
+
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

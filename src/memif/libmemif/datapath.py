@@ -19,6 +19,17 @@ from memif.libmemif.codes import (
 from memif.libmemif.core import no_ring
 from memif.libmemif.handles import memif_conn_handle_t
 
+__all__ = [
+    "memif_buffer_alloc",
+    "memif_buffer_enq_tx",
+    "memif_buffer_requeue",
+    "memif_refill_queue",
+    "memif_rx_burst",
+    "memif_set_next_free_buffer",
+    "memif_tx_burst",
+]
+
+
 # A wrong handle, queue id or argument ends in one of these on the short way to the ring.
 _WRONG = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
 

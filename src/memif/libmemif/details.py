@@ -14,6 +14,11 @@ from memif.libmemif.types import (
 )
 from memif.types import Details, QueueDetails
 
+__all__ = [
+    "memif_get_details",
+]
+
+
 _STRINGS = ("if_name", "inst_name", "remote_if_name", "remote_inst_name", "secret", "socket_filename", "error")
 
 

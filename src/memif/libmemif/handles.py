@@ -12,6 +12,7 @@ import reprlib
 import select
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from memif.errors import ErrorCode, MemifError, MemifValueError, from_os_error
@@ -25,10 +26,22 @@ from memif.libmemif.types import (
     MEMIF_DEFAULT_APP_NAME,
     MEMIF_DEFAULT_RECONNECT_PERIOD_SEC,
     MEMIF_FD_EVENT_DEL,
+    MEMIF_INTERFACE_MODE_ETHERNET,
     memif_fd_event_t,
     memif_fd_event_type_t,
 )
 from memif.system import Single
+
+__all__ = [
+    "memif_conn_args_t",
+    "memif_conn_handle_t",
+    "memif_connection_update_t",
+    "memif_interrupt_t",
+    "memif_on_interrupt_t",
+    "memif_per_thread_main_handle_t",
+    "memif_socket_handle_t",
+]
+
 
 _log = logging.getLogger("memif.libmemif")
 #: Milliseconds; what the kernel can take.
@@ -126,7 +139,7 @@ class Main(Single):
         """Whether the user was told of a descriptor."""
         return fd in self._owners
 
-    def retire(self, owner: ControlSocket, fd: int) -> None:
+    def retire(self, fd: int) -> None:
         """A descriptor will be closed."""
         if self._owners.pop(fd, None) is not None and not self._call_back(fd, MEMIF_FD_EVENT_DEL):
             self.remember(ErrorCode.CB_FDUPDATE)
@@ -324,6 +337,37 @@ class memif_conn_handle_t:
 
     def __repr__(self) -> str:
         return f"<memif_conn_handle_t {'deleted' if self.interface is None else repr(self.interface)}>"
+
+
+@dataclass(slots=True)
+class memif_conn_args_t:
+    """What `memif_create` wants to know. Zero, None and "" mean the default.
+
+    socket (4.0 and 3.1) or socket_filename (2.0, default /run/vpp/memif.sock) say where; num_s2m_rings and
+    num_m2s_rings (1) how many rings to offer as slave or to accept as master, with 0 for "as many as the slave
+    wants" there; buffer_size is in bytes (2048), log2_ring_size at most 14 (10); secret has at most 23 bytes,
+    interface_name at most 31.
+    """
+
+    socket: memif_socket_handle_t | None = None
+    socket_filename: str | None = None
+    secret: bytes | str = b""
+    num_s2m_rings: int = 0
+    num_m2s_rings: int = 0
+    buffer_size: int = 0
+    log2_ring_size: int = 0
+    is_master: int = 0
+    interface_id: int = 0
+    interface_name: str = ""
+    mode: int = MEMIF_INTERFACE_MODE_ETHERNET
+
+
+#: ``f(conn, private_ctx)``: the link came up or went down.
+memif_connection_update_t = Callable[[memif_conn_handle_t, Any], int | None]
+#: ``f(conn, private_ctx, qid)``: packets wait on a receive queue.
+memif_on_interrupt_t = Callable[[memif_conn_handle_t, Any, int], int | None]
+#: The same under its name in 2.0.
+memif_interrupt_t = memif_on_interrupt_t
 
 
 def text(name: str, value: object) -> str:

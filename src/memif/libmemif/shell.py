@@ -8,7 +8,7 @@ import select
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from memif.address import parse_address
 from memif.config import InterfaceConfig, check_name
@@ -29,15 +29,42 @@ from memif.protocol import Close, CreateMemory, MapMemory, RegionOffer, RingOffe
 from memif.ring import RxQueue
 from memif.types import RegionDetails
 
-if TYPE_CHECKING:
-    from memif.libmemif.handles import Main, memif_conn_handle_t
+
+class DataBase(Protocol):
+    """What the sockets of one `memif_init` share, as they know it."""
+
+    app_name: str
+    alloc: Callable[..., Any] | None
+    free: Callable[..., Any] | None
+    external: ExternalRegion | None
+
+    def announce(self, owner: "ControlSocket", fd: int, events: int) -> None:
+        """Tell the user of a descriptor, or of a change. Raises `MemifError` when the callback fails."""
+
+    def knows(self, fd: int) -> bool:
+        """Whether the user was told of a descriptor."""
+
+    def retire(self, fd: int) -> None:
+        """Tell the user that a descriptor will be closed."""
+
+    def remember(self, code: int) -> None:
+        """A callback failed: the function of the API that runs in this thread will return `code`."""
+
+    def forget(self, socket: "ControlSocket") -> None:
+        """A socket is closed."""
+
+
+class Handle(Protocol):
+    """What the user knows an interface by."""
+
+    private_ctx: Any
 
 
 class ManualEndpoint(Endpoint):
     """An interface whose queues belong to libmemif's functions."""
 
     engine: "ControlSocket"
-    handle: "memif_conn_handle_t | None" = None
+    handle: Handle | None = None
     #: Called with the interface when a connection ends, while all of it is still there, and by `farewell`.
     on_disconnect: Callable[["ManualEndpoint"], None] | None = None
     #: The raw rings by queue id; empty while the link is down.
@@ -207,7 +234,7 @@ class ManualEndpoint(Endpoint):
 class ControlSocket(Engine):
     """A socket whose descriptors (timer, listener, connections, interrupts) are known to somebody else's event loop."""
 
-    def __init__(self, path: Any, main: "Main") -> None:
+    def __init__(self, path: Any, main: DataBase) -> None:
         """Raises `MemifError` for a bad name, or when the callback for descriptors fails."""
         self.main = main
         self.external: ExternalRegion | None = main.external
@@ -225,7 +252,7 @@ class ControlSocket(Engine):
         """A new descriptor that the callback refuses is not used; it cannot stop another change, its error is
         remembered."""
         if not events:
-            self.main.retire(self, fd)
+            self.main.retire(fd)
             return
         flags = MEMIF_FD_EVENT_READ | (MEMIF_FD_EVENT_WRITE if events & select.EPOLLOUT else 0)
         if not self.main.knows(fd):

@@ -26,6 +26,28 @@ from memif.libmemif.shell import ManualEndpoint
 from memif.libmemif.supply import ExternalRegion
 from memif.libmemif.types import itimerspec, memif_socket_args_t, timespec
 
+__all__ = [
+    "memif_create_socket",
+    "memif_delete_socket",
+    "memif_get_listener_fd",
+    "memif_get_socket_filename",
+    "memif_get_socket_handle",
+    "memif_get_socket_path",
+    "memif_per_thread_cancel_poll_event",
+    "memif_per_thread_cleanup",
+    "memif_per_thread_control_fd_handler",
+    "memif_per_thread_create_socket",
+    "memif_per_thread_init",
+    "memif_per_thread_poll_event",
+    "memif_per_thread_register_external_region",
+    "memif_per_thread_set_connection_request_timer",
+    "memif_register_external_region",
+    "memif_request_connection",
+    "memif_set_connection_request_timer",
+    "memif_set_listener_fd",
+]
+
+
 _PATH_BYTES = 107
 
 

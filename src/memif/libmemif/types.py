@@ -7,10 +7,53 @@ means the library's default.
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from memif.libmemif.handles import memif_conn_handle_t, memif_socket_handle_t
+__all__ = [
+    "LIBMEMIF_VERSION",
+    "MEMIF_BUFFER_FLAG_NEXT",
+    "MEMIF_BUFFER_FLAG_RX",
+    "MEMIF_DEFAULT_APP_NAME",
+    "MEMIF_DEFAULT_BUFFER_SIZE",
+    "MEMIF_DEFAULT_LOG2_RING_SIZE",
+    "MEMIF_DEFAULT_RECONNECT_PERIOD_SEC",
+    "MEMIF_DEFAULT_RING_SIZE",
+    "MEMIF_DEFAULT_RX_QUEUES",
+    "MEMIF_DEFAULT_SOCKET_PATH",
+    "MEMIF_DEFAULT_TX_QUEUES",
+    "MEMIF_FD_EVENT_DEL",
+    "MEMIF_FD_EVENT_ERROR",
+    "MEMIF_FD_EVENT_MOD",
+    "MEMIF_FD_EVENT_READ",
+    "MEMIF_FD_EVENT_WRITE",
+    "MEMIF_HAVE_CANCEL_POLL_EVENT",
+    "MEMIF_INTERFACE_MODE_ETHERNET",
+    "MEMIF_INTERFACE_MODE_IP",
+    "MEMIF_INTERFACE_MODE_PUNT_INJECT",
+    "MEMIF_MAX_LOG2_RING_SIZE",
+    "MEMIF_QUEUE_FLAG_POLLING",
+    "MEMIF_RX_MODE_INTERRUPT",
+    "MEMIF_RX_MODE_POLLING",
+    "itimerspec",
+    "memif_add_external_region_t",
+    "memif_alloc_t",
+    "memif_control_fd_update_t",
+    "memif_del_external_region_t",
+    "memif_details_t",
+    "memif_fd_event_t",
+    "memif_fd_event_type_t",
+    "memif_free_t",
+    "memif_get_external_buffer_offset_t",
+    "memif_get_external_region_addr_t",
+    "memif_interface_mode_t",
+    "memif_queue_details_t",
+    "memif_realloc_t",
+    "memif_region_details_t",
+    "memif_rx_mode_t",
+    "memif_socket_args_t",
+    "timespec",
+]
+
 
 #: Version of the C API that the arguments of this module follow where 2.0 and 4.0 do not differ.
 LIBMEMIF_VERSION = "4.0"
@@ -124,29 +167,6 @@ class memif_socket_args_t:
 
 
 @dataclass(slots=True)
-class memif_conn_args_t:
-    """What `memif_create` wants to know. Zero, None and "" mean the default.
-
-    socket (4.0 and 3.1) or socket_filename (2.0, default /run/vpp/memif.sock) say where; num_s2m_rings and
-    num_m2s_rings (1) how many rings to offer as slave or to accept as master, with 0 for "as many as the slave
-    wants" there; buffer_size is in bytes (2048), log2_ring_size at most 14 (10); secret has at most 23 bytes,
-    interface_name at most 31.
-    """
-
-    socket: "memif_socket_handle_t | None" = None
-    socket_filename: str | None = None
-    secret: bytes | str = b""
-    num_s2m_rings: int = 0
-    num_m2s_rings: int = 0
-    buffer_size: int = 0
-    log2_ring_size: int = 0
-    is_master: int = 0
-    interface_id: int = 0
-    interface_name: str = ""
-    mode: int = MEMIF_INTERFACE_MODE_ETHERNET
-
-
-@dataclass(slots=True)
 class memif_queue_details_t:
     """One ring: number, region that holds it, slots, flags (bit 0: polling), raw 16 bit indices, bytes of a buffer."""
 
@@ -202,12 +222,6 @@ class memif_details_t:
 
 #: 2.0: ``f(fd, events)``; 3.1: ``f(fd, events, private_ctx)``; 4.0: ``f(fde, private_ctx)``.
 memif_control_fd_update_t = Callable[..., int | None]
-#: ``f(conn, private_ctx)``: the link came up or went down.
-memif_connection_update_t = Callable[["memif_conn_handle_t", Any], int | None]
-#: ``f(conn, private_ctx, qid)``: packets wait on a receive queue.
-memif_on_interrupt_t = Callable[["memif_conn_handle_t", Any, int], int | None]
-#: The same under its name in 2.0.
-memif_interrupt_t = memif_on_interrupt_t
 #: ``f(size)``: shared memory for packets, see `memif_init`.
 memif_alloc_t = Callable[[int], Any]
 #: ``f(memory, size)``: never called, nothing here grows.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
-from memif.config import Options
 from memif.errors import MemifError, MemifValueError
+from memif.interface import Options
 from memif.tools.files import file_options, summarise_files, take_files
 from memif.tools.options import duration_option, examples, interval_option, json_option, read_secret
 from memif.tools.terminal import Status, Stop, print_json

@@ -13,8 +13,7 @@ from memif.errors import MemifValueError
 from memif.types import ModeName, RoleName, RxMode
 
 if TYPE_CHECKING:
-    from memif.config import Options
-    from memif.interface import Interface
+    from memif.interface import Interface, Options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
