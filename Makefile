@@ -9,6 +9,8 @@ BENCH  ?=
 PYTEST ?=
 # Tests wait more than they compute, so a few more processes than cores pay; 0 runs them one after the other.
 JOBS   ?= 3
+# Each process takes whole files, in the order of the collection, which has long ones first.
+SHARED  = -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 PY     := $(VENV)/bin/python
 PIP    := $(PY) -m pip --disable-pip-version-check --quiet
@@ -44,7 +46,7 @@ demo: $(S)/extra-cli
 	$(PY) examples/demo.py
 
 test: $(S)/group-test
-	$(PY) -m pytest -n $(JOBS) --dist loadfile $(PYTEST)
+	$(PY) -m pytest $(SHARED) $(PYTEST)
 
 check: $(S)/group-test $(S)/group-check
 	$(PY) -m ruff check .
@@ -82,13 +84,14 @@ wheel: $(S)/package
 	$(S)/clean-venv/bin/python -m pip --disable-pip-version-check --quiet install --no-index dist/memif-*.whl
 	cd / && $(abspath $(S))/clean-venv/bin/python -c "import memif; print('memif', memif.__version__, 'imports')"
 
-# Lines of the Python part that the tests reach, in their child processes too; the least share is in pyproject.toml.
-# DPDK's, the soak and the model add nothing here; timed tests would tell of the tracing.
-UNTRACED = --ignore=tests/model --ignore=tests/test_instructions.py --ignore=tests/fuzz \
-  --deselect=tests/test_exports.py::test_import_time
+# Lines of the Python part that the quick tests reach, in their child processes too; the least share is in
+# pyproject.toml. The others repeat much, and reach little more.
+UNTRACED = dpdk docs faults/test_soak.py fuzz hostile libmemif_examples misuse model recipes test_instructions.py \
+  test_types.py
 coverage: $(S)/group-coverage
 	rm -rf $(S)/coverage && mkdir -p $(S)/coverage
-	MEMIF_TIME_FACTOR=4 $(PY) -m coverage run -m pytest -n $(JOBS) --dist loadfile -m "not dpdk" $(UNTRACED) $(PYTEST)
+	MEMIF_TIME_FACTOR=4 $(PY) -m coverage run -m pytest $(SHARED) -m "not dpdk" \
+	  $(UNTRACED:%=--ignore=tests/%) $(PYTEST)
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report
 
