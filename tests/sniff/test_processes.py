@@ -204,7 +204,7 @@ def test_a_master_that_is_not_there(socket_path: str) -> None:
     with running("sniff", socket_path + "t", socket_path) as tool:
         with library.Socket(socket_path + "t") as sock:
             client = sock.interface(reconnect=0.1)
-            pump(client, until=lambda: "not the master" in tool.err, timeout=30)
+            pump(client, until=lambda: "the master cannot be reached" in tool.err, timeout=30)
             # Once the master is there it works.
             with library.listen(socket_path) as server:
                 pump(server, client, until=lambda: server.up and client.up, timeout=30)
