@@ -15,7 +15,7 @@ import select
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Protocol
 
 from memif.control import transport
 from memif.control.poller import Poller
@@ -203,7 +203,7 @@ class Connection:
             case CreateMemory():
                 self._create(action)
             case Selected(_, owner):
-                self._host = self._keeper = cast(Host, owner)
+                self._host = self._keeper = owner
                 self._host.selected(self)
             case MapMemory():
                 self._map(action)

@@ -231,8 +231,10 @@ class Engine(Single):
         try:
             handled = self._tick()
             # A thread in poll must see that it was woken, so only that one ends it, if there is one.
-            handled |= self.poller.dispatch(awake=interrupts is not None or not self._pollers)
-            return self._tick() or handled
+            if self.poller.dispatch(awake=interrupts is not None or not self._pollers):
+                handled = True
+                self._tick()
+            return handled
         except BaseException:
             self.poller.wake()  # what is left undone, the next call does: an event loop has to make it
             raise
@@ -240,28 +242,40 @@ class Engine(Single):
             self.due = before
 
     def _tick(self) -> bool:
-        """Look at the clock, and finish what an exception broke off."""
+        """Look at the clock, and finish what an exception broke off. Returns whether there was anything."""
         now = time.monotonic()
         handled = False
+        times: list[float] = []
         for connection in tuple(self.connections):
             due = connection.due
-            if due is not None and now >= due:
+            if due is None:
+                if connection.ended:
+                    self.connections.discard(connection)
+            elif now < due:
+                times.append(due)
+            else:
                 connection.tick(now)
                 handled = True
-            elif connection.ended:
-                self.connections.discard(connection)
         for member in self.all_members():
             due = member.deadline
-            if due is not None and now >= due:
+            if due is None:
+                continue
+            if now < due:
+                times.append(due)
+            else:
                 member.tick(now)
                 handled = True
-        self._set_timer()
+        if handled:
+            self._set_timer()
+        else:
+            self.poller.set_timer(min(times, default=None))
         return handled
 
     def _set_timer(self) -> None:
-        times = [connection.due for connection in tuple(self.connections)]
-        times += [member.deadline for member in self.all_members()]
-        self.poller.set_timer(min((due for due in times if due is not None), default=None))
+        """Have the poller ready when the next is due."""
+        times = [due for each in tuple(self.connections) if (due := each.due) is not None]
+        times += [due for each in self.all_members() if (due := each.deadline) is not None]
+        self.poller.set_timer(min(times, default=None))
 
     # -- the lock, and what comes after it
 

@@ -39,6 +39,7 @@ MESSAGE_SIZE: Final = 128
 
 SocketT = TypeVar("SocketT", bound=socket.socket)
 _CREDENTIALS = struct.Struct("iII")
+_SEND_FLAGS: Final = int(socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
 
 
 def new_socket(kind: type[SocketT]) -> SocketT:
@@ -132,7 +133,7 @@ def send_message(sock: socket.SocketType, data: bytes, fd: int | None = None) ->
         if fd <= 0:
             raise MemifValueError.argument("fd", fd, "above 0")
         ancillary.append((socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", fd)))
-    sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
+    sock.sendmsg([data], ancillary, _SEND_FLAGS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ which hands it to the owner, or by `CloseFd`.
 
 import enum
 from dataclasses import dataclass
+from typing import Any
 
 from memif.errors import (
     ErrorCode,
@@ -101,7 +102,7 @@ class Selected:
     """Master: the client is admitted to the interface that it asked for; `owner` is that of its `InterfaceInfo`."""
 
     init: Init
-    owner: object = None
+    owner: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from memif.errors import MemifRefusedError
 from memif.protocol.actions import Action, MapMemory, Negotiated, RegionOffer, RingOffer, Selected, Send, Up
@@ -105,7 +105,7 @@ class InterfaceInfo:
     max_regions: int | None = None
     max_region_bytes: int | None = None
     #: Whoever has the interface; handed on in `Selected`.
-    owner: object = field(default=None, repr=False, compare=False)
+    owner: Any = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_text("if_name", self.if_name, NAME_BYTES)
