@@ -29,17 +29,26 @@ def wait(objects: Iterable[_OneKind], timeout: float | None = None) -> list[_One
 @overload  # mypy takes a list display of several kinds for a list[object]
 def wait(objects: Iterable[Waitable], timeout: float | None = None) -> list[Waitable]: ...  # type: ignore[overload-cannot-match]
 def wait(objects: Iterable[Waitable], timeout: float | None = None) -> Sequence[Waitable]:
-    """Wait until one of many receive queues has a packet, in any mode. -> the objects that are ready, in their order.
+    """Wait until one of many receive queues has a packet, in any mode.
 
-    objects     receive queues; interfaces (ready when one of their receive queues is); sockets (ready when `poll` had
-                something to handle: the link of an interface has come or gone, a callback was called)
-    timeout     seconds to wait at most (0: not at all, None: for ever); the list is empty when they have passed
+    Takes nothing from the queues: receive with ``timeout=0``, because another thread or a callback may have been
+    quicker. The control channels of all objects are served meanwhile. A queue whose link is down is skipped until it
+    has another one. No thread may wait for a queue while another thread does.
 
-    Takes nothing from the queues: receive with ``timeout=0``, as another thread or a callback may have been there
-    first. The control channels of all are served meanwhile. A queue whose link is down is passed over until it has
-    another one; when that is so of all, and there is no socket among the objects, MemifDisconnectedError is raised.
-    Further errors: MemifClosedError, MemifStateError when another thread receives on one of the queues,
-    MemifValueError for what is not to be waited for. No thread may wait for one queue while another does.
+    Args:
+        objects: Receive queues; interfaces, which are ready when one of their receive queues is; sockets, which are
+            ready when `poll` handled an event, such as a link that has come up or a callback that was called.
+        timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+    Returns:
+        The objects that are ready, in their order; empty when the time is over.
+
+    Raises:
+        MemifDisconnectedError: The links of all queues are down, and there is no socket among the objects.
+        MemifClosedError: An object is closed.
+        MemifStateError: Another thread receives on one of the queues.
+        MemifTypeError: An object cannot be waited for.
+        MemifValueError: There are no objects.
     """
     deadline = Deadline(timeout)
     things = check_things(objects, (RxQueue, Interface, Socket), "receive queues, interfaces and sockets")

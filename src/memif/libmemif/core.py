@@ -90,24 +90,26 @@ def memif_init(
     memif_realloc: Callable[[Any, int], Any] | None = None,
     memif_free: Callable[[Any], object] | None = None,
 ) -> int:
-    """Set the library up: ``memif_init(on_control_fd_update, app_name, memif_alloc, memif_free)``. -> code.
+    """Set the library up: ``memif_init(on_control_fd_update, app_name, memif_alloc, memif_free)``.
 
-    on_control_fd_update    ``f(fd, events) -> 0``: the user polls; hears of each descriptor that comes
-                            (MEMIF_FD_EVENT_READ, or READ | WRITE), changes (with MOD) and goes (DEL, before it is
-                            closed), and passes events to `memif_control_fd_handler`. None: `memif_poll_event` polls
-    app_name                at most 31 bytes, told to peers ("libmemif-app"); a longer one is refused, not cut
-    memif_alloc, memif_free   where the shared memory for packets comes from: ``alloc(size)`` returns a descriptor of at
-                            least size bytes of zeroed shared memory (memfd), or ``(descriptor, buffer)`` if it is
-                            mapped already, or an object with ``fileno()``, or None when there is none;
-                            ``free(memory)`` gets it back once the last buffer and view of the connection is gone.
-                            None: the library's own
+    With five arguments, as in 3.1, the fourth is memif_realloc, which is never called, because nothing here grows. The
+    callback for descriptors is then called as ``f(fd, events, None)``. One call serves a process; the library and all
+    connections belong to any thread.
 
-    With five arguments, as in 3.1, the fourth is memif_realloc (never called: nothing here grows) and the callback for
-    descriptors is called as ``f(fd, events, None)``.
+    Args:
+        on_control_fd_update: ``f(fd, events) -> 0``: the user polls. It is called for each descriptor that is new
+            (MEMIF_FD_EVENT_READ, or READ | WRITE), has changed (with MOD) or is about to be closed (DEL). The user
+            passes events to `memif_control_fd_handler`. With None `memif_poll_event` polls.
+        app_name: Name that peers see, at most 31 bytes ("libmemif-app"); a longer one is refused, not truncated.
+        memif_alloc: ``alloc(size)`` provides the shared memory for packets. It returns a descriptor (memfd) of at least
+            `size` bytes, zeroed; or ``(descriptor, buffer)`` if it is mapped already; or an object with ``fileno()``;
+            or None if there is no memory. Default: the library's own.
+        memif_free: ``free(memory)`` gets the memory back when the last buffer and view of the connection is gone.
 
-    Results: MEMIF_ERR_ALREADY when it is set up already (see `memif_cleanup`), MEMIF_ERR_CB_FDUPDATE when the callback
-    fails for the timer's descriptor, which it hears of here, MEMIF_ERR_INVAL_ARG, MEMIF_ERR_PROC_FILE_LIMIT and other
-    system errors. One call for a process; it and all connections belong to any thread.
+    Returns:
+        The code: MEMIF_ERR_ALREADY when the library is set up already (see `memif_cleanup`), MEMIF_ERR_CB_FDUPDATE when
+        the callback fails for the timer's descriptor, MEMIF_ERR_INVAL_ARG, MEMIF_ERR_PROC_FILE_LIMIT and other system
+        errors.
     """
     global _global
     alloc, realloc, free = _memory(memory, memif_alloc, memif_realloc, memif_free)
@@ -165,26 +167,30 @@ def memif_create(
     *,
     conn: memif_conn_handle_t | None = None,
 ) -> tuple[int, memif_conn_handle_t | None]:
-    """Create an interface. -> (code, connection handle; None unless the code is 0).
+    """Create an interface.
 
-    args            see `memif_conn_args_t`: with `socket` as in 4.0 and 3.1, or with `socket_filename` as in 2.0. As in
-                    C, sizes and numbers that are 0 are replaced by the defaults
-    on_connect      ``f(conn, private_ctx)``, called when the link is up: a slave refills its receive queues there
-    on_disconnect   the same, when the link has gone, an attempt to connect was refused, and by `memif_delete`. All of
-                    the connection is still there: its queues, details, descriptors; it goes afterwards
-    on_interrupt    ``f(conn, private_ctx, qid)``, called while packets wait on a receive queue, also those that the
-                    peer had sent before it left. None: no notice, and the event descriptors are the user's own to
-                    poll, see `memif_get_queue_efd`
-    conn            where C passes the place of the handle: an existing connection gives MEMIF_ERR_CONN
+    A slave tries to connect at once and then every two seconds (see `memif_set_connection_request_timer`); it is no
+    error if nobody listens yet. A master listens from here on. Callbacks run inside the call that noticed the event
+    (`memif_poll_event`, `memif_control_fd_handler`, `memif_delete`). That call returns the first code other than 0 that
+    a callback returned, and raises the exceptions of callbacks.
 
-    A slave tries to connect at once and then every two seconds (see `memif_set_connection_request_timer`); that nobody
-    listens yet is no error. A master listens from here on. Callbacks run inside of the call that noticed the event
-    (`memif_poll_event`, `memif_control_fd_handler`, `memif_delete`), which returns the first code other than 0 that one
-    returned; exceptions of theirs come out of there.
+    Args:
+        args: See `memif_conn_args_t`: with `socket` as in 4.0 and 3.1, or with `socket_filename` as in 2.0. As in C,
+            sizes and numbers that are 0 stand for the defaults.
+        on_connect: ``f(conn, private_ctx)``, called when the link is up. A slave refills its receive queues there.
+        on_disconnect: The same, called when the link is down, when an attempt to connect was refused, and by
+            `memif_delete`. The connection's queues, details and descriptors are removed afterwards.
+        on_interrupt: ``f(conn, private_ctx, qid)``, called while packets wait on a receive queue, also those that the
+            peer had sent before it left. With None nothing is called, and the user polls the event descriptors, see
+            `memif_get_queue_efd`.
+        private_ctx: Passed to the callbacks.
+        conn: Where C passes the place of the handle: an existing connection gives MEMIF_ERR_CONN.
 
-    Results: MEMIF_ERR_INVAL_ARG (an argument, a second interface of that id, no `memif_init` and no socket),
-    MEMIF_ERR_MAX_RING, MEMIF_ERR_ACCES, MEMIF_ERR_NO_FILE (master: no such directory), MEMIF_ERR_FILE_NOT_SOCK,
-    MEMIF_ERR_ALREADY (master: somebody listens there), MEMIF_ERR_CB_FDUPDATE, MEMIF_ERR_CONN, system errors.
+    Returns:
+        The code, and the connection's handle, None unless the code is 0. Codes: MEMIF_ERR_INVAL_ARG (an argument, a
+        second interface with that id, neither `memif_init` nor a socket), MEMIF_ERR_MAX_RING, MEMIF_ERR_ACCES,
+        MEMIF_ERR_NO_FILE (master: no such directory), MEMIF_ERR_FILE_NOT_SOCK, MEMIF_ERR_ALREADY (master: another
+        program listens there), MEMIF_ERR_CB_FDUPDATE, MEMIF_ERR_CONN, system errors.
     """
     try:
         if conn is not None and conn:

@@ -231,26 +231,25 @@ def _seconds(time: timespec) -> float:
 
 
 def memif_register_external_region(*args: Any) -> None:
-    """Let the user bring the memory for a slave's buffers, or map it for a master.
+    """Let the user provide the memory for a slave's buffers, or map it for a master.
 
     4.0: ``(sock, add, get_addr, del, get_offset)``; 2.0 to 3.1 without sock, for all sockets of `memif_init`.
 
-    Holds from the next connection on. The rings stay in region 0, which is the library's; region 1 has the buffers:
+    Takes effect with the next connection. The rings stay in region 0, which is the library's; region 1 has the
+    buffers. A master's `get_addr` is asked for all regions of its slave except region 0, and `del` is called when they
+    are no longer in use. An error of a callback ends the attempt to connect. As in C, nothing is returned; arguments
+    that cannot be called and invalid handles change nothing.
 
-    add(size, private_ctx) -> (err, addr, fd)   fd: a descriptor of at least `size` bytes of shared memory, zeroed, not
-                                                closed before `del`; addr: a writable buffer over it, or None
-    get_addr(size, fd, private_ctx) -> addr     asked when add gave no addr; None (or no such callback): it is
-                                                mapped here
-    del(addr, size, fd, private_ctx) -> 0       the region is not in use any more: the last buffer or view of it is gone
-    get_offset(private_ctx) -> offset           optional: where in the region the next buffer starts, asked for
-                                                every slot of every ring when connecting (C asks again at each alloc
-                                                and refill)
-
-    A master's `get_addr` is asked for the regions of its slave, all but region 0, and `del` when they are not in use
-    any more.
-
-    private_ctx is that of `memif_create`. None for `add` ends it. Returns nothing, as in C; arguments that cannot
-    be called, and handles that are none, leave everything as it is. A callback's error ends the attempt to connect.
+    Args:
+        sock: 4.0: the socket that it is for.
+        add: ``add(size, private_ctx) -> (err, addr, fd)``; fd: a descriptor of at least `size` bytes of zeroed shared
+            memory, which stays open until `del`; addr: a writable buffer over it, or None. None for `add` ends the
+            registration. `private_ctx` is that of `memif_create`.
+        get_addr: ``get_addr(size, fd, private_ctx) -> addr``, called if `add` gave no addr. With None, or if it returns
+            None, the library maps the memory.
+        del: ``del(addr, size, fd, private_ctx) -> 0``, called when the last buffer or view of the region is gone.
+        get_offset: ``get_offset(private_ctx) -> offset``, optional: where in the region the next buffer starts, called
+            for every slot of every ring when connecting (C calls it at each alloc and refill).
     """
     if args and (isinstance(args[0], memif_socket_handle_t) or len(args) == 5):
         sock, callbacks = args[0], args[1:]

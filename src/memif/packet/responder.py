@@ -7,11 +7,11 @@ addresses that no host has (0/8, 127/8, 224/3, ``::``, ``::1``, groups, our own)
 link-layer address does not ask to override (RFC 4861, 7.2.4).
 
 Requests are turned into their answers in place. Echo answers touch only the headers and update the checksum by
-difference, so packets of any size are answered from a matrix that holds the first 64 bytes:
+difference, so packets of any size are answered from a matrix that holds the first 64 bytes::
 
     heads = burst.gather(64)
     mine = responder.answer(heads, burst.lengths)
-    burst.scatter(heads)             # packets that were not answered are written back as they were
+    burst.scatter(heads)  # packets that were not answered are written back as they were
     queue.forward(burst)
 
 Every row of every burst counts once in `Responder.counters`.

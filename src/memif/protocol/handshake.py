@@ -3,7 +3,7 @@
 Theory of operation
 -------------------
 
-A connection is made by a dialogue in which the slave sends nearly everything and the master confirms:
+A connection is made by a dialogue in which the slave sends nearly everything and the master confirms::
 
     slave (connects, owns the memory)            master (listens)
 

@@ -1,9 +1,9 @@
 """HostilePeer: a memif peer that does what a test says, right or wrong.
 
 It speaks the control protocol in either role by blocking calls, checks nothing, and gives raw access to the rings. An
-honest handshake is a script of steps, which a test changes before it is played:
+honest handshake is a script of steps, which a test changes before it is played::
 
-    with HostilePeer(path) as peer:                 # a slave: connects, owns the memory
+    with HostilePeer(path) as peer:  # a slave: connects, owns the memory
         script = peer.script()
         script["region"].message = AddRegion(0, 1 << 63)
         assert peer.play(script) == "memory region size out of range"
