@@ -15,5 +15,5 @@ cdef Numpy load_numpy()
 cdef int take_buffer(str name, value, Py_buffer *view, int flags, Py_ssize_t i=*) except -1
 cdef Py_ssize_t number(str name, value, Py_ssize_t low, Py_ssize_t high) except -1
 cdef int64_t span_of(timeout) except -1
-cdef object as_uint32(lengths, uint32_t count)
+cdef int take_lengths(lengths, uint32_t count, Py_buffer *view) except -1
 cdef int check_matrix(str name, Py_buffer *view, Py_ssize_t rows, Py_ssize_t least) except -1

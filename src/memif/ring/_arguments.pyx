@@ -1,7 +1,9 @@
 # cython: language_level=3, auto_pickle=False, autotestdict=False
 """Checks of what users pass in, and numpy, loaded by the first call that needs it and not by the import of
 memif."""
-from cpython.buffer cimport PyBUF_WRITABLE
+from cpython.buffer cimport (PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release,
+                             PyObject_CheckBuffer)
+from cpython.exc cimport PyErr_Clear
 from libc.stdint cimport int64_t, uint32_t
 
 from memif.errors import MemifTypeError, MemifValueError
@@ -91,6 +93,19 @@ cdef int64_t span_of(timeout) except -1:
             refuse("timeout", timeout, "None or a number of seconds from 0 on")
         raise MemifValueError.argument("timeout", timeout, "None or a number of seconds from 0 on")
     return INT64_MAX if seconds > 1e9 else <int64_t>(seconds * 1e9)
+
+
+cdef int take_lengths(lengths, uint32_t count, Py_buffer *view) except -1:
+    """The buffer of `count` contiguous uint32. Other integers are converted."""
+    if PyObject_CheckBuffer(lengths):
+        if get_buffer(lengths, view, PyBUF_STRIDES | PyBUF_FORMAT) < 0:
+            PyErr_Clear()
+        elif (view.ndim == 1 and view.shape[0] == count and view.itemsize == 4 and view.format != NULL
+                and view.format[0] == b"I" and view.format[1] == 0 and (view.strides[0] == 4 or count <= 1)):
+            return 0
+        else:
+            PyBuffer_Release(view)
+    return take_buffer("lengths", as_uint32(lengths, count), view, PyBUF_SIMPLE)
 
 
 cdef object as_uint32(lengths, uint32_t count):

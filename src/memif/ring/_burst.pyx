@@ -484,17 +484,19 @@ cdef class Burst:
         """
         cdef Py_ssize_t columns = number("width", width, 1, MAX_PACKET)
         self.check()
-        cdef Py_ssize_t n = self.c.packets if self.c != NULL else 0
+        cdef Py_ssize_t rows, n = self.c.packets if self.c != NULL else 0
         cdef Py_buffer target
         if out is None:
             if n == 0:
                 return load_numpy().empty((0, columns), load_numpy().uint8)
-            out = matrix(self.pool, n, columns)
-        take_buffer("out", out, &target, PyBUF_STRIDES | PyBUF_WRITABLE)
+            out = matrix(self.pool, n, columns, &target)
+        else:
+            take_buffer("out", out, &target, PyBUF_STRIDES | PyBUF_WRITABLE)
         self.busy += 1
         try:
             self.check()                            # what ran meanwhile can have released it
             check_matrix("out", &target, n, columns)
+            rows = target.shape[0]
             if target.shape[1] != columns or n > 1 and target.strides[0] < columns:
                 raise MemifValueError.argument("out", f"rows of {target.shape[1]} bytes, {target.strides[0]} apart",
                                                f"rows of {columns}, that far apart or more")
@@ -503,7 +505,7 @@ cdef class Burst:
         finally:
             self.busy -= 1
             PyBuffer_Release(&target)
-        return out if len(out) == n else out[:n]
+        return out if rows == n else out[:n]
 
     cdef int read_rows(self, Py_buffer *target, Py_ssize_t total) except -1:
         cdef Columns *c = self.c

@@ -10,7 +10,7 @@ from libc.string cimport memset
 
 from memif.errors import MemifStateError, MemifTypeError, MemifValueError
 
-from memif.ring._arguments cimport as_uint32, check_matrix, number, span_of, take_buffer
+from memif.ring._arguments cimport check_matrix, number, span_of, take_buffer, take_lengths
 from memif.ring._atomics cimport memif_flag_get, memif_flag_set, memif_unlock
 from memif.ring._burst cimport EMPTY, allocated
 from memif.ring._columns cimport MAX_PACKET
@@ -189,8 +189,7 @@ cdef class TxQueue(Queue):
                                                f"rows of 1 to {MAX_PACKET} bytes")
             if lengths is None:
                 return self.send_matrix(&rows, NULL)
-            lengths = as_uint32(lengths, <uint32_t>rows.shape[0])
-            take_buffer("lengths", lengths, &sizes, PyBUF_SIMPLE)
+            take_lengths(lengths, <uint32_t>rows.shape[0], &sizes)
             try:
                 return self.send_matrix(&rows, <const uint32_t *>sizes.buf)
             finally:

@@ -123,30 +123,30 @@ cdef Store take_store(Pool pool, uint32_t capacity):
     return Store(max(capacity, SMALLEST))
 
 
-cdef object matrix(Pool pool, Py_ssize_t rows, Py_ssize_t width):
-    """A uint8 array to be filled: one that an earlier call returned and that nobody has any more, or a new
-    one."""
+cdef object matrix(Pool pool, Py_ssize_t rows, Py_ssize_t width, Py_buffer *view):
+    """A uint8 array to be filled, and its buffer: one that an earlier call returned and that nobody has any more, or a
+    new one."""
     cdef object array = pool.rows
-    if array is None or Py_REFCNT(<PyObject *>array) != 2 or not still_fits(array, rows, width):
+    if array is None or Py_REFCNT(<PyObject *>array) != 2 or not still_fits(array, rows, width, view):
         array = load_numpy().empty((rows, width), load_numpy().uint8)
+        PyObject_GetBuffer(array, view, PyBUF_STRIDES | PyBUF_WRITABLE)
     if rows * width <= KEPT_BYTES:
         pool.rows = pool.rows_too           # so that the caller's variable can hold one while the next is filled
         pool.rows_too = array
     return array
 
 
-cdef bint still_fits(array, Py_ssize_t rows, Py_ssize_t width) except -1:
+cdef bint still_fits(array, Py_ssize_t rows, Py_ssize_t width, Py_buffer *view) except -1:
     """Whether an array can be used again: its last user could have changed its shape, type and flags."""
-    cdef Py_buffer view
-    cdef bint fits
     try:
-        PyObject_GetBuffer(array, &view, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)
+        PyObject_GetBuffer(array, view, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)
     except (BufferError, ValueError):
         return False
-    fits = (view.ndim == 2 and view.shape[0] == rows and view.shape[1] == width and view.strides[0] == width
-            and view.strides[1] == 1 and view.format[0] == b"B" and view.format[1] == 0)
-    PyBuffer_Release(&view)
-    return fits
+    if (view.ndim == 2 and view.shape[0] == rows and view.shape[1] == width and view.strides[0] == width
+            and view.strides[1] == 1 and view.format[0] == b"B" and view.format[1] == 0):
+        return True
+    PyBuffer_Release(view)
+    return False
 
 
 @cython.final
