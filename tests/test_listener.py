@@ -18,7 +18,7 @@ import pytest
 
 from children import NOBODY, text_of_child
 from memif.address import Address, parse_address
-from memif.control.listener import Listener, close_listener, listen_socket
+from memif.control.listener import Listener, listen_socket
 from memif.control.transport import connect_socket
 from memif.errors import (
     ErrorCode,
@@ -309,7 +309,7 @@ def race(address: Address, count: int) -> tuple[list[Listener], list[MemifOSErro
 class TestClose:
     def test_twice(self, address: Address, socket_path: str) -> None:
         listener = listen_socket(address)
-        close_listener(listener)
+        listener.close()
         with listen_socket(address):
             listener.close()
             assert os.path.exists(socket_path)
@@ -338,7 +338,7 @@ class TestClose:
 
     def test_plain_sockets_too(self) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        close_listener(sock)
+        sock.close()
         assert sock.fileno() == -1
 
 

@@ -18,10 +18,10 @@ def describe_denial(path: str, *, create: bool = False) -> str:
     folder = os.path.dirname(os.path.abspath(path))
     for parent in _from_root(folder):
         if not os.access(parent, os.X_OK, effective_ids=True):
-            return f"directory {_owner(parent)} can not be entered by {_self()}"
+            return f"directory {_owner(parent)} cannot be entered by {_self()}"
     if create:
-        return f"directory {_owner(folder)} can not be written by {_self()}"
-    return f"socket {_owner(path)} can not be written by {_self()}; {_remedy(path)}"
+        return f"directory {_owner(folder)} cannot be written by {_self()}"
+    return f"socket {_owner(path)} cannot be written by {_self()}; {_remedy(path)}"
 
 
 def _from_root(folder: str) -> list[str]:

@@ -100,16 +100,26 @@ def listen_socket(
     owner: tuple[int, int] | None = None,
     backlog: int = 128,
 ) -> Listener:
-    """Return a non-blocking, close-on-exec listener at `address`; close it to remove its file.
+    """Listen at `address`. A file that a dead program left behind is replaced.
 
-    `mode` (default: only the own user; None: whatever the umask leaves) and `owner` (user and group number,
-    -1 to keep one) hold before the first client can connect, the mode from the file's first moment. A client needs
-    write permission. Abstract names have neither. `backlog` is how many clients may wait to be accepted.
+    `mode` and `owner` hold before the first client can connect, the mode from the file's first moment. Abstract names
+    have neither.
 
-    The directory has to exist; others may write there, too. A file that a dead program left behind is replaced.
-    Raises `MemifOSError` with errno EADDRINUSE when someone listens there ("Active listener on"), with
-    `ErrorCode.FILE_NOT_SOCK` when something else than a socket is there, `MemifFileNotFoundError` without the
-    directory, `MemifPermissionError` when the file can not be made, or can not be given that owner.
+    Args:
+        address: A path, whose directory has to exist (others may write there, too), or an abstract name.
+        mode: Of the socket file; clients need write permission. The default admits only the own user; None leaves it to
+            the umask.
+        owner: User id and group id of the file; -1 keeps one.
+        backlog: How many clients may wait to be accepted.
+
+    Returns:
+        A non-blocking, close-on-exec socket. Close it to remove its file.
+
+    Raises:
+        MemifOSError: Someone listens there (errno EADDRINUSE), or something else than a socket is there
+            (`ErrorCode.FILE_NOT_SOCK`).
+        MemifFileNotFoundError: There is no such directory.
+        MemifPermissionError: The file cannot be made, or cannot be given that owner.
     """
     sock = new_socket(Listener)
     try:
@@ -124,11 +134,6 @@ def listen_socket(
             raise from_os_error(error, f"listen on {address}") from error
         raise
     return sock
-
-
-def close_listener(sock: socket.socket) -> None:
-    """Close a listener and remove its file if that is still ours; see `Listener.close`."""
-    sock.close()
 
 
 def _bind_abstract(sock: Listener, address: Address) -> None:
@@ -213,7 +218,7 @@ def _give(file: int, address: Address, owner: tuple[int, int]) -> None:
         os.chown(b"/proc/self/fd/%d" % file, *owner)
     except PermissionError as error:
         raise MemifPermissionError(
-            f"{address} can not be given to user {owner[0]}, group {owner[1]}: only root may give files "
+            f"{address} cannot be given to user {owner[0]}, group {owner[1]}: only root may give files "
             "away, others only to groups of their own",
             errno=error.errno,
         ) from error
@@ -266,7 +271,7 @@ def _remove_dead(folder: int, name: bytes, address: Address) -> None:
         return
     except PermissionError as error:
         raise MemifPermissionError(
-            f"{address} is left over from a program that has ended, and can not be removed by this user",
+            f"{address} is left over from a program that has ended, and cannot be removed by this user",
             errno=error.errno,
         ) from error
 
@@ -306,8 +311,7 @@ def _is_alive(folder: int, name: bytes, address: Address) -> bool:
         return False
     if answer in (errno.EACCES, errno.EPERM):
         raise MemifPermissionError(
-            f"{address} exists, and whether a program listens there can not be told: "
-            f"{describe_denial(address.display)}",
+            f"{address} exists, and whether a program listens there cannot be told: {describe_denial(address.display)}",
             errno=answer,
         )
     if answer not in (0, errno.EPROTOTYPE, errno.ECONNREFUSED):

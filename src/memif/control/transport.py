@@ -51,15 +51,17 @@ def new_socket(kind: type[SocketT]) -> SocketT:
 
 
 def connect_socket(address: Address) -> socket.socket:
-    """Return a non-blocking, close-on-exec socket that is connected to the listener at `address`.
+    """Connect to the listener at `address`, without waiting.
 
-    Raises without waiting:
+    Returns:
+        A non-blocking, close-on-exec socket.
 
-    - `MemifFileNotFoundError`: no such path.
-    - `MemifPermissionError`: the text says who owns the socket and who we are.
-    - `MemifRefusedError`: nobody listens there, or not with memif's kind of socket.
-    - `MemifConnectionError` with `ErrorCode.AGAIN`: the listener is too busy, worth another try later.
-    - `MemifOSError` for anything else, for example a file that is not a socket.
+    Raises:
+        MemifFileNotFoundError: There is no such path.
+        MemifPermissionError: The text says who owns the socket and who we are.
+        MemifRefusedError: Nobody listens there, or not with memif's kind of socket.
+        MemifConnectionError: The listener is too busy (`ErrorCode.AGAIN`); another try later may succeed.
+        MemifOSError: Anything else, for example a file that is not a socket.
     """
     sock = new_socket(socket.socket)
     try:
@@ -71,13 +73,17 @@ def connect_socket(address: Address) -> socket.socket:
 
 
 def recv_message(sock: socket.SocketType) -> tuple[bytes, list[Descriptor], bool]:
-    """Return one datagram, the descriptors that came with it, and whether the kernel cut off any of the two.
+    """Receive one datagram.
 
-    The descriptors are close-on-exec, never 0, 1 or 2, and owned: each is closed with the last reference to it, or by
-    its `close`. At most 129 bytes are returned: a datagram of another length than `MESSAGE_SIZE` is not a memif
-    message, and b"" means that the peer is gone. When something was cut off, descriptors may be missing.
+    Returns:
+        Its first 129 bytes, its descriptors, and whether the kernel cut off any of the two. A datagram of another
+        length than `MESSAGE_SIZE` is not a memif message; b"" means that the peer is gone. The descriptors are
+        close-on-exec, never 0, 1 or 2, and owned: each is closed with the last reference to it, or by its `close`.
+        When something was cut off, descriptors may be missing.
 
-    Raises `BlockingIOError` if nothing has arrived, `OSError` if the socket can not be read.
+    Raises:
+        BlockingIOError: Nothing has arrived.
+        OSError: The socket cannot be read.
     """
     try:
         data, fds, cut, _ = receive(sock.fileno(), MESSAGE_SIZE + 1)
@@ -117,16 +123,24 @@ def turn_away(sock: socket.SocketType) -> None:
             hang_up(accept(sock.fileno()))
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
-            # They can not be accepted. Closing the listener closes what they have sent, too.
+            # They cannot be accepted. Closing the listener closes what they have sent, too.
             close_elsewhere(sock.detach())
 
 
 def send_message(sock: socket.SocketType, data: bytes, fd: int | None = None) -> None:
-    """Send `data` as one datagram, with descriptor `fd` beside it if given. `fd` stays open and the caller's.
+    """Send one datagram.
 
-    Raises `BlockingIOError` when the peer's queue is full, `BrokenPipeError` or `ConnectionResetError` when
-    the peer is gone, another `OSError` otherwise, and `MemifValueError` for descriptor 0, which DPDK and
-    libmemif take for "no descriptor".
+    Args:
+        sock: A connected control socket.
+        data: The message.
+        fd: A descriptor to send with it, above 0: DPDK and libmemif take 0 for "no descriptor". It stays open and the
+            caller's.
+
+    Raises:
+        BlockingIOError: The peer's queue is full.
+        BrokenPipeError: The peer is gone; also `ConnectionResetError`.
+        OSError: It failed otherwise.
+        MemifValueError: `fd` is not above 0.
     """
     ancillary = []
     if fd is not None:
@@ -138,11 +152,15 @@ def send_message(sock: socket.SocketType, data: bytes, fd: int | None = None) ->
 
 @dataclass(frozen=True, slots=True)
 class PeerCredentials:
-    """Who is at the other end, as the kernel saw it when the connection was made."""
+    """Who is at the other end, as the kernel saw it when the connection was made.
 
-    #: Process that called ``connect`` or ``listen``; 0 if it can not be seen from our PID namespace.
+    Attributes:
+        pid: Process that called ``connect`` or ``listen``; 0 if our PID namespace does not show it.
+        uid: Its effective user.
+        gid: Its effective group.
+    """
+
     pid: int
-    #: Its effective user and group.
     uid: int
     gid: int
 
