@@ -362,7 +362,7 @@ class TestOtherUsers:
     def test_directory_not_writable(self, address: Address, open_folder: str) -> None:
         text = text_of_child(lambda: str(listen_socket(address)))
         assert text.startswith("MemifPermissionError")
-        assert f"directory {open_folder} (owner root:root, mode 0755) can not be written by user" in text
+        assert f"directory {open_folder} (owner root:root, mode 0755) cannot be written by user" in text
 
     def test_living_socket_that_may_not_be_tested_stays(
         self, address: Address, socket_path: str, open_folder: str
@@ -371,7 +371,7 @@ class TestOtherUsers:
         with listen_socket(address, mode=0o600):
             text = text_of_child(lambda: str(listen_socket(address)))
             assert text.startswith("MemifPermissionError")
-            assert "can not be told" in text
+            assert "cannot be told" in text
             connect_socket(address).close()
 
     def test_dead_socket_of_another_user_in_a_sticky_directory(
@@ -388,7 +388,7 @@ class TestOtherUsers:
         with listen_socket(address, mode=0o660):
             text = text_of_child(lambda: str(connect_socket(address)))
             assert text.startswith("MemifPermissionError")
-            assert f"socket {socket_path} (owner root:root, mode 0660) can not be written by user" in text
+            assert f"socket {socket_path} (owner root:root, mode 0660) cannot be written by user" in text
             assert "usermod -aG root" in text
         with listen_socket(address, mode=0o600):
             assert "let the listener set another mode or group" in text_of_child(lambda: str(connect_socket(address)))
@@ -398,4 +398,4 @@ class TestOtherUsers:
         with listen_socket(address, mode=0o666):
             text = text_of_child(lambda: str(connect_socket(address)))
             folder = os.path.dirname(socket_path)
-            assert f"directory {folder} (owner root:root, mode 0700) can not be entered by user" in text
+            assert f"directory {folder} (owner root:root, mode 0700) cannot be entered by user" in text

@@ -139,7 +139,7 @@ def test_echo_by_queue(socket_path: str, testpmd: Factory, role: str, zero_copy:
     with link(socket_path, role, testpmd, ours=ours, **settings) as (iface, peer), peer.forwarding():
         assert len(iface.rx) == len(iface.tx) == queues
         out = [frames(10 + q, 6000) for q in range(queues)]
-        for at in range(0, 6000, 250):  # less than the ring has, or testpmd drops what it can not send back
+        for at in range(0, 6000, 250):  # less than the ring has, or testpmd drops what it cannot send back
             for q in range(queues):
                 part = out[q][at : at + 250]
                 assert exchange(iface.tx[q], iface.rx[q], part, len(part)) == part

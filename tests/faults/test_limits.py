@@ -121,7 +121,7 @@ def _address_space() -> int:
 
 @pytest.mark.nosanitizer  # which needs terabytes of address space
 def test_no_address_space_for_a_region() -> None:
-    """A client's memory that can not be mapped is refused with the reason, and the next client is served."""
+    """A client's memory that cannot be mapped is refused with the reason, and the next client is served."""
 
     def run() -> None:
         path = unused_name()

@@ -171,7 +171,7 @@ def test_answers_load_next_to_nothing() -> None:
 
 
 def test_wrong_questions() -> None:
-    """Another interface, a capture filter, a capture without a FIFO, a setting that can not be."""
+    """Another interface, a capture filter, a capture without a FIFO, a setting that cannot be."""
     assert "no interface 'eth0'" in run(*PROGRAM, "--extcap-interface", "eth0", "--extcap-dlts", status=1).stderr
     answer = run(*PROGRAM, "--extcap-interface", "memif", "--extcap-capture-filter", "udp").stdout
     assert "display filter" in answer

@@ -138,7 +138,7 @@ def test_the_asyncio_api(socket_path: str) -> None:
 
 
 def test_strange_names_are_escaped(socket_path: str) -> None:
-    """The peer's words can not break the exposition."""
+    """The peer's words cannot break the exposition."""
     name = 'a"b\\c}é'
     with linked(socket_path, slave={"name": name}) as (server, _):
         assert Values(server)("peer_info", peer_name=name) == 1

@@ -359,7 +359,7 @@ def lengths_out_of_bounds(master: memif.Interface, slave: memif.Interface) -> No
 
 @misuse
 def fixed_columns(master: memif.Interface, slave: memif.Interface) -> None:
-    """What loops follow without a second look can not be made writable."""
+    """What loops follow without a second look cannot be made writable."""
     burst = received(master, slave)
     for column in (burst.offsets, burst.regions, burst.flags):
         raises(

@@ -38,7 +38,7 @@ def run(name: str, timeout: float = 45.0) -> str:
 
 
 def require_namespaces() -> None:
-    """Skip (or fail, see `peers.settings.missing`) where namespaces and TAP can not be had."""
+    """Skip (or fail, see `peers.settings.missing`) where namespaces and TAP cannot be had."""
     if os.geteuid() != 0:
         missing("needs root: network namespaces")
     if shutil.which("ip") is None or shutil.which("ping") is None:
