@@ -1,19 +1,34 @@
-"""Classes that users do not make show no arguments: the docstring of their ``__init__`` begins with "For"."""
+"""Two things about docstrings that autodoc and napoleon do not do by themselves."""
 
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.ext.napoleon import GoogleDocstring
+
+
+def keep_sentences(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Handler of ``autodoc-process-docstring``, ahead of napoleon's.
+
+    Napoleon takes what is before a colon in an attribute's first line for its type, and finds no sections there. So the
+    sections are rendered here, and an empty comment in front makes napoleon leave the result as it is.
+    """
+    if what in ("attribute", "data", "property"):
+        lines[:] = ["..", "", *GoogleDocstring(lines, app.config, app, "method", name, obj, options).lines()]
 
 
 def hide_constructor(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, result: str | None
 ) -> tuple[str, None] | None:
-    """Handler of ``autodoc-process-signature``."""
+    """Handler of ``autodoc-process-signature``: a class that users do not make shows no arguments.
+
+    The docstring of its ``__init__`` begins with "For".
+    """
     init = getattr(obj, "__init__", None) if what == "class" else None
     return ("", None) if (getattr(init, "__doc__", "") or "").startswith("For ") else None
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", keep_sentences)
     app.connect("autodoc-process-signature", hide_constructor)
     return {"parallel_read_safe": True}
