@@ -17,8 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from memif.address import Address
-from memif.control.access import describe_denial
-from memif.control.transport import new_socket, turn_away
+from memif.control.transport import describe_denial, new_socket, turn_away
 from memif.errors import (
     ErrorCode,
     MemifError,
