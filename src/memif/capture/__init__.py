@@ -54,3 +54,7 @@ if not TYPE_CHECKING:  # so that an unknown name is an error for type checkers
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
