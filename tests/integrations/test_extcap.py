@@ -273,7 +273,10 @@ def test_the_peer_comes_and_goes(installed: Path, socket_path: str) -> None:
             with memif.listen(socket_path) as iface:
                 iface.wait_up(20)
                 send_all(iface, part)
-                assert iface.tx[0].wait_free(1024, timeout=5)
+                try:
+                    assert iface.tx[0].wait_free(1024, timeout=5)
+                except memif.MemifDisconnectedError:  # it has its twenty packets and has ended
+                    assert part == PACKETS[10:20]
         process.communicate(timeout=20)
     assert contents(file) == PACKETS[:20]
 
