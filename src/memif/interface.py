@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, Unpack
 
 from memif.address import Address
 from memif.config import CommonOptions, InterfaceConfig
@@ -30,6 +30,9 @@ class ControlSocket(Protocol):
     @property
     def interfaces(self) -> tuple["Interface", ...]:
         """The interfaces that are open on it."""
+
+    def interface(self, **options: Unpack["Options"]) -> "Interface":
+        """Open another interface on it."""
 
     def fileno(self) -> int:
         """Return one descriptor for select, epoll or an event loop."""
