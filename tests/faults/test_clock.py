@@ -4,10 +4,14 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
 
+import memif
+from memif.control.poller import Poller
+from memif.interface import endpoint_of
 from patience import within
 
 # The wall clock jumps by years at every look.
@@ -68,3 +72,26 @@ def test_a_wall_clock_that_jumps(tmp_path: Path) -> None:
         check=False,
     )
     assert done.stdout == "good\n", done.stderr
+
+
+def test_a_timer_that_fires_between_the_look_and_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round looks at the clock, then at the descriptors: a time that comes in between is not lost."""
+    dispatch = Poller.dispatch
+
+    def late(poller: Poller, *, awake: bool) -> bool:
+        left = (iface_deadline() or 0.0) - time.monotonic()
+        if 0 < left < 0.1:
+            time.sleep(left + 1e-3)
+        return dispatch(poller, awake=awake)
+
+    with memif.Socket("@nobody-listens-here") as sock:
+        iface = sock.interface(reconnect=0.05)
+
+        def iface_deadline() -> float | None:
+            return endpoint_of(iface).deadline
+
+        monkeypatch.setattr(Poller, "dispatch", late)
+        for _ in range(5):
+            before = iface_deadline()
+            assert sock.poll(within(5.0)), "the attempt to connect never came"
+            assert iface_deadline() != before

@@ -231,9 +231,9 @@ class Engine(Single):
         try:
             handled = self._tick()
             # A thread in poll must see that it was woken, so only that one ends it, if there is one.
-            if self.poller.dispatch(awake=interrupts is not None or not self._pollers):
-                handled = True
-                self._tick()
+            handled |= self.poller.dispatch(awake=interrupts is not None or not self._pollers)
+            if handled or self.poller.expired:  # maybe just after the look at the clock
+                handled |= self._tick()
             return handled
         except BaseException:
             self.poller.wake()  # what is left undone, the next call does: an event loop has to make it

@@ -41,6 +41,8 @@ class Poller(Single):
         self._observer = observer
         self._watchers: dict[int, Watcher] = {}
         self._deadline: float | None = None
+        #: Whether the timer has fired since `set_timer`, and is to be set again.
+        self.expired: bool = False
         self._epoll = select.epoll()
         self._wake = eventfd()
         self._timer = timerfd()
@@ -95,9 +97,11 @@ class Poller(Single):
             # A value of zero would disarm it.
             timer_set(self._timer, 0 if deadline is None else max(int(deadline * 1e9), 1))
             self._deadline = deadline  # last: after an exception the next call sets it
+        self.expired = False
 
     def _clear_timer(self) -> None:
-        self._deadline = None  # first: after an exception the next `set_timer` sets it
+        # First: after an exception the next `set_timer` sets it.
+        self._deadline, self.expired = None, True
         with contextlib.suppress(BlockingIOError):
             os.read(self._timer, 8)
 
