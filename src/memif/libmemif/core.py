@@ -146,9 +146,12 @@ def start_main(main: Main, on_control_fd_update: object, form: str, path: object
 
 @coded
 def memif_cleanup() -> int:
-    """Undo `memif_init`: delete all of its connections, as `memif_delete` does. -> code 0.
+    """Undo `memif_init`: delete all of its connections, as `memif_delete` does.
 
-    Does nothing without `memif_init` before. 4.0 has `memif_delete_socket` instead.
+    Does nothing without a `memif_init` before. 4.0 has `memif_delete_socket` instead.
+
+    Returns:
+        MEMIF_ERR_SUCCESS.
     """
     global _global
     with _global_lock:
@@ -302,13 +305,16 @@ def _drop(handle: memif_conn_handle_t, socket: ControlSocket, main: Main) -> Non
 
 @coded
 def memif_delete(conn: memif_conn_handle_t) -> int:
-    """Disconnect and delete an interface: on_disconnect is called, also if the link is down, then the peer is told.
-    -> code.
+    """Disconnect and delete an interface: call on_disconnect, even if the link is down, then tell the peer.
 
-    In on_disconnect all of the connection is still there. The handle is of no use afterwards: all functions return
-    MEMIF_ERR_NOCONN for it, and so does a second delete.
-    Memory stays mapped while a buffer or view of it is alive. Any thread; what other threads do on the connection
-    ends with a code.
+    In on_disconnect the connection is still complete. Memory stays mapped while a buffer or a view of it is alive. For
+    any thread; what other threads do on the connection ends with a code.
+
+    Args:
+        conn: The handle. Afterwards all functions return MEMIF_ERR_NOCONN for it.
+
+    Returns:
+        The code; MEMIF_ERR_NOCONN for a second delete.
     """
     live = conn.live if isinstance(conn, memif_conn_handle_t) else None  # once: another thread can delete it
     at_home = conn.main.at_home if live else False  # else in a forked child, where the lock may be held for ever
@@ -324,13 +330,19 @@ def memif_delete(conn: memif_conn_handle_t) -> int:
 
 @coded
 def memif_control_fd_handler(fd: int | FdContext, events: int = 0) -> int:
-    """Handle events on a descriptor that the callback of `memif_init` was told of. -> code.
+    """Handle events on a descriptor that the callback of `memif_init` was called for.
 
-    2.0: ``(fd, events)``. 4.0: ``(ptr, events)`` with ptr the `private_ctx` of the event. events (MEMIF_FD_EVENT_READ,
-    WRITE, ERROR) may be any: what is pending is looked up. Callbacks run in here. Timer: slaves that are down try to
-    connect; listener and connections: messages; interrupts: on_interrupt.
+    2.0: ``(fd, events)``. 4.0: ``(ptr, events)`` with the `private_ctx` of the event as ptr.
 
-    Results: MEMIF_ERR_BAD_FD for a descriptor that is none of ours (any more), what a callback returned, else 0.
+    For the timer, slaves that are down try to connect; for listener and connections, messages are handled; for
+    interrupts, on_interrupt is called. Callbacks run inside this call.
+
+    Args:
+        fd: The descriptor, or 4.0's context.
+        events: MEMIF_FD_EVENT_READ, WRITE and ERROR; any value will do, because pending events are looked up.
+
+    Returns:
+        The code that a callback returned; MEMIF_ERR_BAD_FD for a descriptor that is not, or no longer, the library's.
     """
     if isinstance(fd, FdContext):
         return fd.main.handle(fd.fd) or MEMIF_ERR_SUCCESS
@@ -341,16 +353,21 @@ def memif_control_fd_handler(fd: int | FdContext, events: int = 0) -> int:
 
 @coded
 def memif_poll_event(sock: memif_socket_handle_t | int = -1, timeout: int | None = None) -> int:
-    """Wait for an event and handle it. -> code. 2.0: ``(timeout)``. 4.0: ``(sock, timeout)``.
+    """Wait for an event and handle it.
 
-    timeout is in milliseconds: 0 looks without waiting, -1 (default) waits for ever. The time being over is a success.
-    Callbacks run in here. Several threads may poll.
+    2.0: ``(timeout)``. 4.0: ``(sock, timeout)``. Callbacks run inside this call. Several threads may poll.
 
-    A signal ends the wait: after its handler has returned, the result is MEMIF_ERR_SYSCALL with errno EINTR. Signals
-    that the thread has blocked are let in while it waits.
+    A signal ends the wait: after its handler has returned, the code is MEMIF_ERR_SYSCALL with errno EINTR. Signals that
+    the thread has blocked are let in while it waits.
 
-    Results: MEMIF_ERR_POLL_CANCEL after `memif_cancel_poll_event`; MEMIF_ERR_BAD_FD when the library does not poll (a
-    callback for descriptors was given, or no `memif_init`); MEMIF_ERR_INVAL_ARG; what a callback returned.
+    Args:
+        sock: 4.0: the socket. 2.0: the timeout.
+        timeout: Milliseconds; 0 does not wait, -1 (default) waits for ever.
+
+    Returns:
+        The code: MEMIF_ERR_SUCCESS also when the time is over; MEMIF_ERR_POLL_CANCEL after `memif_cancel_poll_event`;
+        MEMIF_ERR_BAD_FD when the library does not poll (it was given a callback for descriptors, or there was no
+        `memif_init`); MEMIF_ERR_INVAL_ARG; what a callback returned.
     """
     main, limit = _polled(sock, timeout)
     if main is None:
@@ -366,10 +383,15 @@ def _polled(sock: object, timeout: object) -> tuple[Main | None, object]:
 
 @coded
 def memif_cancel_poll_event(sock: memif_socket_handle_t | None = None) -> int:
-    """Let a `memif_poll_event` that waits, or the next one, return MEMIF_ERR_POLL_CANCEL. -> code. 4.0: ``(sock)``.
+    """Make a `memif_poll_event` that waits, or the next one, return MEMIF_ERR_POLL_CANCEL.
 
-    For any thread, and for signal handlers. Results: MEMIF_ERR_BAD_FD when the library does not poll,
-    MEMIF_ERR_INVAL_ARG for a socket that was deleted.
+    For any thread, and for signal handlers.
+
+    Args:
+        sock: 4.0: the socket.
+
+    Returns:
+        The code: MEMIF_ERR_BAD_FD when the library does not poll, MEMIF_ERR_INVAL_ARG for a socket that was deleted.
     """
     if sock is None:
         return MEMIF_ERR_BAD_FD if _global is None else _global.cancel()
@@ -387,11 +409,18 @@ def no_ring(conn: object, *, rx: bool) -> int:
 
 
 def memif_get_queue_efd(conn: memif_conn_handle_t, qid: int) -> tuple[int, int]:
-    """Return (code, event descriptor of receive queue `qid`); -1 unless the code is 0.
+    """Return the event descriptor of a receive queue, which is readable while packets wait in interrupt mode.
 
-    Readable when packets wait, in interrupt mode; poll it, do not read it: `memif_rx_burst` does when the ring is
-    empty. It belongs to the connection: another one comes with the next. Results: MEMIF_ERR_NOCONN,
-    MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID.
+    Poll it, but do not read it: `memif_rx_burst` does that when the ring is empty. It belongs to the connection; the
+    next connection has another one.
+
+    Args:
+        conn: The connection.
+        qid: The receive queue.
+
+    Returns:
+        The code, and the descriptor, -1 unless the code is 0. Codes: MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED,
+        MEMIF_ERR_QID.
     """
     queue = _rx_queue(conn, qid)
     if queue is None:
@@ -404,11 +433,18 @@ def memif_get_queue_efd(conn: memif_conn_handle_t, qid: int) -> tuple[int, int]:
 
 @coded
 def memif_set_rx_mode(conn: memif_conn_handle_t, rx_mode: int, qid: int) -> int:
-    """Switch receive queue `qid` to MEMIF_RX_MODE_INTERRUPT (0, as it starts) or MEMIF_RX_MODE_POLLING (1). -> code.
+    """Set the mode of a receive queue.
 
-    While polling, the peer is asked not to signal, so on_interrupt is not called and the event descriptor stays
-    quiet. The mode outlives a reconnect. Results: MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID,
-    MEMIF_ERR_INVAL_ARG.
+    While polling, the peer is asked not to signal, so on_interrupt is not called and the event descriptor is not
+    readable. The mode survives a reconnect.
+
+    Args:
+        conn: The connection.
+        rx_mode: MEMIF_RX_MODE_INTERRUPT (0, the initial mode) or MEMIF_RX_MODE_POLLING (1).
+        qid: The receive queue.
+
+    Returns:
+        The code: MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_INVAL_ARG.
     """
     queue = _rx_queue(conn, qid)
     if queue is None:

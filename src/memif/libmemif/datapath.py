@@ -55,15 +55,22 @@ def _broken(conn: memif_conn_handle_t, raw: RawRx | RawTx) -> int:
 
 
 def memif_rx_burst(conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_t], count: int) -> tuple[int, int]:
-    """Receive up to `count` buffers of queue `qid` into `bufs`. -> (code, buffers received).
+    """Receive buffers.
 
-    Each gets `len`, `data` and flags: MEMIF_BUFFER_FLAG_RX, and MEMIF_BUFFER_FLAG_NEXT where the packet goes on in
-    the next one. The slots stay yours until `memif_refill_queue`. Descriptors that make no sense are dropped and
-    counted.
+    Each gets `len`, `data` and flags: MEMIF_BUFFER_FLAG_RX, and MEMIF_BUFFER_FLAG_NEXT if the packet continues in the
+    next buffer. The slots are yours until `memif_refill_queue`. Invalid descriptors are dropped and counted.
 
-    Results: MEMIF_ERR_SUCCESS, with 0 buffers when nothing waits; MEMIF_ERR_NOBUF when more waits than `count`: the
-    buffers are received all the same, call again; MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID,
-    MEMIF_ERR_INVAL_ARG (bufs is no list of so many buffers), MEMIF_ERR_AGAIN (another thread is at it).
+    Args:
+        conn: The connection.
+        qid: The receive queue.
+        bufs: Filled from its start.
+        count: The most buffers to receive.
+
+    Returns:
+        The code, and the number of buffers received. Codes: MEMIF_ERR_SUCCESS, with 0 buffers if nothing waits;
+        MEMIF_ERR_NOBUF if more than `count` wait: the buffers are received, call again; MEMIF_ERR_NOCONN,
+        MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_INVAL_ARG (bufs is not a list of that many buffers),
+        MEMIF_ERR_AGAIN (another thread uses the queue).
     """
     try:
         raw = conn.rx[qid]
@@ -76,15 +83,20 @@ def memif_rx_burst(conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_
 
 
 def memif_refill_queue(conn: memif_conn_handle_t, qid: int, count: int = 0xFFFF, headroom: int = 0) -> int:
-    """Give the oldest `count` received buffers of queue `qid` back to the peer. -> code.
+    """Give the oldest received buffers back to the peer.
 
-    count 0xFFFF or -1 (``(uint16_t) -1``; default) means as many as possible, and a larger count than there are
-    buffers too. A slave has to do so for every queue in on_connect: before that the master has nowhere to write.
-    headroom (slave only) leaves so many bytes free in front of the data in the buffers given now; they hold that
-    much less.
+    A slave has to do this for every queue in on_connect; before that the master has nowhere to write.
 
-    Results: MEMIF_ERR_SUCCESS, MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_AGAIN,
-    MEMIF_ERR_INVAL_ARG (count outside 16 bits; headroom not below the buffer size).
+    Args:
+        conn: The connection.
+        qid: The receive queue.
+        count: Buffers to give back; 0xFFFF or -1 (``(uint16_t) -1``; default), and any number larger than there are
+            buffers, mean as many as possible.
+        headroom: Slave: bytes to leave free in front of the data in these buffers, which then hold less by that many.
+
+    Returns:
+        The code: MEMIF_ERR_SUCCESS, MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_AGAIN,
+        MEMIF_ERR_INVAL_ARG (count outside 16 bits; headroom not below the buffer size).
     """
     try:
         return conn.rx[qid].refill(count, headroom)
@@ -95,17 +107,24 @@ def memif_refill_queue(conn: memif_conn_handle_t, qid: int, count: int = 0xFFFF,
 def memif_buffer_alloc(
     conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_t], count: int, size: int | None = None
 ) -> tuple[int, int]:
-    """Get free buffers of transmit queue `qid` for `count` packets of `size` bytes. -> (code, buffers allocated).
+    """Get free buffers of a transmit queue.
 
-    size None (default) or 0 is one whole buffer a packet. A larger size than the buffer's takes chains: several
-    entries of bufs, which needs to be so much longer than `count`, all but the last with MEMIF_BUFFER_FLAG_NEXT;
-    the result counts buffers. `len` is what each was allocated for, `data` shows the whole room. Allocate as often
-    as you like before `memif_tx_burst`. On a slave each starts at the buffer's start again, whatever headroom it
-    was received with.
+    `len` of each is what it was allocated for; `data` shows all its room. There may be any number of calls before
+    `memif_tx_burst`. On a slave the data starts at the start of the buffer, whatever headroom it was received with.
 
-    Results: MEMIF_ERR_SUCCESS; MEMIF_ERR_NOBUF_RING when the ring, or bufs, is full: those that fit are allocated,
-    maybe 0, never part of a chain; MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_AGAIN,
-    MEMIF_ERR_INVAL_ARG (bufs; a size above 65536, or that the whole ring could not hold).
+    Args:
+        conn: The connection.
+        qid: The transmit queue.
+        bufs: Filled from its start. A packet larger than a buffer takes several, all but the last with
+            MEMIF_BUFFER_FLAG_NEXT, so that bufs has to be longer than `count`.
+        count: Packets.
+        size: Bytes of each packet; None (default) or 0 for one whole buffer.
+
+    Returns:
+        The code, and the number of buffers allocated. Codes: MEMIF_ERR_SUCCESS; MEMIF_ERR_NOBUF_RING if the ring, or
+        bufs, is full: those that fit are allocated, possibly 0, never part of a chain; MEMIF_ERR_NOCONN,
+        MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_AGAIN, MEMIF_ERR_INVAL_ARG (bufs; a size above 65536, or one
+        that does not fit into the whole ring).
     """
     try:
         raw = conn.tx[qid]
@@ -118,15 +137,23 @@ def memif_buffer_alloc(
 
 
 def memif_tx_burst(conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_t], count: int) -> tuple[int, int]:
-    """Send the first `count` of `bufs`, and signal the peer if it wants that. -> (code, buffers sent).
+    """Send buffers, and signal the peer if it wants that.
 
-    They must be the oldest that were allocated (or enqueued) on this queue and not sent yet, in that order; it need
-    not be all of them. A packet of `len` bytes is sent from each; with MEMIF_BUFFER_FLAG_NEXT in flags it goes on
-    in the next one. Sent buffers belong to the peer.
+    A packet of `len` bytes is sent from each buffer; with MEMIF_BUFFER_FLAG_NEXT in flags it continues in the next one.
+    Sent buffers belong to the peer.
 
-    Results: MEMIF_ERR_SUCCESS; MEMIF_ERR_INVAL_ARG when a buffer is out of order, not of this queue, sent already,
-    or has a `len` of 0 or beyond its room, or when a chain's end is missing: the whole packets before that are sent
-    and counted; MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_AGAIN.
+    Args:
+        conn: The connection.
+        qid: The transmit queue.
+        bufs: The oldest buffers that were allocated (or enqueued) on this queue and not sent yet, in that order; not
+            necessarily all of them.
+        count: How many of bufs to send.
+
+    Returns:
+        The code, and the number of buffers sent. Codes: MEMIF_ERR_SUCCESS; MEMIF_ERR_INVAL_ARG if a buffer is out of
+        order, not of this queue, sent already, or has a `len` of 0 or beyond its room, or if the end of a chain is
+        missing: the whole packets before it are sent and counted; MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED,
+        MEMIF_ERR_QID, MEMIF_ERR_AGAIN.
     """
     try:
         raw = conn.tx[qid]
@@ -139,16 +166,22 @@ def memif_tx_burst(conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_
 
 
 def memif_buffer_enq_tx(conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_t], count: int) -> tuple[int, int]:
-    """Slave: put received buffers into transmit queue `qid` as they are, without a copy. -> (code, buffers enqueued).
+    """Slave: put received buffers into a transmit queue, without a copy.
 
-    Each changes places with a free buffer of the ring, which takes the received one's slot: refill the receive queue as
-    always. Afterwards they are like allocated ones: write into them, set `len`, send them in this order by
-    `memif_tx_burst`. Room in front of the data, left by `memif_refill_queue`, can be taken by
-    ``buffer.prepend(n)``.
+    Each is exchanged for a free buffer of the ring, which takes the slot of the received one: refill the receive queue
+    as always. Afterwards they are like allocated ones: write into them, set `len`, and send them in this order by
+    `memif_tx_burst`. ``buffer.prepend(n)`` uses the room in front of the data that `memif_refill_queue` left.
 
-    Results: MEMIF_ERR_SUCCESS; MEMIF_ERR_NOBUF_RING when the ring is full, with those that fitted counted;
-    MEMIF_ERR_INVAL_ARG for a master, or from the first buffer on that is not a received one of this connection or was
-    refilled, those before it counted; MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_AGAIN.
+    Args:
+        conn: The connection.
+        qid: The transmit queue.
+        bufs: Received buffers.
+        count: How many of bufs to enqueue.
+
+    Returns:
+        The code, and the number of buffers enqueued. Codes: MEMIF_ERR_SUCCESS; MEMIF_ERR_NOBUF_RING if the ring is
+        full; MEMIF_ERR_INVAL_ARG for a master, or at the first buffer that was not received on this connection or was
+        refilled; MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_AGAIN.
     """
     try:
         raw = conn.tx[qid]
@@ -161,10 +194,16 @@ def memif_buffer_enq_tx(conn: memif_conn_handle_t, qid: int, bufs: list[memif_bu
 
 
 def memif_set_next_free_buffer(conn: memif_conn_handle_t, qid: int, buf: memif_buffer_t) -> int:
-    """Take allocations back: `buf` and all allocated after it on transmit queue `qid` are free again. -> code.
+    """Free buffers that were allocated and are not to be sent.
 
-    For buffers that were allocated and shall not be sent. Results: MEMIF_ERR_SUCCESS, MEMIF_ERR_NOCONN,
-    MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_AGAIN, MEMIF_ERR_INVAL_ARG (not allocated there, or sent already).
+    Args:
+        conn: The connection.
+        qid: The transmit queue.
+        buf: The first of them; all that were allocated after it are free again, too.
+
+    Returns:
+        The code: MEMIF_ERR_SUCCESS, MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_AGAIN,
+        MEMIF_ERR_INVAL_ARG (not allocated there, or sent already).
     """
     try:
         return conn.tx[qid].rewind(buf)
@@ -173,14 +212,19 @@ def memif_set_next_free_buffer(conn: memif_conn_handle_t, qid: int, buf: memif_b
 
 
 def memif_buffer_requeue(conn: memif_conn_handle_t, buf_a: memif_buffer_t, buf_b: memif_buffer_t) -> int:
-    """Slave: let two buffers change their places in the rings. -> code.
+    """Slave: exchange the places of two buffers in the rings.
 
-    Both must be in your hands: received and not refilled, or allocated and not sent. Each keeps its data and goes
-    on in the other's slot and queue: so packets can be sent in another order than they were allocated in, or
-    dropped in between.
+    Each keeps its data and continues in the other's slot and queue. So packets can be sent in another order than they
+    were allocated in, or be dropped in between.
 
-    Results: MEMIF_ERR_SUCCESS, MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_AGAIN, MEMIF_ERR_INVAL_ARG
-    (master; a buffer that is not in your hands, or of another connection).
+    Args:
+        conn: The connection.
+        buf_a: A buffer that was received and not refilled, or allocated and not sent.
+        buf_b: Another one.
+
+    Returns:
+        The code: MEMIF_ERR_SUCCESS, MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_AGAIN, MEMIF_ERR_INVAL_ARG
+        (master; a buffer in the peer's hands, or of another connection).
     """
     if not isinstance(conn, memif_conn_handle_t) or conn.live is None:
         return MEMIF_ERR_NOCONN

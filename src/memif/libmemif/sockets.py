@@ -54,14 +54,19 @@ _PATH_BYTES = 107
 def memif_create_socket(
     args: memif_socket_args_t | str | bytes, private_ctx: Any = None
 ) -> tuple[int, memif_socket_handle_t | None]:
-    """Create a socket. -> (code, socket handle; None unless the code is 0).
+    """Create a socket.
 
-    4.0: args is a `memif_socket_args_t`; private_ctx goes to its callback for descriptors. The socket has an event
-    loop, a timer and an allocator of its own (for the callbacks see `memif_init`; the one for descriptors is
-    ``f(fde, private_ctx) -> 0``). 3.1: args is the file name, and the socket belongs to what `memif_init` set up.
+    Nothing is opened before the first `memif_create`.
 
-    Nothing is opened before the first `memif_create`. Results: MEMIF_ERR_INVAL_ARG for a bad argument or, in 3.1's
-    form, without `memif_init`; MEMIF_ERR_CB_FDUPDATE; system errors.
+    Args:
+        args: 4.0: a `memif_socket_args_t`. The socket has its own event loop, timer and allocator (`memif_init`
+            explains the callbacks; the one for descriptors is ``f(fde, private_ctx) -> 0``). 3.1: the file name; the
+            socket belongs to what `memif_init` has set up.
+        private_ctx: 4.0: passed to the callback for descriptors.
+
+    Returns:
+        The code, and the socket's handle, None unless the code is 0. Codes: MEMIF_ERR_INVAL_ARG for a wrong argument
+        or, in 3.1's form, without `memif_init`; MEMIF_ERR_CB_FDUPDATE; system errors.
     """
     try:
         if isinstance(args, memif_socket_args_t):
@@ -92,9 +97,13 @@ def _socket_of_its_own(args: memif_socket_args_t, private_ctx: Any) -> memif_soc
 
 @coded
 def memif_delete_socket(sock: memif_socket_handle_t) -> int:
-    """Delete a socket. -> code. The handle is of no use afterwards.
+    """Delete a socket.
 
-    Results: MEMIF_ERR_INVAL_ARG for a handle that is none or deleted, or while there are interfaces on the socket.
+    Args:
+        sock: The handle, which is invalid afterwards.
+
+    Returns:
+        The code: MEMIF_ERR_INVAL_ARG for an invalid handle, or while there are interfaces on the socket.
     """
     if not isinstance(sock, memif_socket_handle_t) or not sock:
         return MEMIF_ERR_INVAL_ARG
@@ -109,12 +118,12 @@ def memif_delete_socket(sock: memif_socket_handle_t) -> int:
 
 
 def memif_get_socket_handle(conn: memif_conn_handle_t) -> memif_socket_handle_t | None:
-    """Return the socket that a connection was created on; None for a handle that is none or deleted."""
+    """Return the socket that a connection was created on; None for an invalid handle."""
     return conn.owner if isinstance(conn, memif_conn_handle_t) and conn else None
 
 
 def memif_get_socket_path(sock: memif_socket_handle_t) -> str | None:
-    """Return a socket's path, with ``@`` before an abstract name; None for a handle that is none or deleted."""
+    """Return a socket's path, with ``@`` before an abstract name; None for an invalid handle."""
     if not isinstance(sock, memif_socket_handle_t) or not sock or sock.socket is None:
         return None
     return str(sock.socket.address)
@@ -126,7 +135,7 @@ def memif_get_socket_filename(sock: memif_socket_handle_t) -> str | None:
 
 
 def memif_get_listener_fd(sock: memif_socket_handle_t) -> int:
-    """Return the descriptor that a socket listens on, -1 when it does not (no master on it), or for a bad handle."""
+    """Return the descriptor that a socket listens on; -1 if it has no master, or for an invalid handle."""
     if not isinstance(sock, memif_socket_handle_t) or not sock or sock.socket is None:
         return -1
     return sock.socket.acceptor.fd
@@ -134,12 +143,15 @@ def memif_get_listener_fd(sock: memif_socket_handle_t) -> int:
 
 @coded
 def memif_set_listener_fd(sock: memif_socket_handle_t, fd: int) -> int:
-    """Let a socket listen on `fd`: bound and listening already (SOCK_SEQPACKET), for instance by a parent process.
-    -> code.
+    """Let a socket listen on a descriptor that is bound and listening already, for instance by a parent process.
 
-    The descriptor is taken over: closed with the socket, and not before, however many masters come and go. Its file, if
-    any, is not removed then.
-    Results: MEMIF_ERR_INVAL_ARG for a bad handle, MEMIF_ERR_BAD_FD for what is no listening socket.
+    Args:
+        sock: The socket. It owns the descriptor from then on, and closes it when it is deleted, not earlier. The
+            descriptor's file, if there is one, is not removed then.
+        fd: The descriptor of a listening socket of type SOCK_SEQPACKET.
+
+    Returns:
+        The code: MEMIF_ERR_INVAL_ARG for an invalid handle, MEMIF_ERR_BAD_FD if `fd` is no listening socket.
     """
     if not isinstance(sock, memif_socket_handle_t) or not sock or sock.socket is None:
         return MEMIF_ERR_INVAL_ARG
@@ -167,11 +179,15 @@ def _listens(fd: int) -> bool:
 
 @coded
 def memif_request_connection(conn: memif_conn_handle_t) -> int:
-    """Slave: try to connect now, for sockets whose timer is off. -> code 0 when the attempt is under way.
+    """Slave: try to connect now, for sockets whose timer is off.
 
-    Results: MEMIF_ERR_NOCONN; MEMIF_ERR_INVAL_ARG for a master; MEMIF_ERR_ALRCONN when connected or connecting already;
-    MEMIF_ERR_CONNREFUSED when nobody listens; MEMIF_ERR_NO_FILE, MEMIF_ERR_ACCES, MEMIF_ERR_FILE_NOT_SOCK,
-    MEMIF_ERR_CB_FDUPDATE, system errors.
+    Args:
+        conn: The connection.
+
+    Returns:
+        The code: MEMIF_ERR_SUCCESS when the attempt is under way; MEMIF_ERR_NOCONN; MEMIF_ERR_INVAL_ARG for a master;
+        MEMIF_ERR_ALRCONN when connected or connecting already; MEMIF_ERR_CONNREFUSED when nobody listens;
+        MEMIF_ERR_NO_FILE, MEMIF_ERR_ACCES, MEMIF_ERR_FILE_NOT_SOCK, MEMIF_ERR_CB_FDUPDATE, system errors.
     """
     interface = conn.live if isinstance(conn, memif_conn_handle_t) else None  # once: another thread can delete it
     if interface is None:
@@ -188,10 +204,17 @@ def memif_request_connection(conn: memif_conn_handle_t) -> int:
 def memif_set_connection_request_timer(
     sock: "memif_socket_handle_t | itimerspec | float", timer: "itimerspec | float | None" = None
 ) -> int:
-    """Set when slaves that are down try to connect. -> code. 4.0: ``(sock, timer)``. 2.1 to 3.1: ``(timer)``.
+    """Set when slaves that are down try to connect.
 
-    timer is an `itimerspec` (first attempt after it_value, then every it_interval), or a number of seconds for
-    both. Zero turns it off: then `memif_request_connection` connects. Results: MEMIF_ERR_INVAL_ARG.
+    4.0: ``(sock, timer)``. 2.1 to 3.1: ``(timer)``.
+
+    Args:
+        sock: 4.0: the socket. 2.1 to 3.1: the timer.
+        timer: An `itimerspec` (first attempt after it_value, then every it_interval), or a number of seconds for both.
+            Zero turns the timer off; then only `memif_request_connection` connects.
+
+    Returns:
+        The code: MEMIF_ERR_INVAL_ARG.
     """
     if isinstance(sock, memif_socket_handle_t):
         if not sock or timer is None:
@@ -283,10 +306,16 @@ def memif_per_thread_init(
     memif_realloc: Callable[[Any, int], Any] | None = None,
     memif_free: Callable[[Any], object] | None = None,
 ) -> tuple[int, memif_per_thread_main_handle_t | None]:
-    """3.1: set up a data base of its own, usually one for each thread. -> (code, handle; None unless the code is 0).
+    """3.1: set up a separate database, usually one for each thread.
 
-    private_ctx goes to the callback for descriptors, ``f(fd, events, private_ctx)``; all else, and the results, as in
-    `memif_init`. Its sockets come from `memif_per_thread_create_socket`; there is no default socket.
+    Its sockets come from `memif_per_thread_create_socket`; there is no default socket.
+
+    Args:
+        private_ctx: Passed to the callback for descriptors, ``f(fd, events, private_ctx)``.
+        on_control_fd_update: See `memif_init`, as for the other arguments.
+
+    Returns:
+        The code as for `memif_init`, and the handle, None unless the code is 0.
     """
     try:
         check_call("memif_realloc", memif_realloc)
@@ -306,7 +335,11 @@ def _main_of(pt_main: object) -> Main | None:
 
 @coded
 def memif_per_thread_cleanup(pt_main: memif_per_thread_main_handle_t) -> int:
-    """3.1: delete all connections and sockets of a data base. -> code; MEMIF_ERR_INVAL_ARG for a wrong handle."""
+    """3.1: delete all connections and sockets of a database.
+
+    Returns:
+        The code: MEMIF_ERR_INVAL_ARG for an invalid handle.
+    """
     main = _main_of(pt_main)
     if main is None:
         return MEMIF_ERR_INVAL_ARG
@@ -317,21 +350,21 @@ def memif_per_thread_cleanup(pt_main: memif_per_thread_main_handle_t) -> int:
 
 @coded
 def memif_per_thread_control_fd_handler(pt_main: memif_per_thread_main_handle_t, fd: int, events: int = 0) -> int:
-    """3.1: handle events on a descriptor of a data base; see `memif_control_fd_handler`. -> code."""
+    """3.1: handle events on a descriptor of a database, as `memif_control_fd_handler` does."""
     main = _main_of(pt_main)
     return MEMIF_ERR_INVAL_ARG if main is None else main.handle(fd) or MEMIF_ERR_SUCCESS
 
 
 @coded
 def memif_per_thread_poll_event(pt_main: memif_per_thread_main_handle_t, timeout: int = -1) -> int:
-    """3.1: wait for an event of a data base and handle it; see `memif_poll_event`. -> code."""
+    """3.1: wait for an event of a database and handle it, as `memif_poll_event` does."""
     main = _main_of(pt_main)
     return MEMIF_ERR_INVAL_ARG if main is None else main.poll(timeout) or MEMIF_ERR_SUCCESS
 
 
 @coded
 def memif_per_thread_cancel_poll_event(pt_main: memif_per_thread_main_handle_t) -> int:
-    """3.1: end a poll of a data base, from any thread; see `memif_cancel_poll_event`. -> code."""
+    """3.1: end a poll of a database, from any thread, as `memif_cancel_poll_event` does."""
     main = _main_of(pt_main)
     return MEMIF_ERR_INVAL_ARG if main is None else main.cancel()
 
@@ -340,7 +373,7 @@ def memif_per_thread_cancel_poll_event(pt_main: memif_per_thread_main_handle_t) 
 def memif_per_thread_set_connection_request_timer(
     pt_main: memif_per_thread_main_handle_t, timer: "itimerspec | float"
 ) -> int:
-    """3.1: set when the slaves of a data base try to connect; see `memif_set_connection_request_timer`. -> code."""
+    """3.1: set when the slaves of a database try to connect, as `memif_set_connection_request_timer` does."""
     main = _main_of(pt_main)
     return MEMIF_ERR_INVAL_ARG if main is None else _set_timer(main, timer)
 
@@ -348,7 +381,11 @@ def memif_per_thread_set_connection_request_timer(
 def memif_per_thread_create_socket(
     pt_main: memif_per_thread_main_handle_t, filename: str | bytes, private_ctx: Any = None
 ) -> tuple[int, memif_socket_handle_t | None]:
-    """3.1: create a socket in a data base. -> (code, socket handle; None unless the code is 0)."""
+    """3.1: create a socket in a database.
+
+    Returns:
+        The code, and the socket's handle, None unless the code is 0.
+    """
     main = _main_of(pt_main)
     try:
         if main is None:
@@ -365,7 +402,7 @@ def memif_per_thread_register_external_region(
     delete: Any = None,
     get_offset: Any = None,
 ) -> None:
-    """3.1: let the user bring the memory for all sockets of a data base; see `memif_register_external_region`."""
+    """3.1: let the user provide the memory for all sockets of a database, as `memif_register_external_region` does."""
     main = _main_of(pt_main)
     if main is not None:
         _register_region(main, list(main.sockets.values()), (add, get_addr, delete, get_offset))
