@@ -64,6 +64,10 @@ class Interface(Single):
         self.socket: ControlSocket = socket
         self._endpoint = endpoint
         self._owns_socket = owns_socket
+        #: Receive queues (M2S rings of a slave, S2M rings of a master); as many as the present or last link has.
+        self.rx: tuple[RxQueue, ...] = endpoint.rx
+        #: Transmit queues (S2M rings of a slave, M2S rings of a master); as many as the present or last link has.
+        self.tx: tuple[TxQueue, ...] = endpoint.tx
         endpoint.face = self
 
     @property
@@ -105,16 +109,6 @@ class Interface(Single):
     def peer(self) -> Peer | None:
         """Who is at the other end; None while the link is down."""
         return self._endpoint.peer
-
-    @property
-    def rx(self) -> tuple[RxQueue, ...]:
-        """Receive queues (M2S rings of a slave, S2M rings of a master); as many as the present or last link has."""
-        return self._endpoint.rx
-
-    @property
-    def tx(self) -> tuple[TxQueue, ...]:
-        """Transmit queues (S2M rings of a slave, M2S rings of a master); as many as the present or last link has."""
-        return self._endpoint.tx
 
     @property
     def disconnect_reason(self) -> str | None:

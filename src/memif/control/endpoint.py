@@ -107,6 +107,7 @@ class Endpoint(Single):
         self.rx: tuple[RxQueue, ...] = tuple(self._rx[:rx])
         #: Transmit queues (S2M rings of a slave, M2S rings of a master).
         self.tx: tuple[TxQueue, ...] = tuple(self._tx[:tx])
+        self.face.rx, self.face.tx = self.rx, self.tx  # looked up for each call on a queue, so without a call
 
     # -- what it is
 
