@@ -1,4 +1,4 @@
-"""Interface: one memif interface, as users see it. The work is done by `memif.control.endpoint`."""
+"""`Interface`, one memif interface as users see it. `memif.control.endpoint` does the work."""
 
 from collections.abc import Callable
 from types import TracebackType
@@ -13,15 +13,15 @@ from memif.types import Details, InterfaceStats, ModeName, Peer, Side, SocketSta
 
 
 class ControlSocket(Protocol):
-    """The `memif.Socket` of an interface, as far as the interface knows it."""
+    """What an interface knows of its `memif.Socket`."""
 
     @property
     def address(self) -> Address:
-        """Where the socket is."""
+        """The address of the socket."""
 
     @property
     def app_name(self) -> str:
-        """What peers are told."""
+        """The name of this program that peers see."""
 
     @property
     def stats(self) -> SocketStats:
@@ -29,60 +29,62 @@ class ControlSocket(Protocol):
 
     @property
     def interfaces(self) -> tuple["Interface", ...]:
-        """The interfaces that are open on it."""
+        """The interfaces that are open on the socket."""
 
     def interface(self, **options: Unpack["Options"]) -> "Interface":
-        """Open another interface on it."""
+        """Open another interface on the socket."""
 
     def fileno(self) -> int:
-        """Return one descriptor for select, epoll or an event loop."""
+        """Return the descriptor for select, epoll or an event loop."""
 
     def poll(self, timeout: float | None = None) -> bool:
-        """Handle what is pending, after waiting for it."""
+        """Wait for events and handle them."""
 
     def cancel_poll(self) -> None:
-        """End a `poll` that waits, or the next one."""
+        """End a `poll` that waits, or else the next one."""
 
     def close(self) -> None:
         """Close all interfaces and the socket."""
 
 
 class Interface(Single):
-    """One memif interface. Made by `memif.connect`, `memif.listen` and `Socket.interface`.
+    """One memif interface. Created by `memif.connect`, `memif.listen` and `memif.Socket.interface`.
 
-    The link comes and goes: `up` says whether it is there, `rx` and `tx` hold its queues. A slave connects by itself,
-    again and again; a master waits for clients. All of that happens inside calls: `Socket.poll`, `wait_up`, and every
-    queue operation look after the control channel; there is no background thread.
+    `up` says whether the link is up; `rx` and `tx` hold its queues. A slave connects by itself and reconnects when the
+    link is lost; a master waits for clients. All of that happens inside calls: `memif.Socket.poll`, `wait_up` and every
+    queue operation serve the control channel. There is no background thread.
 
-    Context manager: leaving the block closes the interface. Any thread may call any method; each queue belongs to one
-    thread at a time. Callbacks run in the thread whose call noticed the event.
+    As a context manager it closes itself at the end of the block. Any thread may call any method; each queue belongs to
+    one thread at a time. Callbacks run in the thread whose call noticed the event.
+
+    Attributes:
+        socket: The `memif.Socket` that the interface was opened on.
+        rx: The receive queues of the current or last link: M2S rings of a slave, S2M rings of a master.
+        tx: The transmit queues of the current or last link: S2M rings of a slave, M2S rings of a master.
     """
 
     def __init__(self, socket: ControlSocket, endpoint: Endpoint, *, owns_socket: bool = False) -> None:
         """For `Socket` only."""
-        #: The socket that it was opened on.
         self.socket: ControlSocket = socket
         self._endpoint = endpoint
         self._owns_socket = owns_socket
-        #: Receive queues (M2S rings of a slave, S2M rings of a master); as many as the present or last link has.
         self.rx: tuple[RxQueue, ...] = endpoint.rx
-        #: Transmit queues (S2M rings of a slave, M2S rings of a master); as many as the present or last link has.
         self.tx: tuple[TxQueue, ...] = endpoint.tx
         endpoint.face = self
 
     @property
     def config(self) -> InterfaceConfig:
-        """Its options, checked and with their defaults."""
+        """The options, checked and completed with the defaults."""
         return self._endpoint.config
 
     @property
     def id(self) -> int:
-        """Number of the interface on its socket."""
+        """The number of the interface on its socket."""
         return self._endpoint.config.id
 
     @property
     def name(self) -> str:
-        """Name that the peer is told."""
+        """The name that the peer sees."""
         return self._endpoint.config.name
 
     @property
@@ -97,7 +99,7 @@ class Interface(Single):
 
     @property
     def up(self) -> bool:
-        """True while the link is up, as far as was noticed: a call that looks after the control channel finds out."""
+        """True while the link is up, as of the last call that served the control channel."""
         return self._endpoint.up
 
     @property
@@ -112,71 +114,76 @@ class Interface(Single):
 
     @property
     def disconnect_reason(self) -> str | None:
-        """Why the last connection ended or was refused, sent or received; None if there was none yet."""
+        """Why the last connection ended or was refused, by either side; None before the first."""
         return self._endpoint.reason
 
     @property
     def stats(self) -> InterfaceStats:
-        """Counters: "rx" and "tx" are lists with one dict a queue (see `memif.types.QueueStats`); "connects",
-        "disconnects" and "refused" count connections. They go on through reconnects."""
+        """Counters of queues and connections, see `memif.types.InterfaceStats`. A reconnect does not reset them."""
         return self._endpoint.stats
 
     def details(self) -> Details:
-        """Return everything about the interface at this moment."""
+        """Return a snapshot of everything known about the interface."""
         return self._endpoint.details()
 
     def wait_up(self, timeout: float | None = None) -> None:
-        """Return when the link is up.
+        """Wait until the link is up.
 
-        Packets can move in both directions then: a master also waits until the slave has offered its first buffers,
-        for a third of a second at most (a slave may never want packets).
+        Packets can then move in both directions: a master also waits until the slave has offered its first buffers, for
+        at most a third of a second, because some slaves never offer any.
 
         Args:
-            timeout: Seconds to wait, None for ever.
+            timeout: Seconds to wait; None waits for ever.
 
         Raises:
-            MemifTimeoutError: The link did not come up in time; the last failure is its cause.
-            MemifError: A failure that would stay the same (wrong secret or mode, no permission), as the error of its
-                own kind, without waiting for the time to pass; every failure where there will be no other attempt
-                (``reconnect=None``).
+            MemifTimeoutError: The link did not come up in time. Its cause is the last failure.
+            MemifError: A failure that a retry cannot cure (wrong secret or mode, no permission), raised at once as the
+                subclass for it. With ``reconnect=None`` every failure is raised.
             MemifClosedError: The interface was closed.
         """
         self._endpoint.wait_up(timeout)
 
     def connect(self) -> None:
-        """Slave: try to connect now, once. Returns when the attempt is under way; see `wait_up`.
+        """Start one attempt to connect, as slave, and return without waiting for the link; see `wait_up`.
 
         Needed only with ``reconnect=None``.
 
         Raises:
             MemifConnectionError: The attempt failed at once.
-            MemifPermissionError: The socket may not be used.
-            MemifStateError: This is a master, or connected already.
+            MemifPermissionError: No permission to use the socket.
+            MemifStateError: This is a master, or it is connected already.
         """
         self._endpoint.connect()
 
     def disconnect(self, reason: str = "") -> None:
-        """Take the link down. A slave connects again after its period.
+        """Take the link down. A slave reconnects after its reconnect period.
 
         Args:
-            reason: What the peer is told. Any text can be given: the peer gets its first 95 bytes, up to a NUL, with
-                "?" for what cannot be printed.
+            reason: The reason that the peer is told. The peer gets the first 95 bytes, up to a NUL, with "?" for
+                unprintable characters.
         """
         self._endpoint.disconnect(reason)
 
     def drain(self, timeout: float | None = None) -> bool:
-        """Wait until the peer has taken all that was sent, on all queues; see `TxQueue.drain`."""
+        """Wait until the peer has taken all packets sent, on all queues; see `TxQueue.drain`.
+
+        Args:
+            timeout: Seconds to wait; 0 does not wait, None waits for ever.
+
+        Returns:
+            True when it has, False after the timeout.
+        """
         return self._endpoint.drain(timeout)
 
     def close(self, *, drain: float = 0.0) -> None:
         """Take the link down and remove the interface from its socket. A second call does nothing.
 
-        The socket goes too, if it was made by `memif.connect` or `memif.listen`. Threads inside calls on this
-        interface's queues get `MemifClosedError`. In a forked child it leaves the link to the parent.
+        If `memif.connect` or `memif.listen` created the interface, its socket is closed too. Threads inside calls on
+        its queues get `MemifClosedError`. In a forked child the link is left to the parent.
 
         Args:
-            drain: The most seconds to wait before that, until the peer has taken all that was sent, as `drain` does. A
-                peer of this package receives it even after the link has ended; others, like VPP, throw it away then.
+            drain: Seconds to wait first, until the peer has taken all packets sent, as `drain` does. A peer of this
+                package receives them even after the link has ended; others, such as VPP, discard them.
         """
         try:
             self._endpoint.close(drain=drain)
@@ -218,5 +225,5 @@ class ConnectOptions(Options, total=False):
 
 
 def endpoint_of(interface: Interface) -> Endpoint:
-    """Return the machinery of an interface, for other parts of this package."""
+    """Return the endpoint of an interface, for other parts of this package."""
     return interface._endpoint

@@ -1,5 +1,5 @@
-"""Socket: one control socket with all its interfaces, as users see it; and `connect` and `listen`, which open one
-interface on a socket of its own. The work is done by `memif.control.engine`."""
+"""`Socket`, one control socket with all its interfaces; `connect` and `listen`, which open one interface on a socket of
+its own. `memif.control.engine` does the work."""
 
 from types import TracebackType
 from typing import Self, Unpack
@@ -16,27 +16,28 @@ DEFAULT_APP_NAME = "memif for Python"
 
 
 class Socket(Single):
-    """A control socket: listens for clients while it has master interfaces, connects for each of its slaves.
+    """A control socket. It listens for clients while it has master interfaces, and connects for each slave interface.
 
-    All work is done by `poll` and by the calls on interfaces and queues, in the calling thread. Any thread may call any
-    method. Context manager: leaving the block closes the socket and its interfaces.
+    `poll` and the calls on interfaces and queues do all work, in the calling thread. Any thread may call any method.
+    As a context manager it closes itself and its interfaces at the end of the block.
 
-    An exception may come out of any call at any moment, from a signal handler or for lack of memory: the next call puts
-    right what it broke off, at worst by ending the connection that was concerned.
+    Any call can be interrupted at any point by an exception from a signal handler or by a lack of memory. The next call
+    repairs what was left unfinished; at worst it ends the connection concerned.
 
     Args:
-        path: "/run/vpp/memif.sock" (default), "@abstract", "abstract:name", or a path object.
-        app_name: What peers are told this program is called, at most 31 bytes.
-        mode: Of the socket file, for masters: 0o600 unless told otherwise; None leaves it to the umask. It holds before
-            the first client can connect, as does `owner`.
-        owner: User id and group id of the socket file; -1 keeps one.
-        handshake_timeout: Seconds that a client or server may take to come up before it is dropped.
-        max_pending: Clients that may be in their handshake at once (1 to 4096). One more costs the oldest of the
-            process that has most of them its connection.
+        path: The control socket: a path, "@name" or "abstract:name" for an abstract socket, or a path object. None
+            means "/run/vpp/memif.sock".
+        app_name: The name of this program that peers see, at most 31 bytes.
+        mode: The permissions of the socket file, for masters; None leaves them to the umask. They are set before the
+            first client can connect, and so is `owner`.
+        owner: The user id and group id of the socket file; -1 leaves one unchanged. None leaves both.
+        handshake_timeout: Seconds that a handshake may take before the connection is dropped.
+        max_pending: The most clients in a handshake at once, 1 to 4096. When one more connects, the oldest client of
+            the process with the most pending clients is dropped.
 
     Raises:
-        MemifValueError: An argument is out of its range.
-        MemifOSError: The three descriptors that it needs are not to be had.
+        MemifValueError: An argument is out of range.
+        MemifOSError: No descriptors are left; a socket needs three.
     """
 
     def __init__(
@@ -60,18 +61,17 @@ class Socket(Single):
 
     @property
     def address(self) -> Address:
-        """Where the socket is."""
+        """The address of the socket."""
         return self._engine.address
 
     @property
     def app_name(self) -> str:
-        """What peers are told."""
+        """The name of this program that peers see."""
         return self._engine.app_name
 
     @property
     def stats(self) -> SocketStats:
-        """Clients accepted; turned away because there were too many, or no descriptors left; refused before they had
-        an interface."""
+        """Counters of clients, see `memif.types.SocketStats`."""
         return self._engine.acceptor.stats
 
     @property
@@ -80,15 +80,18 @@ class Socket(Single):
         return tuple(each.face for each in self._engine.all_members() if isinstance(each, Endpoint))
 
     def interface(self, **options: Unpack[Options]) -> Interface:
-        """Open an interface on this socket. Returns at once; the link comes up later, see `Interface.wait_up`.
+        """Open an interface on this socket, without waiting for its link; see `Interface.wait_up`.
 
         Args:
-            **options: Those of `memif.interface.Options`, which says what each means, its range and its default. ``id``
-                and ``role`` are what most need.
+            **options: The options of `memif.interface.Options`, which describes them with their ranges and defaults.
+                Most programs set ``id`` and ``role``.
+
+        Returns:
+            The interface. Its link comes up later.
 
         Raises:
-            MemifValueError: An option is out of its range, or another interface has the id.
-            MemifError: For a master, what `memif.listen` raises.
+            MemifValueError: An option is out of range, or another interface has the same id and role.
+            MemifError: A master cannot listen; the errors are those of `memif.listen`.
         """
         return self._open(options, owns_socket=False)
 
@@ -102,17 +105,17 @@ class Socket(Single):
             return interface
 
     def fileno(self) -> int:
-        """Return one descriptor for select, epoll or an event loop: when it is readable, call ``poll(0)``."""
+        """Return the descriptor for select, epoll or an event loop: call ``poll(0)`` when it is readable."""
         return self._engine.poller.fileno()
 
     def poll(self, timeout: float | None = None) -> bool:
-        """Handle what is pending, after waiting for it. Callbacks run in here, and their exceptions come out of here.
+        """Wait for events and handle them. Calls the callbacks; their exceptions are raised here.
 
         Args:
-            timeout: Seconds to wait at most; 0 does not wait, None waits for ever.
+            timeout: Seconds to wait; 0 does not wait, None waits for ever.
 
         Returns:
-            True when something was handled, False when the time passed or `cancel_poll` was called.
+            True when something was handled; False after the timeout or `cancel_poll`.
 
         Raises:
             MemifClosedError: The socket was closed.
@@ -120,13 +123,13 @@ class Socket(Single):
         return self._engine.poll(timeout)
 
     def cancel_poll(self) -> None:
-        """End a `poll` that waits, or the next one. For any thread and for signal handlers."""
+        """End a `poll` that waits, or else the next one. Any thread and signal handlers may call it."""
         self._engine.cancel_poll()
 
     def close(self) -> None:
         """Close all interfaces and the socket. A second call does nothing.
 
-        A signal handler may call this, too, and `Interface.close`: what it interrupts in the middle is finished first.
+        Signal handlers may call it, and `Interface.close`: a call that they interrupt is finished first.
         """
         self._engine.close()
 
@@ -152,23 +155,26 @@ def connect(
     handshake_timeout: float = 5.0,
     **options: Unpack[Options],
 ) -> Interface:
-    """Open an interface, slave unless `role` says otherwise, and wait until the link is up.
+    """Open an interface and wait until its link is up.
 
-    While nobody listens the attempt is repeated until the time is over; with ``reconnect=None`` there is one attempt.
-    The interface owns its socket: closing it closes both.
+    While nobody listens, the attempt is repeated until the timeout; with ``reconnect=None`` there is one attempt. The
+    interface owns its socket: closing the interface closes both.
 
     Args:
         path: The control socket, see `Socket`.
-        timeout: Seconds to wait for the link, None for ever.
+        timeout: Seconds to wait for the link; None waits for ever.
         app_name: See `Socket`.
         handshake_timeout: See `Socket`.
-        **options: Those of `Socket.interface`.
+        **options: The options of `Socket.interface`. ``role`` is "slave" by default.
+
+    Returns:
+        The interface, with its link up.
 
     Raises:
         MemifTimeoutError: The link did not come up in time.
-        MemifRefusedError: The peer refuses for good (secret, mode).
-        MemifPermissionError: The socket may not be used.
-        MemifValueError: An argument is out of its range.
+        MemifRefusedError: The peer refused for a reason that stays (secret, mode).
+        MemifPermissionError: No permission to use the socket.
+        MemifValueError: An argument is out of range.
     """
     seconds("timeout", timeout)
     options.setdefault("role", "slave")
@@ -191,23 +197,28 @@ def listen(
     handshake_timeout: float = 5.0,
     **options: Unpack[Options],
 ) -> Interface:
-    """Open an interface as master and return at once; clients may connect from then on, see `Interface.wait_up`.
+    """Open an interface as master and return at once. Clients can connect from then on, see `Interface.wait_up`.
 
-    The interface owns its socket: closing it closes both.
+    The interface owns its socket: closing the interface closes both.
 
     Args:
-        path: The control socket. Its directory must exist; a socket file that a dead program left is replaced.
+        path: The control socket, see `Socket`. Its directory must exist. A socket file left by a dead program is
+            replaced.
         app_name: See `Socket`.
-        socket_mode: Mode of the file, 0o600 (only this user) unless told otherwise.
-        socket_owner: User id and group id of the file.
+        socket_mode: The permissions of the socket file. The default, 0o600, allows only this user; None leaves them to
+            the umask.
+        socket_owner: The user id and group id of the socket file, see `Socket`.
         handshake_timeout: See `Socket`.
-        **options: Those of `Socket.interface`.
+        **options: The options of `Socket.interface`. ``role`` is "master" by default.
+
+    Returns:
+        The interface. Its link comes up when a client connects.
 
     Raises:
-        MemifOSError: Somebody listens there already (errno EADDRINUSE).
-        MemifFileNotFoundError: There is no such directory.
-        MemifPermissionError: The file cannot be made, or not be given that owner.
-        MemifValueError: An argument is out of its range.
+        MemifOSError: Another program listens there already (errno EADDRINUSE).
+        MemifFileNotFoundError: The directory does not exist.
+        MemifPermissionError: The file cannot be created, or its owner cannot be set.
+        MemifValueError: An argument is out of range.
     """
     options.setdefault("role", "master")
     check_file(socket_mode, socket_owner)
@@ -217,7 +228,7 @@ def listen(
 
 
 def open_interface(path: SocketName | None, options: Options, **socket_options: Unpack[SocketOptions]) -> Interface:
-    """Open an interface on a socket of its own, without waiting: closing the interface closes both."""
+    """Open an interface on a socket of its own, without waiting. Closing the interface closes both."""
     socket = Socket(path, **socket_options)
     try:
         return socket._open(options, owns_socket=True)
@@ -227,11 +238,11 @@ def open_interface(path: SocketName | None, options: Options, **socket_options: 
 
 
 def check_file(socket_mode: object, socket_owner: object) -> None:
-    """Check what `listen` gives to the socket, which has other names for it: the interface has a mode of its own."""
+    """Check the arguments of `listen` for the socket file under the names that its caller used."""
     check_mode("socket_mode", socket_mode)
     check_owner("socket_owner", socket_owner)
 
 
 def engine_of(socket: Socket) -> Engine:
-    """Return the machinery of a socket, for other parts of this package."""
+    """Return the engine of a socket, for other parts of this package."""
     return socket._engine

@@ -1,7 +1,7 @@
-"""`wait`: for the first of many queues, in any mode.
+"""`wait`: wait for the first of many queues, in any mode.
 
-A queue that sleeps asks for interrupts meanwhile and is watched by its event fd; one in mode "polling" is looked at
-again and again. The control channels are looked after all the time.
+Queues that sleep ask the peer for interrupts and are watched by their event fds; queues in mode "polling" are polled.
+The control channels are served throughout.
 """
 
 import select
@@ -15,7 +15,7 @@ from memif.interface import Interface
 from memif.ring import RxQueue
 from memif.socket import Socket
 
-#: Peers without a fence between publishing and looking at MASK_INT can lose a wake-up.
+#: Seconds. A peer without a fence between publishing and reading MASK_INT can lose a wake-up.
 _LONGEST_SLEEP = 0.1
 _ADAPTIVE_SPIN = 50e-6
 
@@ -37,7 +37,7 @@ def wait(objects: Iterable[Waitable], timeout: float | None = None) -> Sequence[
 
     Args:
         objects: Receive queues; interfaces, which are ready when one of their receive queues is; sockets, which are
-            ready when `poll` handled an event, such as a link that has come up or a callback that was called.
+            ready when `memif.Socket.poll` handled an event, such as a link that came up or a callback that was called.
         timeout: Seconds to wait; None waits for ever, 0 does not wait.
 
     Returns:
@@ -66,7 +66,7 @@ def wait(objects: Iterable[Waitable], timeout: float | None = None) -> Sequence[
 
 
 def check_things(objects: Iterable[T], kinds: tuple[type, ...], allowed: str) -> Sequence[T]:
-    """Return the objects to wait for, at least one, each of one of the kinds; the errors say what is `allowed`."""
+    """Check the objects to wait for: at least one, each of one of the kinds. Errors quote `allowed`."""
     things = tuple(each("objects", objects, allowed))
     for i, thing in enumerate(things):
         if not isinstance(thing, kinds):
@@ -77,7 +77,7 @@ def check_things(objects: Iterable[T], kinds: tuple[type, ...], allowed: str) ->
 
 
 class _Round:
-    """One look at everything, and the sleep after it."""
+    """One check of all objects, and the sleep that follows."""
 
     def __init__(self, things: Sequence[Waitable]) -> None:
         self._things = things
@@ -87,7 +87,7 @@ class _Round:
         self._alive = False
 
     def ready(self) -> list[Waitable]:
-        """What is ready now. Sockets first, as the functions of the user that they call may change the rest."""
+        """Return what is ready now. Sockets first, because the callbacks they call may change the rest."""
         handled = {id(thing) for thing in self._things if isinstance(thing, Socket) and thing.poll(0)}
         for owner in {queue.owner for thing in self._things for queue in _queues(thing)}:
             owner.serve()
@@ -118,7 +118,7 @@ class _Round:
         return found
 
     def sleep(self, left: float, spin_end: float) -> None:
-        """Until something may have happened."""
+        """Sleep until something may have happened."""
         if "polling" in self._modes or ("adaptive" in self._modes and time.monotonic() < spin_end):
             return
         rings = [ring for queue in self._armed if (ring := queue.ring) is not None]  # held: their descriptors stay open
@@ -128,7 +128,7 @@ class _Round:
         poll.poll(left * 1e3)
 
     def end(self) -> None:
-        """Leave the queues as their modes want it."""
+        """Restore the interrupt state of each queue's mode."""
         for queue in self._armed:
             queue.disarm()
 

@@ -14,6 +14,7 @@ import pytest
 
 import memif
 from ends import pump, receive
+from memif.interface import endpoint_of
 
 MODES = ["interrupt", "polling", "adaptive"]
 ROLES = ["master", "slave"]
@@ -228,7 +229,7 @@ def test_what_a_peer_left_behind_is_told_of(role: str, mode: str) -> None:
     with side(role, mode, here={"on_interrupt": interrupted, "on_disconnect": ended}) as end:
         end.tx.send(some(5))
         end.there.close()
-        end.here.socket.serve()  # what a call on any queue does
+        endpoint_of(end.here).serve()  # what a call on any queue does
         pump(end.here, until=lambda: not end.here.up)
         assert order == [b"0", b"1", "end"]
         for number in (2, 3, 4):

@@ -13,11 +13,10 @@ import time
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from memif import feeding
 from memif.aio.waiting import FIRST_PAUSE, LONGEST_PAUSE, LONGEST_SLEEP, Signal, Turns, pause
 from memif.config import Deadline
 from memif.errors import MemifClosedError, MemifDisconnectedError, MemifStateError, MemifValueError
-from memif.ring import RxQueue as SyncRxQueue, RxRing, TxQueue as SyncTxQueue, TxRing
+from memif.ring import RxQueue as SyncRxQueue, RxRing, TxQueue as SyncTxQueue, TxRing, feeding
 from memif.system import Single
 from memif.types import QueueStats, RxMode
 

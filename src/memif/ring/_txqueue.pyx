@@ -452,7 +452,7 @@ cdef class TxQueue(Queue):
             MemifDisconnectedError: The link is or goes down.
             MemifStateError: Another thread is using this queue, or a burst of `alloc` is open.
         """
-        from memif.feeding import run, sending
+        from memif.ring.feeding import run, sending
 
         return run(self, sending(self, packets, lengths), timeout)
 
@@ -471,7 +471,7 @@ cdef class TxQueue(Queue):
         Raises:
             MemifError: As in `forward`.
         """
-        from memif.feeding import forwarding, run
+        from memif.ring.feeding import forwarding, run
 
         return run(self, forwarding(self, burst, start, stop), timeout)
 

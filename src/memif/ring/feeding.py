@@ -1,7 +1,7 @@
-"""Sending all of something: what `send_all` and `forward_all` of both APIs do between waiting for free slots.
+"""What `send_all` and `forward_all` of both APIs do between waiting for free slots.
 
-These are generators: each yields how many slots have to be free, is sent how many are (0: the time is over), and
-returns how many packets were sent. They never offer more packets than there are free slots, so that `ring_full` counts
+The generators here yield the number of slots they need, are sent the number that is free (0 after a timeout), and
+return the number of packets sent. They never offer more packets than there are free slots, so that `ring_full` counts
 chains at most.
 """
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 SlotRequests = Generator[int, int, int]
 _WINDOW = 256
-#: An item of an argument of `send` or `send_array` in an error, and the name of that argument in `send_all`.
+#: How errors of `send` and `send_array` name an item, and what `send_all` calls the argument.
 _ITEM = re.compile(r"(?<=^argument )(packets|matrix|lengths)\[(\d+)\]")
 _OURS = {"matrix": "packets"}
 
 
 def sending(queue: "TxQueue", packets: Iterable[Any], lengths: Any) -> SlotRequests:
-    """`send` or `send_array`, until all are sent."""
+    """Call `send` or `send_array` until all packets are sent."""
     if getattr(packets, "ndim", 0) == 2:
         return _rows(queue, packets, lengths)
     if lengths is not None:
@@ -34,14 +34,14 @@ def sending(queue: "TxQueue", packets: Iterable[Any], lengths: Any) -> SlotReque
 
 
 def forwarding(queue: "TxQueue", burst: "Burst", start: int | None, stop: int | None) -> SlotRequests:
-    """`forward`, until all are sent."""
+    """Call `forward` until all packets are sent."""
     first, end, _ = slice(start, stop).indices(len(burst))
     return _feed(queue, end - first, lambda low, high: queue.forward(burst, start=first + low, stop=first + high))
 
 
 @contextmanager
 def _numbered_from(start: int) -> Iterator[None]:
-    """Let errors about a part of the packets name them by their numbers in the whole, as the caller knows them."""
+    """Make errors about a part of the packets name items by their numbers in the caller's sequence."""
     try:
         yield
     except MemifValueError as error:
@@ -82,7 +82,7 @@ def _feed(queue: "TxQueue", count: int, offer: Callable[[int, int], int]) -> Slo
         if not room:
             break
         done = offer(sent, min(sent + room, count))
-        # None of them although slots are free: the next one is chained and needs more.
+        # Nothing was sent although slots are free: the next packet is a chain and needs more.
         ring = queue.ring
         wanted = 1 if done or ring is None else min(room + 1, ring.size)
         sent += done
@@ -90,7 +90,7 @@ def _feed(queue: "TxQueue", count: int, offer: Callable[[int, int], int]) -> Slo
 
 
 def run(queue: "TxQueue", steps: SlotRequests, timeout: float | None) -> int:
-    """Run the steps and wait for slots in this thread; return the packets sent."""
+    """Run the steps, waiting for slots in this thread, and return the number of packets sent."""
     deadline, ring = Deadline(timeout), queue.ring
     room = 0
     try:
