@@ -24,10 +24,20 @@ async def wait(objects: Iterable[_OneKind], timeout: float | None = None) -> lis
 @overload  # mypy takes a list display of several kinds for a list[object]
 async def wait(objects: Iterable[Waitable], timeout: float | None = None) -> list[Waitable]: ...  # type: ignore[overload-cannot-match]
 async def wait(objects: Iterable[Waitable], timeout: float | None = None) -> Sequence[Waitable]:
-    """Wait until one of many receive queues has a packet, in any mode. -> the objects that are ready, in their order.
+    """Wait until one of many receive queues has a packet, in any mode.
 
-    As `memif.wait`, with queues, interfaces and sockets of this API. A socket is ready when something has happened to
-    one of its interfaces since the call. One task at a time may wait for a queue.
+    As `memif.wait`, with queues, interfaces and sockets of this API. One task at a time may wait for a queue.
+
+    Args:
+        objects: Receive queues, interfaces and sockets. A socket is ready when something has happened to one of its
+            interfaces since the call.
+        timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+    Returns:
+        The objects that are ready, in their order; empty when the time is over.
+
+    Raises:
+        MemifError: As for `memif.wait`.
     """
     deadline = Deadline(timeout)
     things = check_things(objects, (RxQueue, Interface, Socket), "queues, interfaces, sockets of memif.aio")

@@ -81,8 +81,8 @@ class _Queue(Single):
 class RxQueue(_Queue):
     """Receives packets from the peer. One task at a time; different queues may be served by different tasks.
 
-    ``async for burst in queue`` gives bursts of up to 256 packets, each released when the next is asked for,
-    and ends when the link goes down or the interface is closed.
+    ``async for burst in queue`` gives bursts of up to 256 packets. Each is released when the next is asked for. It ends
+    when the link goes down or the interface is closed.
     """
 
     __slots__ = ("changed", "sync")
@@ -97,9 +97,12 @@ class RxQueue(_Queue):
 
     @property
     def mode(self) -> RxMode:
-        """How to wait: "interrupt" (the loop watches the queue's descriptor; the default), "polling" (a busy
-        loop that gives other tasks their turn, the peer is told not to signal), "adaptive" (polls for 50 µs,
-        then sleeps). Can be set at any time."""
+        """How to wait: "interrupt", "polling" or "adaptive".
+
+        "interrupt", the default, lets the loop watch the queue's descriptor. "polling" is a busy loop that gives other
+        tasks their turn; the peer is told not to signal. "adaptive" polls for 50 µs, then sleeps. It can be changed at
+        any time.
+        """
         return self.sync.mode
 
     @mode.setter
@@ -107,13 +110,22 @@ class RxQueue(_Queue):
         self.sync.mode = value
 
     async def recv(self, count: int = 256, timeout: float | None = None) -> Burst:
-        """Receive up to `count` packets (1 to 16384). -> Burst, to be released (or used as a context manager).
+        """Receive up to `count` packets.
 
-        Returns as soon as at least one packet is there; an empty burst when `timeout` seconds have passed
-        without one (0 never waits, None waits for ever). A call that is cancelled has taken no packet. Raises
-        MemifDisconnectedError when the link is or goes down, MemifClosedError once the interface is closed,
-        MemifStateError while another task waits on this queue, MemifValueError for a count or timeout outside
-        their range.
+        Waits until at least one packet is there. A call that is cancelled has taken no packet.
+
+        Args:
+            count: The most packets to take, 1 to 16384.
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            The burst, to be released, best by a ``with`` block; an empty one when the time is over.
+
+        Raises:
+            MemifDisconnectedError: The link is or goes down.
+            MemifClosedError: The interface is closed.
+            MemifStateError: Another task waits on this queue.
+            MemifValueError: An argument is outside its range.
         """
         self._check_alone()
         deadline = Deadline(timeout)
@@ -135,9 +147,16 @@ class RxQueue(_Queue):
         return self.sync.recv(count, 0)
 
     async def wait(self, timeout: float | None = None) -> bool:
-        """Wait until a packet is there, for `timeout` seconds at most (None: for ever). -> True when one is.
+        """Wait until a packet is there. Takes nothing.
 
-        Takes nothing. Errors as in `recv`.
+        Args:
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            Whether one is there.
+
+        Raises:
+            MemifError: As for `recv`.
         """
         self._check_alone()
         deadline = Deadline(timeout)
@@ -232,9 +251,9 @@ _DIRECT: Final = {
 class TxQueue(_Queue):
     """Sends packets to the peer. One task at a time; different queues may be served by different tasks.
 
-    `send`, `send_array`, `forward`, `alloc` and `free` are those of the sync queue: they never wait. `send_all`
-    and `forward_all` wait for free slots. Nothing signals those in memif, so they look again after pauses that
-    grow from 10 µs to 1 ms, for as long as nothing moves.
+    `send`, `send_array`, `forward`, `alloc` and `free` are those of the sync queue: they never wait. `send_all` and
+    `forward_all` wait for free slots. Nothing in memif signals free slots, so they look again after pauses, which grow
+    from 10 µs to 1 ms while nothing moves.
     """
 
     __slots__ = {**_DIRECT, "sync": "The queue of the sync API."}
@@ -249,13 +268,13 @@ class TxQueue(_Queue):
     if TYPE_CHECKING:  # at run time these are the methods of the sync queue, with no call in between
 
         def send(self, packets: Iterable[Buffer | NDArray[np.uint8]]) -> int:
-            """Copy packets into the ring. -> packets accepted; never waits. See `memif.TxQueue.send`."""
+            """Copy packets into the ring and return how many it accepted, without waiting. See `memif.TxQueue.send`."""
             raise NotImplementedError
 
         def send_array(
             self, matrix: Buffer | NDArray[np.uint8], lengths: NDArray[np.integer] | Sequence[int] | None = None
         ) -> int:
-            """Send the rows of a matrix. -> packets accepted; never waits. See `memif.TxQueue.send_array`."""
+            """Send the rows of a matrix and return how many were accepted. See `memif.TxQueue.send_array`."""
             raise NotImplementedError
 
         def forward(
@@ -267,12 +286,14 @@ class TxQueue(_Queue):
             select: Buffer | NDArray[np.bool] | None = None,
             copy: bool = False,
         ) -> int:
-            """Send a received burst, without a copy where possible. -> packets sent; never waits. See
-            `memif.TxQueue.forward`."""
+            """Send a received burst, without a copy where possible, and return how many packets were sent.
+
+            Never waits. See `memif.TxQueue.forward`.
+            """
             raise NotImplementedError
 
         def alloc(self, count: int, size: int | None = None) -> Burst:
-            """Empty packets to write in place. -> Burst; never waits. See `memif.TxQueue.alloc`."""
+            """Reserve packets in the ring, to be written in place. Never waits. See `memif.TxQueue.alloc`."""
             raise NotImplementedError
 
         def free(self) -> int:
@@ -286,32 +307,62 @@ class TxQueue(_Queue):
         *,
         timeout: float | None = None,
     ) -> int:
-        """Send all packets, waiting while the ring is full. -> packets sent: all, or fewer after `timeout`
-        seconds.
+        """Send all packets, and wait while the ring is full.
 
-        packets: bytes-like objects from any iterable (taken from it as they can be sent, at most 256 ahead), or
-        a uint8 matrix as in `send_array`, with `lengths`. A call that is cancelled has sent whole packets, from
-        the first on; the queue's `stats` tell how many. Errors as in `send`; packets before a bad one may be on
-        their way then.
+        A call that is cancelled has sent whole packets, from the first on; the queue's `stats` tell how many.
+
+        Args:
+            packets: Bytes-like objects from any iterable, taken from it as they can be sent, at most 256 ahead; or a
+                uint8 matrix as in `send_array`.
+            lengths: For a matrix: bytes of each row to send.
+            timeout: Seconds to wait; None waits for ever.
+
+        Returns:
+            The number of packets sent: all, or fewer when the time is over.
+
+        Raises:
+            MemifError: As for `send`; packets in front of a bad one may have been sent.
         """
         return await self._alone(self._run(feeding.sending(self.sync, packets, lengths), Deadline(timeout)))
 
     async def forward_all(
         self, burst: Burst, *, start: int | None = 0, stop: int | None = None, timeout: float | None = None
     ) -> int:
-        """`forward` of all packets, waiting while the ring is full. -> packets sent: all, or fewer after
-        `timeout`."""
+        """Forward all packets of a received burst, and wait while the ring is full.
+
+        Args:
+            burst: The burst.
+            start: The first packet to send.
+            stop: The packet to stop at; None for the end.
+            timeout: Seconds to wait; None waits for ever.
+
+        Returns:
+            The number of packets sent: all, or fewer when the time is over.
+        """
         return await self._alone(self._run(feeding.forwarding(self.sync, burst, start, stop), Deadline(timeout)))
 
     async def drain(self, timeout: float | None = None) -> bool:
-        """Wait until the peer has taken all that was sent, for `timeout` seconds at most (None: for ever). -> True
-        when it has. See `memif.TxQueue.drain`."""
+        """Wait until the peer has taken all that was sent. See `memif.TxQueue.drain`.
+
+        Args:
+            timeout: Seconds to wait; None waits for ever.
+
+        Returns:
+            Whether it has taken all.
+        """
         deadline = Deadline(timeout)
         return self.sync.untouched() or await self.wait_free(self.size, deadline.rest())
 
     async def wait_free(self, count: int = 1, timeout: float | None = None) -> bool:
-        """Wait until `count` slots are free, for `timeout` seconds at most (None: for ever). -> True when they
-        are."""
+        """Wait until `count` slots are free.
+
+        Args:
+            count: Slots, 1 to the ring's size.
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            Whether they are free.
+        """
         self.sync.free()  # raises while the link is down
         if not 1 <= count <= self.size:
             raise MemifValueError.argument("count", count, f"1 to {self.size}")
