@@ -11,6 +11,8 @@ from memif import Burst, MemifTypeError
 from memif.testing import pair
 
 ROWS = np.zeros((4, 64), np.uint8)
+#: What packets are received into.
+ROOM, SIZES = np.zeros((4, 64), np.uint8), np.zeros(4, np.uint32)
 #: What is no sequence of packets.
 NO_PACKETS = (None, 5, b"one packet", "text", bytearray(3))
 #: What is no packet.
@@ -52,10 +54,20 @@ def world() -> Iterator[World]:
 CALLS: dict[str, tuple[Any, str, tuple[Any, ...]]] = {
     "recv-count": (lambda w, v: w.rx.recv(v, 0), "count", COUNTS),
     "recv-timeout": (lambda w, v: w.rx.recv(1, v), "timeout", TIMES),
+    "recv_packet-timeout": (lambda w, v: w.rx.recv_packet(v), "timeout", TIMES),
+    "recv_list-count": (lambda w, v: w.rx.recv_list(v, 0), "count", COUNTS),
+    "recv_list-timeout": (lambda w, v: w.rx.recv_list(1, v), "timeout", TIMES),
+    "recv_array-width": (lambda w, v: w.rx.recv_array(v, 1, 0), "width", (*COUNTS, 0, 65537)),
+    "recv_array-count": (lambda w, v: w.rx.recv_array(64, v, 0), "count", COUNTS),
+    "recv_array-timeout": (lambda w, v: w.rx.recv_array(64, 1, v), "timeout", TIMES),
+    "recv_into-matrix": (lambda w, v: w.rx.recv_into(v, SIZES, 0), "matrix", (*NO_MATRIX, bytes(4))),
+    "recv_into-lengths": (lambda w, v: w.rx.recv_into(ROOM, v, 0), "lengths", (*LENGTHS, np.zeros(3, np.uint32))),
+    "recv_into-timeout": (lambda w, v: w.rx.recv_into(ROOM, SIZES, v), "timeout", TIMES),
     "wait-timeout": (lambda w, v: w.rx.wait(v), "timeout", TIMES),
     "mode": (lambda w, v: setattr(w.rx, "mode", v), "mode", WORD),
     "send-packets": (lambda w, v: w.tx.send(v), "packets", NO_PACKETS),
     "send-packet": (lambda w, v: w.tx.send([b"good", v]), "packets", NO_PACKET),
+    "send_packet-data": (lambda w, v: w.tx.send_packet(v), "data", NO_PACKET),
     "send_array-matrix": (lambda w, v: w.tx.send_array(v), "matrix", NO_MATRIX),
     "send_array-lengths": (lambda w, v: w.tx.send_array(ROWS, v), "lengths", LENGTHS),
     "alloc-count": (lambda w, v: w.tx.alloc(v), "count", COUNTS),

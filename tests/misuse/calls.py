@@ -196,7 +196,6 @@ def fitting(name: str, world: World, thing: Any) -> list[Any]:
         "mode": lambda: ["interrupt", "polling"],
         "keep": lambda: [False, True],
         "copy": lambda: [False, True],
-        "held": lambda: [True, False],
         "headroom": lambda: [0, 64, 5000],
         "kind": lambda: [None, ValueError],
         "value": lambda: [None, ValueError("x")],

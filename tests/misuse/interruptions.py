@@ -234,6 +234,9 @@ def _numpys_own(error: BaseException) -> bool:
 # uses, CPython (seen in 3.11 and 3.12) keeps a reference to the argument for ever: `def f(x): return lambda: x`.
 MEMORY: dict[str, Callable[[World], Callable[[], object]]] = {
     "recv": lambda w: lambda: w.own.rx[0].recv(2, timeout=0).release(),
+    "recv_packet": lambda w: lambda: w.own.rx[0].recv_packet(0),
+    "recv_list": lambda w: lambda: w.own.rx[0].recv_list(2, 0),
+    "recv_array": lambda w: lambda: w.own.rx[0].recv_array(64, 2, 0),
     "views": lambda w: (lambda burst: lambda: [bytes(view) for view in burst])(w.burst()),
     "slice": lambda w: (lambda burst: lambda: burst[:])(w.burst()),
     "tobytes": lambda w: (lambda burst: lambda: burst.tobytes())(w.burst()),
@@ -241,6 +244,7 @@ MEMORY: dict[str, Callable[[World], Callable[[], object]]] = {
     "gather": lambda w: (lambda burst: lambda: burst.gather(64))(w.burst()),
     "fragments": lambda w: (lambda burst: lambda: burst.fragments(0))(w.burst()),
     "send": lambda w: lambda: w.own.tx[0].send(PACKETS[:2]),
+    "send_packet": lambda w: lambda: w.own.tx[0].send_packet(PACKETS[0]),
     "send an iterator": lambda w: lambda: w.own.tx[0].send(iter(PACKETS[:2])),
     "send_array": lambda w: lambda: w.own.tx[0].send_array(MATRIX, [60, 60]),
     "stats": lambda w: lambda: (w.own.stats, w.own.rx[0].stats, w.own.tx[0].stats, repr(w.own), repr(w.own.rx[0])),

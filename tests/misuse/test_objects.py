@@ -102,10 +102,15 @@ def iterator_after_release(master: memif.Interface, slave: memif.Interface) -> N
 QUEUE_CALLS: dict[str, Callable[[memif.Interface], object]] = {
     "recv": lambda iface: iface.rx[0].recv(timeout=0),
     "recv forever": lambda iface: iface.rx[0].recv(),
+    "recv_packet": lambda iface: iface.rx[0].recv_packet(0),
+    "recv_list": lambda iface: iface.rx[0].recv_list(timeout=0),
+    "recv_array": lambda iface: iface.rx[0].recv_array(64, timeout=0),
+    "recv_into": lambda iface: iface.rx[0].recv_into(np.zeros((4, 60), "u1"), np.zeros(4, "u4"), 0),
     "wait": lambda iface: iface.rx[0].wait(0),
     "rx fileno": lambda iface: iface.rx[0].fileno(),
     "tx fileno": lambda iface: iface.tx[0].fileno(),
     "send": lambda iface: iface.tx[0].send([b"x" * 60]),
+    "send_packet": lambda iface: iface.tx[0].send_packet(b"x" * 60),
     "send nothing": lambda iface: iface.tx[0].send([]),
     "send_array": lambda iface: iface.tx[0].send_array(np.zeros((4, 60), "u1")),
     "alloc": lambda iface: iface.tx[0].alloc(4),
@@ -406,6 +411,9 @@ def arguments_that_release(master: memif.Interface, slave: memif.Interface) -> N
 def arguments_that_close(master: memif.Interface, slave: memif.Interface) -> None:
     for use in (
         lambda iface, evil: iface.rx[0].recv(evil, timeout=0),
+        lambda iface, evil: iface.rx[0].recv_list(evil, 0),
+        lambda iface, evil: iface.rx[0].recv_array(evil, 1, 0),
+        lambda iface, evil: iface.rx[0].recv_array(64, evil, 0),
         lambda iface, evil: iface.tx[0].alloc(evil),
         lambda iface, evil: iface.tx[0].alloc(1, evil),
         lambda iface, evil: iface.tx[0].wait_free(evil),

@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint32_t
 
 from memif.errors import MemifTypeError, MemifValueError
 
+from memif.ring._clock cimport INT64_MAX
 from memif.ring._columns cimport MAX_PACKET
 
 cdef extern from *:
@@ -95,17 +96,34 @@ cdef int64_t span_of(timeout) except -1:
     return INT64_MAX if seconds > 1e9 else <int64_t>(seconds * 1e9)
 
 
+cdef bint are_words(const Py_buffer *view) noexcept:
+    """Whether a buffer is one contiguous run of uint32."""
+    return (view.ndim == 1 and view.itemsize == 4 and view.format != NULL and view.format[0] == b"I"
+            and view.format[1] == 0 and (view.strides[0] == 4 or view.shape[0] <= 1))
+
+
 cdef int take_lengths(lengths, uint32_t count, Py_buffer *view) except -1:
     """The buffer of `count` contiguous uint32. Other integers are converted."""
     if PyObject_CheckBuffer(lengths):
         if get_buffer(lengths, view, PyBUF_STRIDES | PyBUF_FORMAT) < 0:
             PyErr_Clear()
-        elif (view.ndim == 1 and view.shape[0] == count and view.itemsize == 4 and view.format != NULL
-                and view.format[0] == b"I" and view.format[1] == 0 and (view.strides[0] == 4 or count <= 1)):
+        elif are_words(view) and view.shape[0] == count:
             return 0
         else:
             PyBuffer_Release(view)
     return take_buffer("lengths", as_uint32(lengths, count), view, PyBUF_SIMPLE)
+
+
+cdef int take_words(str name, value, Py_ssize_t least, Py_buffer *view) except -1:
+    """The buffer of at least `least` contiguous uint32, to be written to."""
+    take_buffer(name, value, view, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)
+    if not are_words(view) or view.shape[0] < least:
+        got = f"{view.ndim} dimensions, items of {view.itemsize} bytes"
+        if view.ndim == 1:
+            got = f"shape ({view.shape[0]},), items of {view.itemsize} bytes"
+        PyBuffer_Release(view)
+        raise MemifValueError.argument(name, got, f"contiguous uint32, shape ({least},) or more")
+    return 0
 
 
 cdef object as_uint32(lengths, uint32_t count):

@@ -27,7 +27,7 @@ from memif.ring._ring cimport SMALL_BYTES
 from memif.ring._rows cimport (fit, fit_all, gather_rows, grow, join, scatter_rows, send_some, wash, wash_packets,
                                wash_rooms)
 from memif.ring._txring cimport FREE, RETURNED
-from memif.ring._views cimport Pool, end_loan, halves, matrix, new_lease, put_store, window, words
+from memif.ring._views cimport Pool, end_loan, halves, new_lease, new_matrix, put_store, window, words
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject *object)
@@ -489,7 +489,7 @@ cdef class Burst:
         if out is None:
             if n == 0:
                 return load_numpy().empty((0, columns), load_numpy().uint8)
-            out = matrix(self.pool, n, columns, &target)
+            out = new_matrix(self.pool, n, columns, &target)
         else:
             take_buffer("out", out, &target, PyBUF_STRIDES | PyBUF_WRITABLE)
         self.busy += 1

@@ -1,20 +1,7 @@
 from libc.stdint cimport int64_t
 
-from memif.ring._atomics cimport memif_pause, memif_try_lock
 from memif.ring._ring cimport Ring, Stats
 from memif.ring._views cimport Pool
-
-cdef extern from "stdint.h":
-    const int64_t INT64_MAX     # as a time span: for ever
-
-# Not Cython's posix.time: it leaves <time.h> to Python.h, which has not included it since 3.13.
-cdef extern from "time.h" nogil:
-    cdef struct timespec:
-        long tv_sec
-        long tv_nsec
-    enum:
-        CLOCK_MONOTONIC
-    int clock_gettime(int clock, timespec *now)
 
 cdef enum:
     SMALL = 32              # bursts up to this size are not worth giving up the interpreter lock
@@ -41,24 +28,3 @@ cdef class Queue:
     cdef int idle(self) except -1
     cdef int broken(self, Ring ring) except -1
     cdef int in_use(self) except -1
-
-
-cdef inline int64_t now() noexcept nogil:
-    cdef timespec t
-    clock_gettime(CLOCK_MONOTONIC, &t)
-    return <int64_t>t.tv_sec * 1_000_000_000 + t.tv_nsec
-
-
-# The time `span` ns from now; for ever stays for ever.
-cdef inline int64_t after_span(int64_t span) noexcept nogil:
-    return INT64_MAX if span == INT64_MAX else now() + span
-
-
-# The ring's lock is held for microseconds at most by threads that release bursts.
-cdef inline bint lock_ring(Ring ring) noexcept nogil:
-    cdef int _tries
-    for _tries in range(100000):
-        if memif_try_lock(&ring.lock):
-            return True
-        memif_pause()
-    return False

@@ -10,6 +10,7 @@ memory that is still mapped.
 from memif.errors import MemifStateError
 
 from memif.ring._atomics cimport memif_flag_get, memif_try_lock, memif_unlock
+from memif.ring._clock cimport now
 from memif.ring._region cimport fork_count
 from memif.ring._ring cimport BAD_DESCRIPTOR, BAD_INDEX
 from memif.ring._views cimport Pool

@@ -1,6 +1,6 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from memif.ring._atomics cimport memif_load_acquire
+from memif.ring._atomics cimport memif_load_acquire, memif_pause, memif_try_lock
 
 cdef extern from "poll.h" nogil:
     cdef struct pollfd:
@@ -109,3 +109,13 @@ cdef inline bint peer_moved(Ring r, uint32_t bound) noexcept nogil:
         return False
     r.seen = now
     return True
+
+
+# The ring's lock is held for microseconds at most by threads that release bursts.
+cdef inline bint lock_ring(Ring ring) noexcept nogil:
+    cdef int _tries
+    for _tries in range(100000):
+        if memif_try_lock(&ring.lock):
+            return True
+        memif_pause()
+    return False

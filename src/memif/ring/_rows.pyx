@@ -5,14 +5,14 @@
 The loops that copy run without the interpreter lock where there is much to copy.
 """
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memset
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
 
 from memif.errors import MemifStateError, MemifValueError
 
 from memif.ring._atomics cimport memif_load32, memif_prefetch_read, memif_prefetch_write
 from memif.ring._columns cimport MAX_PACKET, Columns, copy, first_of, piece_of, sent_of
-from memif.ring._ring cimport Ring, Span
+from memif.ring._ring cimport SMALL_BYTES, Ring, Span
 from memif.ring._rxring cimport RxRing
 from memif.ring._txring cimport TxRing
 
@@ -120,6 +120,16 @@ cdef void gather_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t str
         else:
             n = row_copy(ring, c, i, rows + i * stride, width, False, NULL)
             memset(rows + i * stride + n, 0, width - n)
+
+
+cdef void copy_out(Ring ring, const Columns *c, Py_buffer *rows, Py_buffer *sizes) noexcept:
+    """Packets that were just received: their first bytes into a matrix, their lengths into an array."""
+    memcpy(sizes.buf, c.length, c.packets * sizeof(uint32_t))
+    if c.packets * <uint64_t>rows.shape[1] <= SMALL_BYTES:
+        gather_rows(ring, c, <uint8_t *>rows.buf, rows.strides[0], <uint32_t>rows.shape[1])
+    else:
+        with nogil:
+            gather_rows(ring, c, <uint8_t *>rows.buf, rows.strides[0], <uint32_t>rows.shape[1])
 
 
 cdef void scatter_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t stride, uint32_t width,

@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint32_t
 from memif.ring._burst cimport Burst
 from memif.ring._queue cimport Queue
 from memif.ring._rxring cimport RxRing
+from memif.ring._views cimport Store
 
 
 @cython.final
@@ -17,8 +18,11 @@ cdef class RxQueue(Queue):
     cdef RxRing source(self)
     cdef bint has_packets(self, RxRing ring) noexcept
     cdef void forget(self) noexcept
-    cdef Burst take(self, RxRing ring, uint32_t limit)
-    cdef Burst wait_take(self, RxRing ring, uint32_t limit, int64_t deadline)
+    cdef Store fetch(self, RxRing ring, uint32_t limit, int64_t span, uint32_t *run)
+    cdef void give_back(self, RxRing ring, Store store, uint32_t run) noexcept
+    cdef int nothing(self, RxRing ring) except -1
+    cdef Store take(self, RxRing ring, uint32_t limit, uint32_t *run)
+    cdef Store wait_take(self, RxRing ring, uint32_t limit, uint32_t *run, int64_t deadline)
     cdef bint sleep_until(self, RxRing ring, int64_t deadline) except -1
     cdef bint sleep(self, RxRing ring, int64_t left) except -1
     cdef int look_around(self, RxRing ring) except -1

@@ -1,6 +1,10 @@
 from collections.abc import Iterator
 from typing import final
 
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Buffer
+
 from memif.ring._burst import Burst
 from memif.ring._queue import Queue
 from memif.ring._rxring import RxRing
@@ -92,6 +96,85 @@ class RxQueue(Queue):
             MemifStateError: Another thread is receiving on this queue.
             MemifBufferError: Bursts that were not released have held all slots of the ring for a second, so that
                 nothing can come.
+            MemifTypeError: An argument is of the wrong kind.
+            MemifValueError: An argument is outside its range.
+        """
+    def recv_packet(self, timeout: float | None = None) -> bytes | None:
+        """Receive one packet, copied.
+
+        Args:
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            The packet; None when the time is over.
+
+        Raises:
+            MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.
+            MemifStateError: Another thread is receiving on this queue.
+            MemifBufferError: As in `recv`.
+            MemifTypeError: An argument is of the wrong kind.
+            MemifValueError: An argument is outside its range.
+        """
+    def recv_list(self, count: int = 256, timeout: float | None = None) -> list[bytes]:
+        """Receive up to `count` packets, copied: `recv`, `Burst.tobytes` and `Burst.release` in one call.
+
+        Args:
+            count: The most packets to take, 1 to 16384.
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            The packets; an empty list when the time is over.
+
+        Raises:
+            MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.
+            MemifStateError: Another thread is receiving on this queue.
+            MemifBufferError: As in `recv`.
+            MemifTypeError: An argument is of the wrong kind.
+            MemifValueError: An argument is outside its range.
+        """
+    def recv_array(
+        self, width: int, count: int = 256, timeout: float | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+        """Receive up to `count` packets into a matrix: `recv`, `Burst.gather` and `Burst.release` in one call.
+
+        `TxQueue.send_array` takes what this returns, if no packet is longer than `width`.
+
+        Args:
+            width: Bytes of each packet to copy, 1 to 65536.
+            count: The most packets to take, 1 to 16384.
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            The matrix, uint8, shape (n, width), with zeros behind the end of a shorter packet; and the packets'
+            lengths, uint32, shape (n,), above `width` where a packet was cut. n is 0 when the time is over. The matrix
+            can be one that an earlier call returned and that nobody has any more.
+
+        Raises:
+            MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.
+            MemifStateError: Another thread is receiving on this queue.
+            MemifBufferError: As in `recv`.
+            MemifTypeError: An argument is of the wrong kind.
+            MemifValueError: An argument is outside its range.
+        """
+    def recv_into(
+        self, matrix: Buffer | NDArray[np.uint8], lengths: Buffer | NDArray[np.uint32], timeout: float | None = None
+    ) -> int:
+        """Receive as many packets as a matrix has rows, into it and without an allocation.
+
+        Args:
+            matrix: uint8, shape (n, width), to be filled: a row for each packet, with zeros behind the end of a shorter
+                one. The bytes of a row are contiguous. At most 16384 rows are filled.
+            lengths: uint32, shape (n,) or more, contiguous, to be filled: the packets' lengths, above width where a
+                packet was cut.
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            Packets received; 0 when the time is over. Rows behind them are left alone.
+
+        Raises:
+            MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.
+            MemifStateError: Another thread is receiving on this queue.
+            MemifBufferError: As in `recv`.
             MemifTypeError: An argument is of the wrong kind.
             MemifValueError: An argument is outside its range.
         """

@@ -14,6 +14,7 @@ Somebody may watch the event fd from outside (`fileno`, on_interrupt). From then
   the fd is readable when a packet waits; and a `recv` that finds nothing has emptied it.
 """
 cimport cython
+from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint16_t, uint32_t
@@ -22,14 +23,16 @@ from posix.unistd cimport close
 
 from memif.errors import MemifBufferError, MemifClosedError, MemifDisconnectedError, MemifValueError, from_os_error
 
-from memif.ring._arguments cimport number, span_of
-from memif.ring._atomics cimport memif_flag_get, memif_flag_set, memif_pause, memif_try_lock, memif_unlock
+from memif.ring._arguments cimport Numpy, check_matrix, load_numpy, number, span_of, take_buffer, take_words
+from memif.ring._atomics cimport memif_flag_get, memif_try_lock, memif_unlock
 from memif.ring._burst cimport EMPTY, lend, new_burst
-from memif.ring._columns cimport Columns
-from memif.ring._queue cimport SERVE_EVERY, SMALL, after_span, lock_ring, now
+from memif.ring._clock cimport after_span, now
+from memif.ring._queue cimport SERVE_EVERY, SMALL
+from memif.ring._columns cimport MAX_PACKET
 from memif.ring._region cimport fork_count
-from memif.ring._ring cimport OK, POLLIN, Ring, poll, pollfd, readable
-from memif.ring._views cimport Store, put_store, take_store
+from memif.ring._ring cimport OK, POLLIN, Ring, lock_ring, poll, pollfd, readable
+from memif.ring._rows cimport copy_out, join
+from memif.ring._views cimport Store, end_loan, new_matrix, put_store, take_store
 
 cdef extern from "sys/eventfd.h" nogil:
     int eventfd(unsigned int count, int flags)
@@ -54,58 +57,6 @@ MODES = ("interrupt", "polling", "adaptive")
 cdef int sleep_ms(int64_t left) noexcept nogil:
     """Milliseconds for poll, rounded up, never above the longest sleep."""
     return <int>((max(min(left, LONGEST_SLEEP), 0) + 999_999) // 1_000_000)
-
-
-cdef uint32_t take_locked(RxRing ring, Columns *c, uint32_t limit, bint empty_fd,
-                          uint32_t *run) noexcept nogil:
-    """Take a burst, note the run of slots, and drop the lock. -> slots passed."""
-    cdef uint32_t slots
-    ring.settle()
-    slots = ring.take(c, limit)
-    if empty_fd and c.packets < limit and not ring.ready():
-        # Somebody sleeps on the event fd, and the ring is empty now: empty the fd too, then look again,
-        # because a packet may have come between the two.
-        ring.drain()
-        slots += ring.take(c, limit)
-        if ring.ready():
-            ring.wake_self()
-    if slots:
-        run[0] = ring.open_run(slots)
-        if c.packets == 0:
-            memif_flag_set(&ring.runs[run[0] & ring.wrap].done, 1)
-            ring.settle()
-    memif_unlock(&ring.lock)
-    return slots
-
-
-cdef bint arm(RxRing ring, bint quieten, bint exported) noexcept nogil:
-    """Ask for interrupts; True when a packet came before the request could be seen, so that sleeping would be
-    wrong. quieten: empty the event fd of interrupts for packets that were taken already."""
-    cdef bint found
-    if not lock_ring(ring):
-        return True
-    ring.settle()
-    ring.set_mask(False)
-    found = ring.ready()
-    if quieten and not found:
-        ring.drain()
-        found = ring.ready()
-        if found and exported:
-            ring.wake_self()
-    memif_unlock(&ring.lock)
-    return found
-
-
-cdef bint spin(RxRing ring, int64_t end) noexcept nogil:
-    """Look at the ring until something is there or the time is over."""
-    cdef int _i
-    while True:
-        for _i in range(64):
-            if ring.ready() or memif_flag_get(&ring.dead):
-                return True
-            memif_pause()
-        if now() >= end:
-            return False
 
 
 @cython.final
@@ -245,7 +196,7 @@ cdef class RxQueue(Queue):
             return True
         self.enter()
         try:
-            found = arm(ring, True, self.exported)
+            found = ring.arm(True, self.exported)
         finally:
             self.leave()
         if ring.trouble != OK:
@@ -279,27 +230,194 @@ cdef class RxQueue(Queue):
             MemifTypeError: An argument is of the wrong kind.
             MemifValueError: An argument is outside its range.
         """
-        cdef uint32_t limit = <uint32_t>number("count", count, 1, 16384)
+        cdef uint32_t run = 0, limit = <uint32_t>number("count", count, 1, 16384)
         cdef int64_t span = span_of(timeout)
         cdef RxRing ring = self.source()
+        cdef Store store = self.fetch(ring, limit, span, &run)
         cdef Burst burst
+        if store is None:
+            return EMPTY
+        burst = self.spare                  # nothing has run since `take` made it
+        self.spare = None
+        lend(burst, ring, store, run, self.pool)
+        return burst
+
+    def recv_packet(self, timeout=None):
+        """Receive one packet, copied.
+
+        Args:
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            The packet; None when the time is over.
+
+        Raises:
+            MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.
+            MemifStateError: Another thread is receiving on this queue.
+            MemifBufferError: As in `recv`.
+            MemifTypeError: An argument is of the wrong kind.
+            MemifValueError: An argument is outside its range.
+        """
+        cdef uint32_t run = 0
+        cdef int64_t span = span_of(timeout)
+        cdef RxRing ring = self.source()
+        cdef Store store = self.fetch(ring, 1, span, &run)
+        if store is None:
+            return None
+        try:
+            return join(ring, &store.c, 0)
+        finally:
+            self.give_back(ring, store, run)
+
+    def recv_list(self, count=256, timeout=None) -> list:
+        """Receive up to `count` packets, copied: `recv`, `Burst.tobytes` and `Burst.release` in one call.
+
+        Args:
+            count: The most packets to take, 1 to 16384.
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            The packets; an empty list when the time is over.
+
+        Raises:
+            MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.
+            MemifStateError: Another thread is receiving on this queue.
+            MemifBufferError: As in `recv`.
+            MemifTypeError: An argument is of the wrong kind.
+            MemifValueError: An argument is outside its range.
+        """
+        cdef uint32_t i, run = 0, limit = <uint32_t>number("count", count, 1, 16384)
+        cdef int64_t span = span_of(timeout)
+        cdef RxRing ring = self.source()
+        cdef Store store = self.fetch(ring, limit, span, &run)
+        cdef list packets = []
+        if store is None:
+            return packets
+        try:
+            for i in range(store.c.packets):
+                packets.append(join(ring, &store.c, i))
+        finally:
+            self.give_back(ring, store, run)
+        return packets
+
+    def recv_array(self, width, count=256, timeout=None) -> tuple:
+        """Receive up to `count` packets into a matrix: `recv`, `Burst.gather` and `Burst.release` in one call.
+
+        `TxQueue.send_array` takes what this returns, if no packet is longer than `width`.
+
+        Args:
+            width: Bytes of each packet to copy, 1 to 65536.
+            count: The most packets to take, 1 to 16384.
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            The matrix, uint8, shape (n, width), with zeros behind the end of a shorter packet; and the packets'
+            lengths, uint32, shape (n,), above `width` where a packet was cut. n is 0 when the time is over. The matrix
+            can be one that an earlier call returned and that nobody has any more.
+
+        Raises:
+            MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.
+            MemifStateError: Another thread is receiving on this queue.
+            MemifBufferError: As in `recv`.
+            MemifTypeError: An argument is of the wrong kind.
+            MemifValueError: An argument is outside its range.
+        """
+        cdef Py_ssize_t columns = number("width", width, 1, MAX_PACKET)
+        cdef uint32_t run = 0, limit = <uint32_t>number("count", count, 1, 16384)
+        cdef int64_t span = span_of(timeout)
+        cdef Numpy numpy = load_numpy()
+        cdef RxRing ring = self.source()
+        cdef Store store = self.fetch(ring, limit, span, &run)
+        cdef Py_buffer rows, sizes
+        if store is None:
+            return numpy.empty((0, columns), numpy.uint8), numpy.empty(0, numpy.uint32)
+        try:
+            lengths = numpy.empty(store.c.packets, numpy.uint32)
+            array = new_matrix(self.pool, store.c.packets, columns, &rows)
+            try:
+                take_buffer("lengths", lengths, &sizes, PyBUF_WRITABLE)
+                copy_out(ring, &store.c, &rows, &sizes)
+                PyBuffer_Release(&sizes)
+            finally:
+                PyBuffer_Release(&rows)
+        finally:
+            self.give_back(ring, store, run)
+        return array, lengths
+
+    def recv_into(self, matrix, lengths, timeout=None) -> int:
+        """Receive as many packets as a matrix has rows, into it and without an allocation.
+
+        Args:
+            matrix: uint8, shape (n, width), to be filled: a row for each packet, with zeros behind the end of a shorter
+                one. The bytes of a row are contiguous. At most 16384 rows are filled.
+            lengths: uint32, shape (n,) or more, contiguous, to be filled: the packets' lengths, above width where a
+                packet was cut.
+            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+
+        Returns:
+            Packets received; 0 when the time is over. Rows behind them are left alone.
+
+        Raises:
+            MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.
+            MemifStateError: Another thread is receiving on this queue.
+            MemifBufferError: As in `recv`.
+            MemifTypeError: An argument is of the wrong kind.
+            MemifValueError: An argument is outside its range.
+        """
+        cdef uint32_t run = 0
+        cdef int64_t span = span_of(timeout)
+        cdef RxRing ring
+        cdef Store store
+        cdef Py_buffer rows, sizes
+        take_buffer("matrix", matrix, &rows, PyBUF_STRIDES | PyBUF_WRITABLE)
+        try:
+            check_matrix("matrix", &rows, 1, 1)
+            if rows.shape[1] > MAX_PACKET or rows.shape[0] > 1 and rows.strides[0] < rows.shape[1]:
+                raise MemifValueError.argument("matrix", f"rows of {rows.shape[1]} bytes, {rows.strides[0]} apart",
+                                               f"rows of 1 to {MAX_PACKET}, that far apart or more")
+            take_words("lengths", lengths, rows.shape[0], &sizes)
+            try:
+                ring = self.source()
+                store = self.fetch(ring, <uint32_t>min(rows.shape[0], 16384), span, &run)
+                if store is None:
+                    return 0
+                copy_out(ring, &store.c, &rows, &sizes)
+                received = store.c.packets
+                self.give_back(ring, store, run)
+                return received
+            finally:
+                PyBuffer_Release(&sizes)
+        finally:
+            PyBuffer_Release(&rows)
+
+    cdef Store fetch(self, RxRing ring, uint32_t limit, int64_t span, uint32_t *run):
+        """Packets as columns, and the number of their run of slots; None when the time is over."""
+        cdef Store store
         self.enter()
         try:
-            burst = self.take(ring, limit)
-            if burst is None and span and ring.trouble == OK and ring is not self.left:
-                burst = self.wait_take(ring, limit, after_span(span))
+            store = self.take(ring, limit, run)
+            if store is None and span and ring.trouble == OK and ring is not self.left:
+                store = self.wait_take(ring, limit, run, after_span(span))
         finally:
             self.leave()
-        if burst is not None:
-            return burst
+        if store is None:
+            self.nothing(ring)
+        return store
+
+    cdef void give_back(self, RxRing ring, Store store, uint32_t run) noexcept:
+        """The packets of `fetch` were copied."""
+        end_loan(ring, None, run)
+        put_store(self.pool, store)
+
+    cdef int nothing(self, RxRing ring) except -1:
+        """Nothing was received: raise if it is for another reason than that nothing came."""
         if ring is self.left:                       # only invalid packets were left in it
             self.forget()
             raise self.owner.down()
         if ring.trouble != OK:
             self.broken(ring)
         self.check_lent(ring)
-        self.idle()
-        return EMPTY
+        return self.idle()
 
     def wait(self, timeout=None) -> bool:
         """Wait until a packet is there.
@@ -341,42 +459,38 @@ cdef class RxQueue(Queue):
             with burst:
                 yield burst
 
-    cdef Burst take(self, RxRing ring, uint32_t limit):
-        """What is there now, or None."""
-        cdef uint32_t slots, run = 0, capacity = limit
+    cdef Store take(self, RxRing ring, uint32_t limit, uint32_t *run):
+        """What is there now, or None. Makes the next burst too, before any slot is taken: that may fail."""
+        cdef uint32_t slots, capacity = limit
         cdef Store store
-        cdef Burst burst
         cdef bint empty_fd = self.exported
         if not empty_fd and ring.run_head == ring.run_tail and not ring.ready():
             return None
-        if self.spare is None:              # made before any slot is taken: it may fail
+        if self.spare is None:
             self.spare = new_burst(self.pool)
         while True:
             store = take_store(self.pool, capacity)
             if not lock_ring(ring):
                 self.in_use()
             if limit <= SMALL:
-                slots = take_locked(ring, &store.c, limit, empty_fd, &run)
+                slots = ring.take_run(&store.c, limit, empty_fd, run)
             else:
                 with nogil:
-                    slots = take_locked(ring, &store.c, limit, empty_fd, &run)
+                    slots = ring.take_run(&store.c, limit, empty_fd, run)
             if store.c.packets:
-                burst = self.spare
-                self.spare = None
-                lend(burst, ring, store, run, self.pool)
-                return burst
+                return store
             put_store(self.pool, store)
             if slots or ring.trouble or capacity >= ring.size or ring.stalled or ring.seen == ring.cursor:
                 return None                 # nothing, or only invalid packets: a hostile peer can send those for ever
             capacity = ring.size            # a chain longer than the columns
 
-    cdef Burst wait_take(self, RxRing ring, uint32_t limit, int64_t deadline):
+    cdef Store wait_take(self, RxRing ring, uint32_t limit, uint32_t *run, int64_t deadline):
         """What comes until the deadline, or None."""
-        cdef Burst burst
+        cdef Store store
         while self.sleep_until(ring, deadline):
-            burst = self.take(ring, limit)
-            if burst is not None or ring.trouble != OK:
-                return burst
+            store = self.take(ring, limit, run)
+            if store is not None or ring.trouble != OK:
+                return store
             # A peer that sends invalid packets all the time must not keep us from the clock, signals and control.
             PyErr_CheckSignals()
             if now() - self.served > SERVE_EVERY:
@@ -396,7 +510,7 @@ cdef class RxQueue(Queue):
                     memif_unlock(&ring.lock)
                 spin_end = t + min(deadline - t, SPIN_SLICE if self._mode == MODE_POLLING else ADAPTIVE_SPIN)
                 with nogil:
-                    found = spin(ring, spin_end)
+                    found = ring.spin(spin_end)
                 if found and not memif_flag_get(&ring.dead):
                     return True
                 t = now()
@@ -420,7 +534,7 @@ cdef class RxQueue(Queue):
         a packet came before."""
         cdef pollfd fds[2]
         cdef bint found
-        found = arm(ring, False, False)
+        found = ring.arm(False, False)
         if not found:
             fds[0].fd = ring.event_fd
             fds[1].fd = self.control_fd

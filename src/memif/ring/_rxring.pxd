@@ -1,5 +1,5 @@
 cimport cython
-from libc.stdint cimport uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from memif.ring._columns cimport Columns
 from memif.ring._ring cimport Ring
@@ -32,4 +32,7 @@ cdef class RxRing(Ring):
     cdef bint all_lent(self) noexcept nogil
     cdef uint32_t open_run(self, uint32_t slots) noexcept nogil
     cdef void settle(self) noexcept nogil
+    cdef uint32_t take_run(self, Columns *c, uint32_t limit, bint empty_fd, uint32_t *run) noexcept nogil
+    cdef bint arm(self, bint quieten, bint exported) noexcept nogil
+    cdef bint spin(self, int64_t end) noexcept nogil
     cdef void give_back(self, uint32_t count, uint32_t headroom) noexcept nogil

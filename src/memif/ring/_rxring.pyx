@@ -2,14 +2,16 @@
 # cython: auto_pickle=False, autotestdict=False
 """RxRing: packets from the peer, taken in bursts and given back in any order."""
 cimport cython
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from memif.ring._atomics cimport (memif_flag_get, memif_load64, memif_load_acquire, memif_prefetch_read, memif_store16,
-                                  memif_store_pair, memif_store_release)
+from memif.ring._atomics cimport (memif_flag_get, memif_flag_set, memif_load64, memif_load_acquire, memif_pause,
+                                  memif_prefetch_read, memif_store16, memif_store_pair, memif_store_release,
+                                  memif_unlock)
+from memif.ring._clock cimport now
 from memif.ring._columns cimport MAX_PACKET, Columns, make_chained
 from memif.ring._region cimport fork_count
-from memif.ring._ring cimport NEXT, Slot, Span, peer_moved
+from memif.ring._ring cimport NEXT, Slot, Span, lock_ring, peer_moved
 
 
 @cython.final
@@ -253,3 +255,53 @@ cdef class RxRing(Ring):
             memif_store_release(self.own, <uint16_t>(at + self.size))
         else:
             memif_store_release(self.own, self.settled)
+
+    # -- whole steps, with the lock
+
+    cdef uint32_t take_run(self, Columns *c, uint32_t limit, bint empty_fd, uint32_t *run) noexcept nogil:
+        """Take a burst, note the run of slots, and drop the lock. -> slots passed."""
+        cdef uint32_t slots
+        self.settle()
+        slots = self.take(c, limit)
+        if empty_fd and c.packets < limit and not self.ready():
+            # Somebody sleeps on the event fd, and the ring is empty now: empty the fd too, then look again, because a
+            # packet may have come between the two.
+            self.drain()
+            slots += self.take(c, limit)
+            if self.ready():
+                self.wake_self()
+        if slots:
+            run[0] = self.open_run(slots)
+            if c.packets == 0:
+                memif_flag_set(&self.runs[run[0] & self.wrap].done, 1)
+                self.settle()
+        memif_unlock(&self.lock)
+        return slots
+
+    cdef bint arm(self, bint quieten, bint exported) noexcept nogil:
+        """Ask for interrupts; True when a packet came before the request could be seen, so that sleeping would be
+        wrong. quieten: empty the event fd of interrupts for packets that were taken already."""
+        cdef bint found
+        if not lock_ring(self):
+            return True
+        self.settle()
+        self.set_mask(False)
+        found = self.ready()
+        if quieten and not found:
+            self.drain()
+            found = self.ready()
+            if found and exported:
+                self.wake_self()
+        memif_unlock(&self.lock)
+        return found
+
+    cdef bint spin(self, int64_t end) noexcept nogil:
+        """Look at the ring until something is there or the time is over."""
+        cdef int _i
+        while True:
+            for _i in range(64):
+                if self.ready() or memif_flag_get(&self.dead):
+                    return True
+                memif_pause()
+            if now() >= end:
+                return False

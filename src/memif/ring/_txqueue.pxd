@@ -12,7 +12,7 @@ cdef class TxQueue(Queue):
     cdef TxRing start(self)
     cdef void finish(self, TxRing ring) noexcept
     cdef int after(self, TxRing ring, Py_ssize_t wanted, Py_ssize_t sent) except -1
-    cdef int put(self, TxRing ring, packet, Py_ssize_t i, Py_ssize_t *length) except? -1
+    cdef int put(self, TxRing ring, str name, packet, Py_ssize_t i, Py_ssize_t *length) except? -1
     cdef str fits(self, TxRing ring)
     cdef uint32_t pass_on(self, Burst burst, Source *order, bint copy) except? 0xFFFFFFFF
     cdef uint32_t send_matrix(self, Py_buffer *rows, const uint32_t *each) except? 0xFFFFFFFF

@@ -43,6 +43,21 @@ class TxQueue(Queue):
             MemifDisconnectedError: The link is down.
             MemifStateError: Another thread is using this queue, or a burst of `alloc` is open.
         """
+    def send_packet(self, data: Buffer | NDArray[np.uint8]) -> bool:
+        """Copy one packet into the ring and publish it.
+
+        Args:
+            data: Bytes-like, 1 to 65536 bytes.
+
+        Returns:
+            Whether it was accepted; False when the ring is full.
+
+        Raises:
+            MemifValueError: The packet is empty or can never fit into the ring.
+            MemifTypeError: `data` is not bytes-like.
+            MemifDisconnectedError: The link is down.
+            MemifStateError: Another thread is using this queue, or a burst of `alloc` is open.
+        """
     def send_array(
         self, matrix: Buffer | NDArray[np.uint8], lengths: NDArray[np.integer] | Sequence[int] | None = None
     ) -> int:

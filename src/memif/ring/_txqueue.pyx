@@ -14,9 +14,9 @@ from memif.ring._arguments cimport check_matrix, number, span_of, take_buffer, t
 from memif.ring._atomics cimport memif_flag_get, memif_flag_set, memif_unlock
 from memif.ring._burst cimport EMPTY, allocated
 from memif.ring._columns cimport MAX_PACKET
-from memif.ring._queue cimport after_span, lock_ring, now, timespec
+from memif.ring._clock cimport after_span, now, timespec
 from memif.ring._region cimport fork_count
-from memif.ring._ring cimport OK, SMALL_BYTES, Ring
+from memif.ring._ring cimport OK, SMALL_BYTES, Ring, lock_ring
 from memif.ring._rxring cimport RxRing
 from memif.ring._views cimport Store, put_store, take_store
 from memif.ring._txring cimport FREE, FULL, GONE, LENT, NARROW, NEVER, RETURNED, SENT, Source, no_source
@@ -121,7 +121,7 @@ cdef class TxQueue(Queue):
         cdef TxRing ring = self.start()
         try:
             while i < len(packets):                 # a packet's own code can change the list
-                verdict = self.put(ring, packets[i], i, &length)
+                verdict = self.put(ring, "packets", packets[i], i, &length)
                 if verdict != SENT:
                     break
                 total += length
@@ -142,7 +142,45 @@ cdef class TxQueue(Queue):
             self.after(ring, count, i)
         return i
 
-    cdef int put(self, TxRing ring, packet, Py_ssize_t i, Py_ssize_t *length) except? -1:
+    def send_packet(self, data) -> bool:
+        """Copy one packet into the ring and publish it.
+
+        Args:
+            data: Bytes-like, 1 to 65536 bytes.
+
+        Returns:
+            Whether it was accepted; False when the ring is full.
+
+        Raises:
+            MemifValueError: The packet is empty or can never fit into the ring.
+            MemifTypeError: `data` is not bytes-like.
+            MemifDisconnectedError: The link is down.
+            MemifStateError: Another thread is using this queue, or a burst of `alloc` is open.
+        """
+        cdef Py_ssize_t length = 0
+        cdef int verdict
+        cdef TxRing ring = self.start()
+        try:
+            verdict = self.put(ring, "data", data, -1, &length)
+            if verdict == NEVER:
+                raise MemifValueError.argument("data", f"{length} bytes", self.fits(ring))
+            if verdict == SENT:
+                ring.count_sent(1, length)
+            else:
+                ring.stats.n.ring_full += 1
+            if ring.show():
+                with nogil:
+                    ring.signal()
+        except BaseException:
+            ring.rollback(ring.settled)
+            raise
+        finally:
+            self.finish(ring)
+        if verdict != SENT or ring.trouble != OK:
+            self.after(ring, 1, verdict == SENT)
+        return verdict == SENT
+
+    cdef int put(self, TxRing ring, str name, packet, Py_ssize_t i, Py_ssize_t *length) except? -1:
         """Copy one bytes-like object in. -> Verdict."""
         cdef Py_buffer view
         cdef int verdict
@@ -151,7 +189,7 @@ cdef class TxQueue(Queue):
             if not 0 < length[0] <= MAX_PACKET:
                 return NEVER
             return ring.put(<const uint8_t *>PyBytes_AsString(packet), <uint32_t>length[0])
-        take_buffer("packets", packet, &view, PyBUF_SIMPLE, i)
+        take_buffer(name, packet, &view, PyBUF_SIMPLE, i)
         length[0] = view.len
         verdict = NEVER
         if ring.born != fork_count():

@@ -57,7 +57,7 @@ cdef class Window:
 cdef object words(Store store, uint32_t *data, uint32_t count, bint writable)
 cdef object halves(Store store, uint16_t *data, uint32_t count)
 cdef Store take_store(Pool pool, uint32_t capacity)
-cdef object matrix(Pool pool, Py_ssize_t rows, Py_ssize_t width, Py_buffer *view)
+cdef object new_matrix(Pool pool, Py_ssize_t rows, Py_ssize_t width, Py_buffer *view)
 cdef Lease new_lease(Ring ring, uint32_t region, Lease first)
 cdef object window(Lease lease, object memory)
 

@@ -123,7 +123,7 @@ cdef Store take_store(Pool pool, uint32_t capacity):
     return Store(max(capacity, SMALLEST))
 
 
-cdef object matrix(Pool pool, Py_ssize_t rows, Py_ssize_t width, Py_buffer *view):
+cdef object new_matrix(Pool pool, Py_ssize_t rows, Py_ssize_t width, Py_buffer *view):
     """A uint8 array to be filled, and its buffer: one that an earlier call returned and that nobody has any more, or a
     new one."""
     cdef object array = pool.rows
