@@ -41,4 +41,5 @@ def run(request: pytest.FixtureRequest) -> Run:
 @pytest.fixture
 def no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lost wake-up costs a minute instead of 100 ms: what still is quick was woken, however slow the machine is."""
-    monkeypatch.setattr("memif.aio.waiting.LONGEST_SLEEP", 60.0)
+    for module in "queues", "interface", "waiting":
+        monkeypatch.setattr(f"memif.aio.{module}.LONGEST_SLEEP", 60.0)

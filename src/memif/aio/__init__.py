@@ -1,17 +1,19 @@
-"""The asyncio API: the names of `memif` itself, to be awaited.
+"""The asyncio API: the names of `memif`, with coroutines where the sync API waits.
 
-    async with memif.aio.connect("/run/vpp/memif.sock", id=0) as iface:
-        async for burst in iface.rx[0]:
-            iface.tx[0].forward(burst)
+It is a thin shell around the objects of the sync API. Everything runs in the calling task and in callbacks of its event
+loop; there is no thread. An object belongs to the loop that it was created in. asyncio's own loop and uvloop work.
 
-A thin shell around the same objects that the sync API uses: nothing below waits, so everything here runs in the
-task that calls it and in callbacks of its event loop. There is no thread. Objects belong to the loop they were
-made in; asyncio's own loop and uvloop both do.
+Example:
+    Echo all packets::
+
+        async with memif.aio.connect("/run/vpp/memif.sock", id=0) as iface:
+            async for burst in iface.rx[0]:
+                iface.tx[0].forward(burst)
 """
 
 from memif.aio.interface import Interface
-from memif.aio.many import wait
 from memif.aio.queues import RxQueue, TxQueue
 from memif.aio.socket import Opening, Socket, connect, listen
+from memif.aio.waiting import wait
 
 __all__ = ["Interface", "Opening", "RxQueue", "Socket", "TxQueue", "connect", "listen", "wait"]

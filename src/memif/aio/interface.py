@@ -1,4 +1,4 @@
-"""Interface of the asyncio API: a sync interface whose events come from the loop."""
+"""`Interface` of the asyncio API: a sync interface whose events come from the event loop."""
 
 import asyncio
 import contextlib
@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any, Protocol, Self, cast
 
+from memif.aio.loop import LONGEST_SLEEP, Signal
 from memif.aio.queues import RxQueue, TxQueue
-from memif.aio.waiting import LONGEST_SLEEP, Signal
 from memif.config import CommonOptions, Deadline, seconds
 from memif.errors import MemifClosedError, MemifDisconnectedError, MemifTimeoutError, MemifValueError
 from memif.interface import Interface as SyncInterface, Options, endpoint_of
@@ -21,7 +21,7 @@ _CALLBACKS = ("on_connect", "on_disconnect", "on_interrupt")
 
 
 class ControlSocket(Protocol):
-    """The `memif.aio.Socket` of an interface, as far as the interface knows it."""
+    """What an interface knows of its `memif.aio.Socket`."""
 
     loop: asyncio.AbstractEventLoop
     changed: Signal
@@ -32,7 +32,7 @@ class ControlSocket(Protocol):
 
 
 class Done:
-    """Result of calls that have nothing to wait for: both ``iface.close()`` and ``await iface.close()`` work."""
+    """The result of calls that do not wait: both ``iface.close()`` and ``await iface.close()`` work."""
 
     def __await__(self) -> Generator[None, None, None]:
         return
@@ -40,13 +40,17 @@ class Done:
 
 
 class Interface(Single):
-    """One memif interface. Made by `memif.aio.connect`, `memif.aio.listen` and `memif.aio.Socket.interface`.
+    """One memif interface. Created by `memif.aio.connect`, `memif.aio.listen` and `memif.aio.Socket.interface`.
 
-    As `memif.Interface`, with `wait_up` and the queues' `recv`, `send_all` and so on to be awaited. The control
-    channel is looked after by the event loop, so `up` is always fresh. Callbacks run in the loop; one that is a
-    coroutine function runs as a task.
+    It has the members of `memif.Interface`; `wait_up`, `drain` and the waiting methods of the queues are coroutines.
+    The event loop serves the control channel, so `up` is always current. Callbacks run in the loop; a coroutine
+    function runs as a task.
 
-    Async context manager: leaving the block closes the interface. Only for the loop's thread.
+    As an async context manager it closes itself at the end of the block. Only the loop's thread may use it.
+
+    Attributes:
+        socket: The `memif.aio.Socket` that the interface was opened on.
+        sync: The interface of the sync API behind this one.
     """
 
     def __init__(self, socket: ControlSocket, options: "AioOptions", *, owns_socket: bool = False) -> None:
@@ -57,21 +61,18 @@ class Interface(Single):
         self._rx: dict[int, RxQueue] = {}
         self._tx: dict[int, TxQueue] = {}
         if inspect.iscoroutinefunction(options.get("authorize")):
-            # A coroutine object is true, so it would let everybody in.
+            # A coroutine object is true, so it would admit every client.
             raise MemifValueError.argument("authorize", "a coroutine function", "a function that returns a bool")
-        #: The interface of the sync API behind this one.
         self.sync: SyncInterface = socket.sync.interface(**self._with_callbacks(options))
-
-    # -- what it is
 
     @property
     def id(self) -> int:
-        """Number of the interface on its socket."""
+        """The number of the interface on its socket."""
         return self.sync.id
 
     @property
     def name(self) -> str:
-        """Name that the peer is told."""
+        """The name that the peer sees."""
         return self.sync.name
 
     @property
@@ -101,26 +102,26 @@ class Interface(Single):
 
     @property
     def disconnect_reason(self) -> str | None:
-        """Why the last connection ended or was refused; None if there was none yet."""
+        """Why the last connection ended or was refused, by either side; None before the first."""
         return self.sync.disconnect_reason
 
     @property
     def stats(self) -> InterfaceStats:
-        """Counters, as `memif.Interface.stats`."""
+        """Counters of queues and connections, see `memif.types.InterfaceStats`. A reconnect does not reset them."""
         return self.sync.stats
 
     def details(self) -> Details:
-        """Everything about the interface at this moment."""
+        """Return a snapshot of everything known about the interface."""
         return self.sync.details()
 
     @property
     def rx(self) -> tuple[RxQueue, ...]:
-        """Receive queues; as many as the present or last link has."""
+        """The receive queues of the current or last link."""
         return tuple(self._rx.get(queue.index) or self._new_rx(queue) for queue in self.sync.rx)
 
     @property
     def tx(self) -> tuple[TxQueue, ...]:
-        """Transmit queues; as many as the present or last link has."""
+        """The transmit queues of the current or last link."""
         return tuple(self._tx.get(queue.index) or self._new_tx(queue) for queue in self.sync.tx)
 
     def _new_rx(self, queue: Any) -> RxQueue:
@@ -132,16 +133,17 @@ class Interface(Single):
     def __repr__(self) -> str:
         return f"<aio {self.sync!r}>"
 
-    # -- what one does with it
-
     async def wait_up(self, timeout: float | None = None) -> None:
-        """Return when the link is up; wait `timeout` seconds at most (None: for ever).
+        """Wait until the link is up and packets can move in both directions; see `memif.Interface.wait_up`.
 
-        Packets can move in both directions then, as in `memif.Interface.wait_up`.
+        Args:
+            timeout: Seconds to wait; None waits for ever.
 
-        Raises `MemifTimeoutError` when the link does not come up, with the last failure as its cause; a failure that
-        would stay the same
-        (wrong secret or mode, no permission) at once, as the error of its own kind; `MemifClosedError`.
+        Raises:
+            MemifTimeoutError: The link did not come up in time. Its cause is the last failure.
+            MemifError: A failure that a retry cannot cure (wrong secret or mode, no permission), raised at once as the
+                subclass for it. With ``reconnect=None`` every failure is raised.
+            MemifClosedError: The interface was closed.
         """
         deadline = Deadline(timeout)
         while True:
@@ -159,7 +161,14 @@ class Interface(Single):
             await asyncio.sleep(1e-3)
 
     async def drain(self, timeout: float | None = None) -> bool:
-        """Wait until the peer has taken all that was sent, on all queues; see `memif.TxQueue.drain`."""
+        """Wait until the peer has taken all packets sent, on all queues; see `memif.TxQueue.drain`.
+
+        Args:
+            timeout: Seconds to wait; 0 does not wait, None waits for ever.
+
+        Returns:
+            True when it has, False after the timeout.
+        """
         deadline = Deadline(timeout)
         for queue in self.tx:
             if not await queue.drain(deadline.rest()):
@@ -167,25 +176,35 @@ class Interface(Single):
         return True
 
     def connect(self) -> None:
-        """Slave: try to connect now, once. Returns when the attempt is under way; see `wait_up`.
+        """Start one attempt to connect, as slave, and return without waiting for the link; see `wait_up`.
 
-        Needed only with ``reconnect=None``. Errors as in `memif.Interface.connect`.
+        Needed only with ``reconnect=None``.
+
+        Raises:
+            MemifError: The errors of `memif.Interface.connect`.
         """
         self.sync.connect()
 
     def disconnect(self, reason: str = "") -> None:
-        """Take the link down and tell the peer `reason`, see `memif.Interface.disconnect`."""
+        """Take the link down. A slave reconnects after its reconnect period.
+
+        Args:
+            reason: The reason that the peer is told, see `memif.Interface.disconnect`.
+        """
         self.sync.disconnect(reason)
         self.socket.changed.set()
 
     def close(self, *, drain: float = 0.0) -> Awaitable[None]:
         """Take the link down and remove the interface from its socket. A second call does nothing.
 
-        The socket goes too, if it was made by `connect` or `listen`. Tasks that wait on this interface get
-        `MemifClosedError`. There is nothing to wait for; awaiting the result is allowed.
+        If `memif.aio.connect` or `memif.aio.listen` created the interface, its socket is closed too. Tasks that wait on
+        the interface get `MemifClosedError`.
 
-        drain: seconds to wait before that, at most, until the peer has taken all that was sent, see
-        `memif.Interface.close`. Then the result has to be awaited.
+        Args:
+            drain: Seconds to wait first, until the peer has taken all packets sent; see `memif.Interface.close`.
+
+        Returns:
+            An object to await. With `drain` it must be awaited; otherwise awaiting it is optional.
         """
         if seconds("drain", drain, none=False) and self.up:
             return self._drain_and_close(drain)
@@ -215,15 +234,11 @@ class Interface(Single):
     ) -> None:
         self.close()
 
-    # -- callbacks
-
     def _with_callbacks(self, options: "AioOptions") -> Options:
-        """The options with callbacks that get this object, not the sync one, and whose errors go to the
-        loop."""
+        """Return the options with callbacks that get this object and whose errors go to the loop."""
         mine = {name: self._adapted(call) for name in _CALLBACKS if callable(call := options.get(name))}
         if options.get("on_connect") is None:
-            # A queue operation may be the one that notices the peer: nobody else would tell those who wait for
-            # it.
+            # A queue operation may notice the peer first; without this nobody would wake the tasks that wait.
             mine["on_connect"] = lambda _: self.socket.changed.set()
         return cast(Options, {**options, **mine})
 

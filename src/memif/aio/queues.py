@@ -1,8 +1,8 @@
-"""RxQueue and TxQueue of the asyncio API: the sync queues, waiting through the event loop.
+"""`RxQueue` and `TxQueue` of the asyncio API: the sync queues, waiting through the event loop.
 
-What makes cancellation safe: packets are taken from the ring in the last step of `recv`, behind which there is
-no await, and `send_all` awaits only between calls that have published whole packets. A task that is cancelled
-or times out while it waits has therefore taken nothing and left nothing half done.
+Cancellation is safe. `recv` takes packets from the ring in its last step, with no await after it, and `send_all` awaits
+only between calls that publish whole packets. So a task that is cancelled while it waits has taken nothing and left
+nothing half done.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from memif.aio.waiting import FIRST_PAUSE, LONGEST_PAUSE, LONGEST_SLEEP, Signal, Turns, pause
+from memif.aio.loop import FIRST_PAUSE, LONGEST_PAUSE, LONGEST_SLEEP, Signal, Turns, pause
 from memif.config import Deadline
 from memif.errors import MemifClosedError, MemifDisconnectedError, MemifStateError, MemifValueError
 from memif.ring import RxQueue as SyncRxQueue, RxRing, TxQueue as SyncTxQueue, TxRing, feeding
@@ -43,22 +43,22 @@ class _Queue(Single):
 
     @property
     def index(self) -> int:
-        """Queue id."""
+        """The number of the queue."""
         return self.sync.index
 
     @property
     def stats(self) -> QueueStats:
-        """Counters by name."""
+        """Counters by name, see `memif.types.QueueStats`."""
         return self.sync.stats
 
     @property
     def size(self) -> int:
-        """Slots of the present connection's ring, which the slave has chosen; 0 while the link is down."""
+        """Slots of the current link's ring, as chosen by the slave; 0 while the link is down."""
         return self.sync.size
 
     @property
     def ring(self) -> RxRing | TxRing | None:
-        """The ring of the present connection, or None while the link is down."""
+        """The ring of the current link; None while the link is down."""
         return self.sync.ring
 
     def _check_alone(self) -> None:
@@ -66,12 +66,12 @@ class _Queue(Single):
             raise MemifStateError(f"queue {self.index} is in use by another task: one task at a time")
 
     def _check_link(self, ring: RxRing | TxRing | None) -> None:
-        """A wait ends with the link it began on, also when the next one is up already."""
+        """End a wait when its link has ended, even if the next one is up already."""
         if self.sync.ring is not ring and not self._has_rest():
             raise self.sync.owner.down()
 
     def _has_rest(self) -> bool:
-        """Whether packets are left that the peer sent before it left."""
+        """Return whether packets are left from a peer that has disconnected."""
         return False
 
     def __repr__(self) -> str:
@@ -79,10 +79,13 @@ class _Queue(Single):
 
 
 class RxQueue(_Queue):
-    """Receives packets from the peer. One task at a time; different queues may be served by different tasks.
+    """Receives packets from the peer. One task at a time may use a queue.
 
-    ``async for burst in queue`` gives bursts of up to 256 packets. Each is released when the next is asked for. It ends
-    when the link goes down or the interface is closed.
+    ``async for burst in queue`` yields bursts of up to 256 packets. Each is released when the next one is requested.
+    The iteration ends when the link goes down or the interface is closed.
+
+    Attributes:
+        sync: The queue of the sync API behind this one.
     """
 
     __slots__ = ("changed", "sync")
@@ -90,18 +93,15 @@ class RxQueue(_Queue):
     def __init__(self, loop: asyncio.AbstractEventLoop, queue: SyncRxQueue, changed: Signal) -> None:
         """For `Interface` only."""
         super().__init__(loop)
-        #: The queue of the sync API.
         self.sync: SyncRxQueue = queue
-        #: Set when something may have happened to the link.
         self.changed: Signal = changed
 
     @property
     def mode(self) -> RxMode:
-        """How to wait: "interrupt", "polling" or "adaptive".
+        """How to wait: "interrupt", "polling" or "adaptive". It can be changed at any time.
 
-        "interrupt", the default, lets the loop watch the queue's descriptor. "polling" is a busy loop that gives other
-        tasks their turn; the peer is told not to signal. "adaptive" polls for 50 µs, then sleeps. It can be changed at
-        any time.
+        "interrupt", the default: the loop watches the queue's descriptor. "polling": a busy loop that yields to other
+        tasks; the peer is told not to signal. "adaptive": polls for 50 µs, then sleeps.
         """
         return self.sync.mode
 
@@ -116,16 +116,17 @@ class RxQueue(_Queue):
 
         Args:
             count: The most packets to take, 1 to 16384.
-            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+            timeout: Seconds to wait; 0 does not wait, None waits for ever.
 
         Returns:
-            The burst, to be released, best by a ``with`` block; an empty one when the time is over.
+            The burst; empty after the timeout. Release it, best by a ``with`` block.
 
         Raises:
-            MemifDisconnectedError: The link is or goes down.
-            MemifClosedError: The interface is closed.
-            MemifStateError: Another task waits on this queue.
-            MemifValueError: An argument is outside its range.
+            MemifDisconnectedError: The link is down or goes down.
+            MemifClosedError: The interface was closed.
+            MemifStateError: Another task uses the queue.
+            MemifBufferError: Unreleased bursts hold all slots of the ring, so that nothing can arrive.
+            MemifValueError: An argument is out of range.
         """
         self._check_alone()
         deadline = Deadline(timeout)
@@ -142,21 +143,21 @@ class RxQueue(_Queue):
             self._busy = False
 
     def recv_nowait(self, count: int = 256) -> Burst:
-        """`recv` for callbacks: what is there now, maybe an empty burst. Errors as in `recv`."""
+        """Receive up to `count` packets without waiting, for callbacks; see `recv`. The burst may be empty."""
         self._check_alone()
         return self.sync.recv(count, 0)
 
     async def wait(self, timeout: float | None = None) -> bool:
-        """Wait until a packet is there. Takes nothing.
+        """Wait until a packet is there. Takes nothing from the queue.
 
         Args:
-            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+            timeout: Seconds to wait; 0 does not wait, None waits for ever.
 
         Returns:
-            Whether one is there.
+            True when a packet is there, False after the timeout.
 
         Raises:
-            MemifError: As for `recv`.
+            MemifError: The errors of `recv`.
         """
         self._check_alone()
         deadline = Deadline(timeout)
@@ -173,7 +174,7 @@ class RxQueue(_Queue):
             self._busy = False
 
     async def _sleep(self, deadline: Deadline) -> bool:
-        """Return True when there may be something, False when the time was over before."""
+        """Return True when there may be packets, False after the timeout."""
         left = deadline.left(LONGEST_SLEEP)
         if left <= 0:
             return False
@@ -191,9 +192,8 @@ class RxQueue(_Queue):
         return found
 
     async def _nap(self, timeout: float) -> None:
-        """Ask for interrupts, and wait for one."""
-        # The ring owns the descriptor. Held here, it stays open for as long as the loop watches it, whatever
-        # becomes of the link.
+        """Ask the peer for interrupts and wait for one."""
+        # The ring owns the descriptor. This reference keeps it open while the loop watches it, even if the link ends.
         ring = self.sync.ring
         try:
             if not self.sync.arm() and ring is not None:
@@ -209,8 +209,7 @@ class RxQueue(_Queue):
 
 
 class _Bursts(Single):
-    """Iterates over a queue. A class, as an async generator left by ``break`` would keep its burst until the
-    loop ends."""
+    """Iterator over a queue. An async generator left by ``break`` would keep its burst until the loop ends."""
 
     __slots__ = ("_burst", "_queue")
 
@@ -238,25 +237,28 @@ class _Bursts(Single):
         self._release()
 
 
-#: Methods of the sync queue that never wait, so that they are the same here.
+#: Methods of the sync queue that never wait. They are used here unchanged.
 _DIRECT: Final = {
-    "send": "`memif.TxQueue.send`: copy packets into the ring. -> packets accepted; never waits.",
-    "send_array": "`memif.TxQueue.send_array`: the rows of a matrix. -> packets accepted; never waits.",
-    "forward": "`memif.TxQueue.forward`: a received burst, without a copy where possible. -> packets sent.",
-    "alloc": "`memif.TxQueue.alloc`: empty packets to write in place. -> Burst; never waits.",
-    "free": "`memif.TxQueue.free`: slots that can be filled now.",
+    "send": "Copy packets into the ring and return how many were accepted; see `memif.TxQueue.send`.",
+    "send_array": "Send the rows of a matrix and return how many were accepted; see `memif.TxQueue.send_array`.",
+    "forward": "Send a received burst and return the packets sent; see `memif.TxQueue.forward`.",
+    "alloc": "Return a burst of empty packets to write in place; see `memif.TxQueue.alloc`.",
+    "free": "Return the slots that can be filled now; see `memif.TxQueue.free`.",
 }
 
 
 class TxQueue(_Queue):
-    """Sends packets to the peer. One task at a time; different queues may be served by different tasks.
+    """Sends packets to the peer. One task at a time may use a queue.
 
-    `send`, `send_array`, `forward`, `alloc` and `free` are those of the sync queue: they never wait. `send_all` and
-    `forward_all` wait for free slots. Nothing in memif signals free slots, so they look again after pauses, which grow
-    from 10 µs to 1 ms while nothing moves.
+    `send`, `send_array`, `forward`, `alloc` and `free` are those of the sync queue and never wait. `send_all` and
+    `forward_all` wait for free slots. memif has no signal for free slots, so they poll, with pauses that grow from
+    10 µs to 1 ms while nothing moves.
+
+    Attributes:
+        sync: The queue of the sync API behind this one.
     """
 
-    __slots__ = {**_DIRECT, "sync": "The queue of the sync API."}
+    __slots__ = {**_DIRECT, "sync": "The queue of the sync API behind this one."}
 
     def __init__(self, loop: asyncio.AbstractEventLoop, queue: SyncTxQueue) -> None:
         """For `Interface` only."""
@@ -268,13 +270,13 @@ class TxQueue(_Queue):
     if TYPE_CHECKING:  # at run time these are the methods of the sync queue, with no call in between
 
         def send(self, packets: Iterable[Buffer | NDArray[np.uint8]]) -> int:
-            """Copy packets into the ring and return how many it accepted, without waiting. See `memif.TxQueue.send`."""
+            """Copy packets into the ring and return how many were accepted; see `memif.TxQueue.send`."""
             raise NotImplementedError
 
         def send_array(
             self, matrix: Buffer | NDArray[np.uint8], lengths: NDArray[np.integer] | Sequence[int] | None = None
         ) -> int:
-            """Send the rows of a matrix and return how many were accepted. See `memif.TxQueue.send_array`."""
+            """Send the rows of a matrix and return how many were accepted; see `memif.TxQueue.send_array`."""
             raise NotImplementedError
 
         def forward(
@@ -286,18 +288,15 @@ class TxQueue(_Queue):
             select: Buffer | NDArray[np.bool] | None = None,
             copy: bool = False,
         ) -> int:
-            """Send a received burst, without a copy where possible, and return how many packets were sent.
-
-            Never waits. See `memif.TxQueue.forward`.
-            """
+            """Send a received burst, without a copy where possible; see `memif.TxQueue.forward`."""
             raise NotImplementedError
 
         def alloc(self, count: int, size: int | None = None) -> Burst:
-            """Reserve packets in the ring, to be written in place. Never waits. See `memif.TxQueue.alloc`."""
+            """Return a burst of empty packets to write in place; see `memif.TxQueue.alloc`."""
             raise NotImplementedError
 
         def free(self) -> int:
-            """Slots that can be filled now."""
+            """Return the slots that can be filled now; see `memif.TxQueue.free`."""
             raise NotImplementedError
 
     async def send_all(
@@ -307,61 +306,75 @@ class TxQueue(_Queue):
         *,
         timeout: float | None = None,
     ) -> int:
-        """Send all packets, and wait while the ring is full.
+        """Send all packets, waiting while the ring is full.
 
-        A call that is cancelled has sent whole packets, from the first on; the queue's `stats` tell how many.
+        A call that is cancelled has sent whole packets, from the first on; `stats` says how many.
 
         Args:
             packets: Bytes-like objects from any iterable, taken from it as they can be sent, at most 256 ahead; or a
-                uint8 matrix as in `send_array`.
-            lengths: For a matrix: bytes of each row to send.
-            timeout: Seconds to wait; None waits for ever.
+                uint8 matrix as in `memif.TxQueue.send_array`.
+            lengths: The bytes of each packet, with a matrix only.
+            timeout: Seconds to wait in all; None waits for ever.
 
         Returns:
-            The number of packets sent: all, or fewer when the time is over.
+            The packets sent: all, or fewer after the timeout.
 
         Raises:
-            MemifError: As for `send`; packets in front of a bad one may have been sent.
+            MemifStateError: Another task uses the queue.
+            MemifError: The errors of `memif.TxQueue.send_all`. Packets before an invalid one may have been sent.
         """
         return await self._alone(self._run(feeding.sending(self.sync, packets, lengths), Deadline(timeout)))
 
     async def forward_all(
         self, burst: Burst, *, start: int | None = 0, stop: int | None = None, timeout: float | None = None
     ) -> int:
-        """Forward all packets of a received burst, and wait while the ring is full.
+        """Send all packets of a received burst, waiting while the ring is full.
 
         Args:
-            burst: The burst.
-            start: The first packet to send.
-            stop: The packet to stop at; None for the end.
-            timeout: Seconds to wait; None waits for ever.
+            burst: A received burst.
+            start: The first packet to send, as in a slice.
+            stop: The end of the packets to send, as in a slice; None is the end of the burst.
+            timeout: Seconds to wait in all; None waits for ever.
 
         Returns:
-            The number of packets sent: all, or fewer when the time is over.
+            The packets sent: all, or fewer after the timeout.
+
+        Raises:
+            MemifStateError: Another task uses the queue.
+            MemifError: The errors of `memif.TxQueue.forward`.
         """
         return await self._alone(self._run(feeding.forwarding(self.sync, burst, start, stop), Deadline(timeout)))
 
     async def drain(self, timeout: float | None = None) -> bool:
-        """Wait until the peer has taken all that was sent. See `memif.TxQueue.drain`.
+        """Wait until the peer has taken all packets sent; see `memif.TxQueue.drain`.
 
         Args:
-            timeout: Seconds to wait; None waits for ever.
+            timeout: Seconds to wait; 0 does not wait, None waits for ever.
 
         Returns:
-            Whether it has taken all.
+            True when it has, False after the timeout.
+
+        Raises:
+            MemifDisconnectedError: The link is down or goes down.
+            MemifStateError: Another task uses the queue.
         """
         deadline = Deadline(timeout)
         return self.sync.untouched() or await self.wait_free(self.size, deadline.rest())
 
     async def wait_free(self, count: int = 1, timeout: float | None = None) -> bool:
-        """Wait until `count` slots are free.
+        """Wait until slots are free.
 
         Args:
-            count: Slots, 1 to the ring's size.
-            timeout: Seconds to wait; None waits for ever, 0 does not wait.
+            count: The slots wanted, 1 to the ring's size.
+            timeout: Seconds to wait; 0 does not wait, None waits for ever.
 
         Returns:
-            Whether they are free.
+            True when they are, False after the timeout.
+
+        Raises:
+            MemifDisconnectedError: The link is down or goes down.
+            MemifStateError: Another task uses the queue.
+            MemifValueError: An argument is out of range.
         """
         self.sync.free()  # raises while the link is down
         if not 1 <= count <= self.size:
@@ -382,7 +395,7 @@ class TxQueue(_Queue):
             self._busy = False
 
     async def _run(self, steps: feeding.SlotRequests, deadline: Deadline) -> int:
-        """Go through the steps. -> packets sent."""
+        """Run the steps and return the packets sent."""
         try:
             wanted = next(steps)
             while True:
@@ -391,7 +404,7 @@ class TxQueue(_Queue):
             return int(end.value)
 
     async def _room(self, deadline: Deadline, wanted: int = 1) -> int:
-        """-> free slots, once they are `wanted` at least; 0 when the time was over before."""
+        """Wait for at least `wanted` free slots and return how many are free; 0 after the timeout."""
         await self._turns.give()
         ring = self.sync.ring
         length = FIRST_PAUSE
@@ -407,7 +420,7 @@ class TxQueue(_Queue):
 
 @contextlib.contextmanager
 def alone(queues: Sequence[RxQueue]) -> Iterator[None]:
-    """Hold the queues as the only task."""
+    """Reserve the queues for the current task."""
     held = set(queues)
     for queue in held:
         queue._check_alone()

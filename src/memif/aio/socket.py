@@ -1,4 +1,4 @@
-"""Socket of the asyncio API, and the two ways to open a single interface."""
+"""`Socket` of the asyncio API; `connect` and `listen`, which open one interface on a socket of its own."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
@@ -7,7 +7,7 @@ from typing import Any, Self, Unpack
 
 from memif.address import Address, SocketName
 from memif.aio.interface import AioOptions, Done, Interface
-from memif.aio.waiting import Signal
+from memif.aio.loop import Signal
 from memif.config import SocketOptions, seconds
 from memif.interface import endpoint_of
 from memif.socket import DEFAULT_APP_NAME, Socket as SyncSocket, check_file
@@ -16,15 +16,26 @@ from memif.types import SocketStats
 
 
 class Socket(Single):
-    """A control socket with any number of interfaces, looked after by the running event loop.
+    """A control socket with any number of interfaces, served by the running event loop.
 
-    Arguments as for `memif.Socket`. Must be made inside a coroutine or callback of the loop. Async context
-    manager: leaving the block closes the socket and its interfaces.
+    Create it in a coroutine or callback of the loop. As an async context manager it closes itself and its interfaces at
+    the end of the block.
+
+    Args:
+        path: The control socket, see `memif.Socket`.
+        **options: The other arguments of `memif.Socket`.
+
+    Attributes:
+        loop: The event loop that serves it.
+        sync: The socket of the sync API behind this one. The loop calls its `memif.Socket.poll`.
+
+    Raises:
+        RuntimeError: No event loop is running.
+        MemifError: The errors of `memif.Socket`.
     """
 
     def __init__(self, path: SocketName | None = None, **options: Unpack[SocketOptions]) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        #: The socket of the sync API behind this one. Its `poll` is called by the loop.
         self.sync: SyncSocket = SyncSocket(path, **options)
         #: Set whenever something may have happened to one of the interfaces.
         self.changed: Signal = Signal(self.loop)
@@ -34,7 +45,7 @@ class Socket(Single):
 
     @property
     def address(self) -> Address:
-        """Where the socket is."""
+        """The address of the socket."""
         return self.sync.address
 
     @property
@@ -50,14 +61,21 @@ class Socket(Single):
 
     @property
     def stats(self) -> SocketStats:
-        """Clients accepted and turned away."""
+        """Counters of clients, see `memif.types.SocketStats`."""
         return self.sync.stats
 
     def interface(self, **options: Unpack[AioOptions]) -> Interface:
-        """Open an interface on this socket. Returns at once; the link comes up later, see `Interface.wait_up`.
+        """Open an interface on this socket, without waiting for its link; see `Interface.wait_up`.
 
-        Options and errors as in `memif.Socket.interface`. Callbacks get the asyncio interface; a coroutine
-        function runs as a task (not `authorize`, whose answer is needed at once).
+        Args:
+            **options: The options of `memif.Socket.interface`. Callbacks get the asyncio interface. A coroutine
+                function as callback runs as a task; ``authorize`` cannot be one, as its answer is needed at once.
+
+        Returns:
+            The interface. Its link comes up later.
+
+        Raises:
+            MemifError: The errors of `memif.Socket.interface`.
         """
         return self._add(options, owns_socket=False)
 
@@ -67,7 +85,7 @@ class Socket(Single):
         return interface
 
     def close(self) -> Done:
-        """Close all interfaces and the socket. A second call does nothing. The result may be awaited."""
+        """Close all interfaces and the socket. A second call does nothing. Awaiting the result is optional."""
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             if not self.loop.is_closed():
@@ -96,7 +114,7 @@ class Socket(Single):
 
 
 class Opening(Single):
-    """What `connect` and `listen` return: await it for the interface, or use it in ``async with``."""
+    """The result of `connect` and `listen`: await it to get the interface, or use it in ``async with``."""
 
     def __init__(self, opener: Callable[[], Coroutine[Any, Any, Interface]]) -> None:
         """For `connect` and `listen` only."""
@@ -125,11 +143,23 @@ def connect(
     handshake_timeout: float = 5.0,
     **options: Unpack[AioOptions],
 ) -> Opening:
-    """Open an interface, slave unless `role` says otherwise, and wait until the link is up.
+    """Open an interface and wait until its link is up.
 
-    ``async with memif.aio.connect(path) as iface`` or ``iface = await memif.aio.connect(path)``. Arguments and
-    errors as for `memif.connect`. Nothing is opened before the await, and nothing stays open when that is
-    cancelled.
+    ``async with memif.aio.connect(path) as iface`` or ``iface = await memif.aio.connect(path)``. Nothing is opened
+    before the await, and nothing stays open if it is cancelled.
+
+    Args:
+        path: The control socket, see `memif.Socket`.
+        timeout: Seconds to wait for the link; None waits for ever.
+        app_name: See `memif.Socket`.
+        handshake_timeout: See `memif.Socket`.
+        **options: The options of `Socket.interface`. ``role`` is "slave" by default.
+
+    Returns:
+        An object to await for the interface.
+
+    Raises:
+        MemifError: The errors of `memif.connect`, raised by the await.
     """
     seconds("timeout", timeout)
     options.setdefault("role", "slave")
@@ -159,8 +189,21 @@ def listen(
 ) -> Opening:
     """Open an interface as master, without waiting for its client; see `Interface.wait_up`.
 
-    ``async with memif.aio.listen(path) as iface`` or ``iface = await memif.aio.listen(path)``. Arguments and
-    errors as for `memif.listen`.
+    ``async with memif.aio.listen(path) as iface`` or ``iface = await memif.aio.listen(path)``.
+
+    Args:
+        path: The control socket, see `memif.listen`.
+        app_name: See `memif.Socket`.
+        socket_mode: The permissions of the socket file, see `memif.listen`.
+        socket_owner: The user id and group id of the socket file, see `memif.listen`.
+        handshake_timeout: See `memif.Socket`.
+        **options: The options of `Socket.interface`. ``role`` is "master" by default.
+
+    Returns:
+        An object to await for the interface.
+
+    Raises:
+        MemifError: The errors of `memif.listen`, raised by the await.
     """
     options.setdefault("role", "master")
 

@@ -1,90 +1,116 @@
-"""Waiting inside an event loop: for a descriptor, for a time, and giving other tasks a turn.
-
-Clocks: `time.monotonic`, not ``loop.time()``, because uvloop's clock stands still while a callback runs.
-"""
+"""`wait` of the asyncio API: wait for the first of many queues, in any mode."""
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeVar, overload
 
-#: Seconds: peers without a fence between publishing and looking at MASK_INT can lose a wake-up, so no sleep is
-#: longer.
-LONGEST_SLEEP = 0.1
-#: Seconds that a task may go on without giving the others a turn.
-SLICE = 1e-3
-#: Seconds of the first and the longest pause while a ring is full.
-FIRST_PAUSE, LONGEST_PAUSE = 10e-6, 1e-3
+from memif.aio.interface import Interface
+from memif.aio.loop import LONGEST_SLEEP, Signal, first_of
+from memif.aio.queues import RxQueue, alone
+from memif.aio.socket import Socket
+from memif.config import Deadline
+from memif.errors import MemifClosedError, MemifDisconnectedError
+from memif.waiting import check_things
 
+_ADAPTIVE_SPIN = 50e-6
 
-class Turns:
-    """Lets a task that always finds something to do give way to others now and then."""
-
-    __slots__ = ("_last",)
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    async def give(self) -> None:
-        """Let others run, if this task has not done so for a while."""
-        if time.monotonic() - self._last > SLICE:
-            await asyncio.sleep(0)
-            self._last = time.monotonic()
+Waitable = RxQueue | Interface | Socket
+_OneKind = TypeVar("_OneKind", bound=Waitable)
 
 
-async def pause(loop: asyncio.AbstractEventLoop, timeout: float) -> None:
-    """Return after `timeout` seconds; loops whose timers count milliseconds round that."""
-    waiter: asyncio.Future[None] = loop.create_future()
-    timer = loop.call_later(timeout, _done, waiter)
+@overload
+async def wait(objects: Iterable[_OneKind], timeout: float | None = None) -> list[_OneKind]: ...
+@overload  # mypy takes a list display of several kinds for a list[object]
+async def wait(objects: Iterable[Waitable], timeout: float | None = None) -> list[Waitable]: ...  # type: ignore[overload-cannot-match]
+async def wait(objects: Iterable[Waitable], timeout: float | None = None) -> Sequence[Waitable]:
+    """Wait until one of many receive queues has a packet, in any mode; see `memif.wait`.
+
+    Args:
+        objects: Receive queues, interfaces and sockets of this API. A socket is ready when something has happened to
+            one of its interfaces since the call.
+        timeout: Seconds to wait; 0 does not wait, None waits for ever.
+
+    Returns:
+        The objects that are ready, in the given order; empty after the timeout.
+
+    Raises:
+        MemifDisconnectedError: The links of all queues are down, and no socket is among the objects.
+        MemifClosedError: One of the objects was closed.
+        MemifStateError: Another task waits on one of the queues.
+        MemifTypeError: An object cannot be waited for.
+        MemifValueError: There are no objects, or the timeout is negative.
+    """
+    deadline = Deadline(timeout)
+    things = check_things(objects, (RxQueue, Interface, Socket), "queues, interfaces, sockets of memif.aio")
+    before = {thing: thing.changed.count for thing in things if isinstance(thing, Socket)}
+    queues = [queue for thing in things for queue in _queues(thing)]
+    spin_end = time.monotonic() + _ADAPTIVE_SPIN
+    with alone(queues):
+        while True:
+            ready = _ready(things, before)
+            left = deadline.left(LONGEST_SLEEP)
+            if ready or left <= 0:
+                return ready
+            await _sleep(things, left, spin_end)
+
+
+def _queues(thing: Waitable) -> Sequence[RxQueue]:
+    if isinstance(thing, RxQueue):
+        return (thing,)
+    return thing.rx if isinstance(thing, Interface) else ()
+
+
+def _ready(things: Sequence[Waitable], before: dict[Socket, int]) -> list[Waitable]:
+    ready: list[Waitable] = []
+    states = []
+    for thing in things:
+        if isinstance(thing, Socket):
+            if thing.closed:
+                raise MemifClosedError(f"the socket {thing.address} was closed")
+            found: bool | None = thing.changed.count != before[thing]
+        else:
+            found = _has_packets(_queues(thing))
+        states.append(found)
+        if found:
+            ready.append(thing)
+    if all(found is None for found in states):
+        _queues(things[0])[0].sync.wait(0)  # raises the error of the first
+    return ready
+
+
+def _has_packets(queues: Sequence[RxQueue]) -> bool | None:
+    """Return whether one of the queues has packets; None when all their links are down."""
+    alive = False
+    for queue in queues:
+        try:
+            if queue.sync.wait(0):
+                return True
+        except MemifDisconnectedError:
+            continue
+        alive = True
+    return False if alive else None
+
+
+async def _sleep(things: Sequence[Waitable], left: float, spin_end: float) -> None:
+    """Sleep until something may have happened."""
+    queues = [queue.sync for thing in things for queue in _queues(thing)]
+    modes = {queue.mode for queue in queues if queue.ring is not None}
+    if "polling" in modes or ("adaptive" in modes and time.monotonic() < spin_end):
+        await asyncio.sleep(0)
+        return
+    rings = [ring for queue in queues if (ring := queue.ring) is not None]  # held: their descriptors stay open
     try:
-        await waiter
+        if any(queue.arm() for queue in queues if queue.ring is not None):
+            return
+        loop = asyncio.get_running_loop()
+        await first_of(loop, {_changed(thing) for thing in things}, {ring.event_fd for ring in rings}, left)
     finally:
-        timer.cancel()
+        for queue in queues:
+            queue.disarm()
 
 
-class Signal:
-    """Wakes all tasks that wait for it."""
-
-    __slots__ = ("_loop", "count", "waiters")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        #: How often it was set.
-        self.count: int = 0
-        self.waiters: set[asyncio.Future[None]] = set()
-
-    def set(self) -> None:
-        """Wake them."""
-        self.count += 1
-        for waiter in self.waiters:
-            _done(waiter)
-
-    async def wait(self, timeout: float, fd: int = -1) -> None:
-        """Return at the next `set`, when `fd` is readable (it must stay open meanwhile), or after `timeout`
-        seconds."""
-        await first_of(self._loop, (self,), () if fd < 0 else (fd,), timeout)
-
-
-async def first_of(
-    loop: asyncio.AbstractEventLoop, signals: Iterable[Signal], fds: Iterable[int], timeout: float
-) -> None:
-    """Return when one of the signals is set or one of the descriptors readable, or after `timeout` seconds."""
-    waiter: asyncio.Future[None] = loop.create_future()
-    timer = loop.call_later(timeout, _done, waiter)
-    for signal in signals:
-        signal.waiters.add(waiter)
-    for fd in fds:
-        loop.add_reader(fd, _done, waiter)
-    try:
-        await waiter
-    finally:
-        timer.cancel()
-        for fd in fds:
-            loop.remove_reader(fd)
-        for signal in signals:
-            signal.waiters.discard(waiter)
-
-
-def _done(waiter: asyncio.Future[None]) -> None:
-    # It may be cancelled, or be woken twice.
-    if not waiter.done():
-        waiter.set_result(None)
+def _changed(thing: Waitable) -> Signal:
+    if isinstance(thing, RxQueue):
+        return thing.changed
+    return (thing if isinstance(thing, Socket) else thing.socket).changed
