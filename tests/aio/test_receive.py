@@ -1,13 +1,15 @@
 """recv, wait and async for: modes, timeouts, cancellation, disconnects."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
+import numpy as np
 import pytest
 
 import memif
@@ -38,6 +40,42 @@ def test_timeouts(run: Run, socket_path: str) -> None:
                     await server.rx[0].recv(timeout=bad)  # type: ignore[arg-type]
             with pytest.raises(memif.MemifValueError, match="count"):
                 await server.rx[0].recv(0)
+
+    run(main())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_receiving_copies_in_one_call(run: Run, socket_path: str, mode: str) -> None:
+    """They wait as `recv` does, and take nothing when they are cancelled."""
+
+    async def main() -> None:
+        async with linked(socket_path, rx_mode=mode) as (server, client):
+            rx, tx = server.rx[0], client.tx[0]
+            matrix, lengths = np.zeros((4, 60), np.uint8), np.zeros(4, np.uint32)
+            assert await rx.recv_packet(0) is None
+            assert await rx.recv_list(4, 0.01) == []
+            assert [len(each) for each in await rx.recv_array(60, 4, 0.01)] == [0, 0]
+            assert await rx.recv_into(matrix, lengths, 0.01) == 0
+            waits: list[tuple[Callable[[], Coroutine[Any, Any, Any]], Callable[[Any], bytes]]] = [
+                (lambda: rx.recv_packet(5), bytes),
+                (lambda: rx.recv_list(timeout=5), lambda got: got[0]),
+                (lambda: rx.recv_array(4, timeout=5), lambda got: got[0].tobytes()),
+                (lambda: rx.recv_into(matrix, lengths, 5), lambda got: matrix[:got, :4].tobytes()),
+            ]
+            for receive, first in waits:
+                waiting = asyncio.ensure_future(receive())
+                await asyncio.sleep(0.01)
+                assert tx.send_packet(b"late")
+                assert first(await waiting) == b"late"
+                waiting = asyncio.ensure_future(receive())
+                await asyncio.sleep(0)
+                waiting.cancel()
+                assert tx.send_packet(b"kept")
+                with contextlib.suppress(asyncio.CancelledError):
+                    await waiting
+                assert first(await receive()) == b"kept"
+            with pytest.raises(memif.MemifValueError, match="width"):
+                await rx.recv_array(0)
 
     run(main())
 

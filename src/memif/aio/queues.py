@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, Self
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from memif.aio.loop import FIRST_PAUSE, LONGEST_PAUSE, LONGEST_SLEEP, Signal, Turns, pause
 from memif.config import Deadline
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from memif.ring import Burst
 
 _ADAPTIVE_SPIN = 50e-6
+_T = TypeVar("_T")
 
 
 class _Queue(Single):
@@ -128,17 +129,44 @@ class RxQueue(_Queue):
             MemifBufferError: Unreleased bursts hold all slots of the ring, so that nothing can arrive.
             MemifValueError: An argument is out of range.
         """
+        return await self._take(timeout, lambda: self.sync.recv(count, 0))
+
+    async def recv_packet(self, timeout: float | None = None) -> bytes | None:
+        """Receive one packet, copied; None when the time is over. See `memif.RxQueue.recv_packet`.
+
+        A call that is cancelled has taken no packet, here and in the calls below.
+        """
+        return await self._take(timeout, lambda: self.sync.recv_packet(0))
+
+    async def recv_list(self, count: int = 256, timeout: float | None = None) -> list[bytes]:
+        """Receive up to `count` packets, copied; none when the time is over. See `memif.RxQueue.recv_list`."""
+        return await self._take(timeout, lambda: self.sync.recv_list(count, 0))
+
+    async def recv_array(
+        self, width: int, count: int = 256, timeout: float | None = None
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+        """Receive up to `count` packets into a matrix, and their lengths. See `memif.RxQueue.recv_array`."""
+        return await self._take(timeout, lambda: self.sync.recv_array(width, count, 0), lambda got: len(got[1]))
+
+    async def recv_into(
+        self, matrix: Buffer | NDArray[np.uint8], lengths: Buffer | NDArray[np.uint32], timeout: float | None = None
+    ) -> int:
+        """Receive into a matrix and an array, and return how many packets came. See `memif.RxQueue.recv_into`."""
+        return await self._take(timeout, lambda: self.sync.recv_into(matrix, lengths, 0))
+
+    async def _take(self, timeout: float | None, take: Callable[[], _T], found: Callable[[_T], object] = bool) -> _T:
+        """What `take` gives, as soon as it has `found` something or the time is over."""
         self._check_alone()
         deadline = Deadline(timeout)
         self._busy = True
         try:
             await self._turns.give()
             ring = self.sync.ring
-            burst = self.sync.recv(count, 0)
-            while not burst and await self._sleep(deadline):
+            got = take()
+            while not found(got) and await self._sleep(deadline):
                 self._check_link(ring)
-                burst = self.sync.recv(count, 0)
-            return burst
+                got = take()
+            return got
         finally:
             self._busy = False
 
@@ -240,6 +268,7 @@ class _Bursts(Single):
 #: Methods of the sync queue that never wait. They are used here unchanged.
 _DIRECT: Final = {
     "send": "Copy packets into the ring and return how many were accepted; see `memif.TxQueue.send`.",
+    "send_packet": "Copy one packet into the ring and return whether it was accepted; see `memif.TxQueue.send_packet`.",
     "send_array": "Send the rows of a matrix and return how many were accepted; see `memif.TxQueue.send_array`.",
     "forward": "Send a received burst and return the packets sent; see `memif.TxQueue.forward`.",
     "alloc": "Return a burst of empty packets to write in place; see `memif.TxQueue.alloc`.",
@@ -250,9 +279,9 @@ _DIRECT: Final = {
 class TxQueue(_Queue):
     """Sends packets to the peer. One task at a time may use a queue.
 
-    `send`, `send_array`, `forward`, `alloc` and `free` are those of the sync queue and never wait. `send_all` and
-    `forward_all` wait for free slots. memif has no signal for free slots, so they poll, with pauses that grow from
-    10 µs to 1 ms while nothing moves.
+    `send`, `send_packet`, `send_array`, `forward`, `alloc` and `free` are those of the sync queue and never wait.
+    `send_all` and `forward_all` wait for free slots. memif has no signal for free slots, so they poll, with pauses that
+    grow from 10 µs to 1 ms while nothing moves.
 
     Attributes:
         sync: The queue of the sync API behind this one.
@@ -271,6 +300,10 @@ class TxQueue(_Queue):
 
         def send(self, packets: Iterable[Buffer | NDArray[np.uint8]]) -> int:
             """Copy packets into the ring and return how many were accepted; see `memif.TxQueue.send`."""
+            raise NotImplementedError
+
+        def send_packet(self, data: Buffer | NDArray[np.uint8]) -> bool:
+            """Copy one packet into the ring and return whether it was accepted. See `memif.TxQueue.send_packet`."""
             raise NotImplementedError
 
         def send_array(
