@@ -10,21 +10,19 @@ one set-up for the process (`memif_init`), 4.0 a socket handle for each socket (
 docs/porting.md lists every call beside its C form. All of it stands on the same core as `memif.connect`.
 """
 
-from memif.libmemif import codes, core, datapath, details, handles, sockets, types
+from memif.libmemif import connections, datapath, handles, library, sockets, types
 from memif.libmemif._buffers import memif_buffer_t
-from memif.libmemif.codes import *
-from memif.libmemif.core import *
+from memif.libmemif.connections import *
 from memif.libmemif.datapath import *
-from memif.libmemif.details import *
 from memif.libmemif.handles import *
+from memif.libmemif.library import *
 from memif.libmemif.sockets import *
 from memif.libmemif.types import *
 
 __all__ = ["memif_buffer_t"]
-__all__ += codes.__all__
-__all__ += core.__all__
+__all__ += connections.__all__
 __all__ += datapath.__all__
-__all__ += details.__all__
 __all__ += handles.__all__
+__all__ += library.__all__
 __all__ += sockets.__all__
 __all__ += types.__all__

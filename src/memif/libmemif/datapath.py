@@ -11,13 +11,13 @@ from typing import Any
 from memif.libmemif._buffers import memif_buffer_t
 from memif.libmemif._receive import RawRx
 from memif.libmemif._transmit import RawTx
-from memif.libmemif.codes import (
+from memif.libmemif.connections import no_ring
+from memif.libmemif.handles import memif_conn_handle_t
+from memif.libmemif.types import (
     MEMIF_ERR_DISCONNECTED,
     MEMIF_ERR_INVAL_ARG,
     MEMIF_ERR_NOCONN,
 )
-from memif.libmemif.core import no_ring
-from memif.libmemif.handles import memif_conn_handle_t
 
 __all__ = [
     "memif_buffer_alloc",

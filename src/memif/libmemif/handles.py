@@ -19,16 +19,18 @@ from memif.errors import ErrorCode, MemifError, MemifValueError, from_os_error
 from memif.libmemif._epoll import wait
 from memif.libmemif._receive import RawRx
 from memif.libmemif._transmit import RawTx
-from memif.libmemif.codes import MEMIF_ERR_INVAL_ARG, MEMIF_ERR_SUCCESS, memif_result_t
 from memif.libmemif.shell import ControlSocket, ManualEndpoint
 from memif.libmemif.supply import ExternalRegion
 from memif.libmemif.types import (
     MEMIF_DEFAULT_APP_NAME,
     MEMIF_DEFAULT_RECONNECT_PERIOD_SEC,
+    MEMIF_ERR_INVAL_ARG,
+    MEMIF_ERR_SUCCESS,
     MEMIF_FD_EVENT_DEL,
     MEMIF_INTERFACE_MODE_ETHERNET,
     memif_fd_event_t,
     memif_fd_event_type_t,
+    memif_result_t,
 )
 from memif.system import Single
 

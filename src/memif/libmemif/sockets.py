@@ -5,14 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 from memif.errors import MemifError, MemifValueError
-from memif.libmemif.codes import (
-    MEMIF_ERR_ALRCONN,
-    MEMIF_ERR_BAD_FD,
-    MEMIF_ERR_INVAL_ARG,
-    MEMIF_ERR_NOCONN,
-    MEMIF_ERR_SUCCESS,
-)
-from memif.libmemif.core import coded, global_main, start_main
 from memif.libmemif.handles import (
     Main,
     check_call,
@@ -22,9 +14,17 @@ from memif.libmemif.handles import (
     result_of,
     text,
 )
+from memif.libmemif.library import coded, global_main, start_main
 from memif.libmemif.shell import ManualEndpoint
 from memif.libmemif.supply import ExternalRegion
-from memif.libmemif.types import itimerspec, memif_socket_args_t, timespec
+from memif.libmemif.types import (
+    MEMIF_ERR_BAD_FD,
+    MEMIF_ERR_INVAL_ARG,
+    MEMIF_ERR_SUCCESS,
+    itimerspec,
+    memif_socket_args_t,
+    timespec,
+)
 
 __all__ = [
     "memif_create_socket",
@@ -42,7 +42,6 @@ __all__ = [
     "memif_per_thread_register_external_region",
     "memif_per_thread_set_connection_request_timer",
     "memif_register_external_region",
-    "memif_request_connection",
     "memif_set_connection_request_timer",
     "memif_set_listener_fd",
 ]
@@ -175,29 +174,6 @@ def _listens(fd: int) -> bool:
             )
     except (OSError, OverflowError, ValueError):
         return False
-
-
-@coded
-def memif_request_connection(conn: memif_conn_handle_t) -> int:
-    """Slave: try to connect now, for sockets whose timer is off.
-
-    Args:
-        conn: The connection.
-
-    Returns:
-        The code: MEMIF_ERR_SUCCESS when the attempt is under way; MEMIF_ERR_NOCONN; MEMIF_ERR_INVAL_ARG for a master;
-        MEMIF_ERR_ALRCONN when connected or connecting already; MEMIF_ERR_CONNREFUSED when nobody listens;
-        MEMIF_ERR_NO_FILE, MEMIF_ERR_ACCES, MEMIF_ERR_FILE_NOT_SOCK, MEMIF_ERR_CB_FDUPDATE, system errors.
-    """
-    interface = conn.live if isinstance(conn, memif_conn_handle_t) else None  # once: another thread can delete it
-    if interface is None:
-        return MEMIF_ERR_NOCONN
-    if interface.role == "master":
-        return MEMIF_ERR_INVAL_ARG
-    if interface.connecting:
-        return MEMIF_ERR_ALRCONN
-    interface.connect()
-    return MEMIF_ERR_SUCCESS
 
 
 @coded

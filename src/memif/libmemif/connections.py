@@ -1,25 +1,12 @@
-"""Initialise, create, delete, poll: the functions of 2.0, which take the forms of 3.1 and 4.0 as well."""
+"""Connections: creating and deleting them, the descriptors and modes of their queues, and their details."""
 
 import threading
 from collections.abc import Callable
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-from memif.config import MODE_NAMES
+from memif.config import MODE_NAMES, MODES
 from memif.errors import ErrorCode, MemifError, MemifValueError
-from memif.libmemif.codes import (
-    MEMIF_ERR_ALREADY,
-    MEMIF_ERR_BAD_FD,
-    MEMIF_ERR_CONN,
-    MEMIF_ERR_DISCONNECTED,
-    MEMIF_ERR_INVAL_ARG,
-    MEMIF_ERR_MAX_RING,
-    MEMIF_ERR_NOCONN,
-    MEMIF_ERR_QID,
-    MEMIF_ERR_SUCCESS,
-)
 from memif.libmemif.handles import (
-    FdContext,
     Main,
     check_call,
     code_of,
@@ -29,136 +16,46 @@ from memif.libmemif.handles import (
     result_of,
     text,
 )
+from memif.libmemif.library import coded, global_main
 from memif.libmemif.shell import ControlSocket, ManualEndpoint
 from memif.libmemif.types import (
     MEMIF_DEFAULT_BUFFER_SIZE,
     MEMIF_DEFAULT_LOG2_RING_SIZE,
     MEMIF_DEFAULT_RX_QUEUES,
     MEMIF_DEFAULT_TX_QUEUES,
+    MEMIF_ERR_ALRCONN,
+    MEMIF_ERR_CONN,
+    MEMIF_ERR_DISCONNECTED,
+    MEMIF_ERR_INVAL_ARG,
+    MEMIF_ERR_MAX_RING,
+    MEMIF_ERR_NOBUF_DET,
+    MEMIF_ERR_NOCONN,
+    MEMIF_ERR_QID,
+    MEMIF_ERR_SUCCESS,
     MEMIF_MAX_LOG2_RING_SIZE,
+    memif_details_t,
+    memif_interface_mode_t,
+    memif_queue_details_t,
+    memif_region_details_t,
 )
 from memif.ring import RxQueue
+from memif.types import Details, QueueDetails
 
 __all__ = [
-    "memif_cancel_poll_event",
-    "memif_cleanup",
-    "memif_control_fd_handler",
     "memif_create",
     "memif_delete",
+    "memif_get_details",
     "memif_get_queue_efd",
-    "memif_init",
-    "memif_poll_event",
+    "memif_request_connection",
     "memif_set_rx_mode",
 ]
 
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-#: Attempts that failed for these reasons would fail for ever.
+#: Errors after which another attempt to connect cannot succeed.
 _FINAL = {ErrorCode.ACCES, ErrorCode.FILE_NOT_SOCK, ErrorCode.CB_FDUPDATE, ErrorCode.INVAL_ARG}
-#: Seconds until a second attempt to connect; the master may be just starting.
+#: Seconds until the second attempt to connect, because the master may be starting.
 _FIRST_RETRY = 0.05
-
-_global: Main | None = None
-_global_lock = threading.Lock()
-
-
-def coded(function: Callable[_P, int]) -> Callable[_P, int]:
-    """Turn the core's exceptions into the C library's codes."""
-
-    @wraps(function)
-    def call(*args: _P.args, **kwargs: _P.kwargs) -> int:
-        try:
-            return function(*args, **kwargs)
-        except (MemifError, OSError, MemoryError) as error:
-            return result_of(error)
-
-    return call
-
-
-def global_main() -> Main | None:
-    """What `memif_init` made."""
-    return _global
-
-
-@coded
-def memif_init(
-    on_control_fd_update: Callable[..., int | None] | None = None,
-    app_name: str | bytes | None = None,
-    *memory: Callable[..., Any] | None,
-    memif_alloc: Callable[[int], Any] | None = None,
-    memif_realloc: Callable[[Any, int], Any] | None = None,
-    memif_free: Callable[[Any], object] | None = None,
-) -> int:
-    """Set the library up: ``memif_init(on_control_fd_update, app_name, memif_alloc, memif_free)``.
-
-    With five arguments, as in 3.1, the fourth is memif_realloc, which is never called, because nothing here grows. The
-    callback for descriptors is then called as ``f(fd, events, None)``. One call serves a process; the library and all
-    connections belong to any thread.
-
-    Args:
-        on_control_fd_update: ``f(fd, events) -> 0``: the user polls. It is called for each descriptor that is new
-            (MEMIF_FD_EVENT_READ, or READ | WRITE), has changed (with MOD) or is about to be closed (DEL). The user
-            passes events to `memif_control_fd_handler`. With None `memif_poll_event` polls.
-        app_name: Name that peers see, at most 31 bytes ("libmemif-app"); a longer one is refused, not truncated.
-        memif_alloc: ``alloc(size)`` provides the shared memory for packets. It returns a descriptor (memfd) of at least
-            `size` bytes, zeroed; or ``(descriptor, buffer)`` if it is mapped already; or an object with ``fileno()``;
-            or None if there is no memory. Default: the library's own.
-        memif_free: ``free(memory)`` gets the memory back when the last buffer and view of the connection is gone.
-
-    Returns:
-        The code: MEMIF_ERR_ALREADY when the library is set up already (see `memif_cleanup`), MEMIF_ERR_CB_FDUPDATE when
-        the callback fails for the timer's descriptor, MEMIF_ERR_INVAL_ARG, MEMIF_ERR_PROC_FILE_LIMIT and other system
-        errors.
-    """
-    global _global
-    alloc, realloc, free = _memory(memory, memif_alloc, memif_realloc, memif_free)
-    check_call("memif_realloc", realloc)
-    with _global_lock:
-        if _global is not None and _global.usable:
-            return MEMIF_ERR_ALREADY
-        main = Main(app_name, alloc, free)
-        start_main(main, on_control_fd_update, "3.1" if len(memory) == 3 else "2.0")
-        _global = main
-    return MEMIF_ERR_SUCCESS
-
-
-def _memory(given: tuple[Any, ...], alloc: Any, realloc: Any, free: Any) -> tuple[Any, Any, Any]:
-    if len(given) > 3:
-        raise MemifValueError(f"memif_init: {len(given) + 2} arguments, allowed: at most 5")
-    if len(given) == 3:
-        return given
-    return (given[0] if given else alloc), realloc, (given[1] if len(given) == 2 else free)
-
-
-def start_main(main: Main, on_control_fd_update: object, form: str, path: object = None) -> ControlSocket:
-    """Let `main` poll, or tell, and open its first socket; everything is closed again if that fails."""
-    try:
-        if on_control_fd_update is None:
-            main.poll_here()
-        else:
-            main.tell(on_control_fd_update, form)
-        return main.socket(path)
-    except BaseException:
-        main.close()
-        raise
-
-
-@coded
-def memif_cleanup() -> int:
-    """Undo `memif_init`: delete all of its connections, as `memif_delete` does.
-
-    Does nothing without a `memif_init` before. 4.0 has `memif_delete_socket` instead.
-
-    Returns:
-        MEMIF_ERR_SUCCESS.
-    """
-    global _global
-    with _global_lock:
-        main, _global = _global, None
-    if main is not None:
-        main.close()
-    return MEMIF_ERR_SUCCESS
+_STRINGS = ("if_name", "inst_name", "remote_if_name", "remote_inst_name", "secret", "socket_filename", "error")
 
 
 def memif_create(
@@ -215,9 +112,10 @@ def _owner(args: object) -> memif_socket_handle_t:
         if not isinstance(args.socket, memif_socket_handle_t) or not args.socket:
             raise MemifValueError.argument("args.socket", args.socket, "a socket that was not deleted")
         return args.socket
-    if _global is None:
+    main = global_main()
+    if main is None:
         raise MemifValueError("memif_create without memif_init and without a socket")
-    return memif_socket_handle_t(_global, _global.socket(args.socket_filename))
+    return memif_socket_handle_t(main, main.socket(args.socket_filename))
 
 
 def _options(args: memif_conn_args_t) -> dict[str, Any]:
@@ -299,7 +197,7 @@ def _drop(handle: memif_conn_handle_t, socket: ControlSocket, main: Main) -> Non
         if main.at_home:
             interface.leave()
         interface.close()
-    if main is _global:
+    if main is global_main():
         main.drop_unused(socket, "")
 
 
@@ -329,75 +227,26 @@ def memif_delete(conn: memif_conn_handle_t) -> int:
 
 
 @coded
-def memif_control_fd_handler(fd: int | FdContext, events: int = 0) -> int:
-    """Handle events on a descriptor that the callback of `memif_init` was called for.
-
-    2.0: ``(fd, events)``. 4.0: ``(ptr, events)`` with the `private_ctx` of the event as ptr.
-
-    For the timer, slaves that are down try to connect; for listener and connections, messages are handled; for
-    interrupts, on_interrupt is called. Callbacks run inside this call.
+def memif_request_connection(conn: memif_conn_handle_t) -> int:
+    """Slave: try to connect now, for sockets whose timer is off.
 
     Args:
-        fd: The descriptor, or 4.0's context.
-        events: MEMIF_FD_EVENT_READ, WRITE and ERROR; any value will do, because pending events are looked up.
+        conn: The connection.
 
     Returns:
-        The code that a callback returned; MEMIF_ERR_BAD_FD for a descriptor that is not, or no longer, the library's.
+        The code: MEMIF_ERR_SUCCESS when the attempt is under way; MEMIF_ERR_NOCONN; MEMIF_ERR_INVAL_ARG for a master;
+        MEMIF_ERR_ALRCONN when connected or connecting already; MEMIF_ERR_CONNREFUSED when nobody listens;
+        MEMIF_ERR_NO_FILE, MEMIF_ERR_ACCES, MEMIF_ERR_FILE_NOT_SOCK, MEMIF_ERR_CB_FDUPDATE, system errors.
     """
-    if isinstance(fd, FdContext):
-        return fd.main.handle(fd.fd) or MEMIF_ERR_SUCCESS
-    if not isinstance(fd, int):
+    interface = conn.live if isinstance(conn, memif_conn_handle_t) else None  # once: another thread can delete it
+    if interface is None:
+        return MEMIF_ERR_NOCONN
+    if interface.role == "master":
         return MEMIF_ERR_INVAL_ARG
-    return MEMIF_ERR_BAD_FD if _global is None else _global.handle(fd) or MEMIF_ERR_SUCCESS
-
-
-@coded
-def memif_poll_event(sock: memif_socket_handle_t | int = -1, timeout: int | None = None) -> int:
-    """Wait for an event and handle it.
-
-    2.0: ``(timeout)``. 4.0: ``(sock, timeout)``. Callbacks run inside this call. Several threads may poll.
-
-    A signal ends the wait: after its handler has returned, the code is MEMIF_ERR_SYSCALL with errno EINTR. Signals that
-    the thread has blocked are let in while it waits.
-
-    Args:
-        sock: 4.0: the socket. 2.0: the timeout.
-        timeout: Milliseconds; 0 does not wait, -1 (default) waits for ever.
-
-    Returns:
-        The code: MEMIF_ERR_SUCCESS also when the time is over; MEMIF_ERR_POLL_CANCEL after `memif_cancel_poll_event`;
-        MEMIF_ERR_BAD_FD when the library does not poll (it was given a callback for descriptors, or there was no
-        `memif_init`); MEMIF_ERR_INVAL_ARG; what a callback returned.
-    """
-    main, limit = _polled(sock, timeout)
-    if main is None:
-        return MEMIF_ERR_INVAL_ARG if isinstance(sock, memif_socket_handle_t) else MEMIF_ERR_BAD_FD
-    return main.poll(limit) or MEMIF_ERR_SUCCESS
-
-
-def _polled(sock: object, timeout: object) -> tuple[Main | None, object]:
-    if isinstance(sock, memif_socket_handle_t):
-        return (sock.main if sock else None), -1 if timeout is None else timeout
-    return _global, sock if timeout is None else None
-
-
-@coded
-def memif_cancel_poll_event(sock: memif_socket_handle_t | None = None) -> int:
-    """Make a `memif_poll_event` that waits, or the next one, return MEMIF_ERR_POLL_CANCEL.
-
-    For any thread, and for signal handlers.
-
-    Args:
-        sock: 4.0: the socket.
-
-    Returns:
-        The code: MEMIF_ERR_BAD_FD when the library does not poll, MEMIF_ERR_INVAL_ARG for a socket that was deleted.
-    """
-    if sock is None:
-        return MEMIF_ERR_BAD_FD if _global is None else _global.cancel()
-    if not isinstance(sock, memif_socket_handle_t) or not sock:
-        return MEMIF_ERR_INVAL_ARG
-    return sock.main.cancel()
+    if interface.connecting:
+        return MEMIF_ERR_ALRCONN
+    interface.connect()
+    return MEMIF_ERR_SUCCESS
 
 
 def no_ring(conn: object, *, rx: bool) -> int:
@@ -460,3 +309,96 @@ def _rx_queue(conn: object, qid: object) -> RxQueue | None:
         return None
     interface = conn.live
     return None if interface is None or qid >= len(interface.rx) else interface.rx[qid]
+
+
+def memif_get_details(conn: memif_conn_handle_t, *args: Any) -> tuple[int, memif_details_t]:
+    """Return (code, details) of a connection: ``memif_get_details(conn)``, or with C's further arguments.
+
+    Those are ``[md,] buf, buflen``: a `memif_details_t` md is filled in and returned instead of a new one; buf, a
+    bytearray or the like, gets the strings as in C, each with a NUL; buflen limits them, as the length of buf does.
+    Strings that do not fit are "" in the result. Without these arguments there is no limit. For a connection that
+    is down there are no queues, no regions, empty remote names, and `error` says why.
+
+    Results: MEMIF_ERR_SUCCESS, MEMIF_ERR_NOBUF_DET (not all strings fit; everything else is there), MEMIF_ERR_NOCONN,
+    MEMIF_ERR_INVAL_ARG. Any thread.
+    """
+    rest = list(args)
+    md = rest.pop(0) if rest and isinstance(rest[0], memif_details_t) else memif_details_t()
+    live = conn.live if isinstance(conn, memif_conn_handle_t) else None  # once: another thread can delete it
+    if live is None:
+        return MEMIF_ERR_NOCONN, md
+    try:
+        buf, room = _buffer(rest)
+    except (TypeError, ValueError, BufferError):
+        return MEMIF_ERR_INVAL_ARG, md
+    _fill(md, live)
+    return _place_strings(md, buf, room), md
+
+
+def _buffer(rest: list[Any]) -> tuple[memoryview | None, int | None]:
+    """The buffer and the limit that the arguments amount to."""
+    if len(rest) > 2 or any(not isinstance(value, int | None) for value in rest[1:]):
+        raise TypeError("not C's arguments")
+    view = None
+    if rest and rest[0] is not None and not isinstance(rest[0], int):
+        view = memoryview(rest[0]).cast("B")
+        if view.readonly:
+            raise TypeError("buf cannot be written to")
+    limits = [] if view is None else [len(view)]
+    limits += [int(value) for value in rest if isinstance(value, int)]
+    if any(limit < 0 for limit in limits):
+        raise ValueError("negative length")
+    return view, min(limits, default=None)
+
+
+def _fill(md: memif_details_t, interface: ManualEndpoint) -> None:
+    details = interface.details()
+    _fill_names(md, details, ending=interface.ending)
+    mapped = interface.mapped
+    views = () if mapped is None else mapped.regions
+    md.regions = [
+        memif_region_details_t(r.index, memoryview(view), r.size, r.fd, int(r.index in interface.external_regions))
+        for r, view in zip(details.regions, views, strict=False)
+    ]
+    md.regions_num = len(md.regions)
+    md.rx_queues = [_queue(q, interface.rx_sizes) for q in details.rx_queues]
+    md.tx_queues = [_queue(q, interface.tx_sizes) for q in details.tx_queues]
+    md.rx_queues_num, md.tx_queues_num = len(md.rx_queues), len(md.tx_queues)
+    md.link_up_down = int(details.link_up)
+
+
+def _fill_names(md: memif_details_t, details: Details, *, ending: bool) -> None:
+    md.if_name, md.inst_name = details.name, details.app_name
+    peer = details.peer
+    md.remote_if_name, md.remote_inst_name = (peer.name, peer.app_name) if peer else ("", "")
+    md.id = details.id
+    md.secret = details.secret.decode(errors="surrogateescape") if details.secret else None
+    md.role = int(details.role == "slave")
+    md.mode = memif_interface_mode_t(MODES[details.mode])
+    md.socket_filename = md.socket_path = details.socket
+    md.error = "" if details.link_up and not ending else details.disconnect_reason or ""
+
+
+def _queue(q: QueueDetails, sizes: dict[int, int]) -> memif_queue_details_t:
+    # A master's descriptors show packets; what the buffers hold stood there when the link came up.
+    size = sizes.get(q.qid) or q.buffer_size
+    return memif_queue_details_t(q.region, q.qid, q.ring_size, q.flags, q.head, q.tail, size)
+
+
+def _place_strings(md: memif_details_t, buf: memoryview | None, room: int | None) -> int:
+    """Write the strings one behind the other, as far as there is room; drop the others."""
+    code, at = MEMIF_ERR_SUCCESS, 0
+    for name in _STRINGS:
+        value = getattr(md, name)
+        if value is None:
+            continue
+        raw = value.encode(errors="surrogateescape") + b"\0"
+        if room is not None and at + len(raw) > room:
+            code = MEMIF_ERR_NOBUF_DET
+            setattr(md, name, "")
+            continue
+        if buf is not None:
+            buf[at : at + len(raw)] = raw
+        at += len(raw)
+    md.socket_path = md.socket_filename
+    return code
