@@ -98,7 +98,7 @@ coverage: $(S)/group-coverage
 # The interpreter itself is not instrumented, so the sanitizer's library has to be loaded ahead of it, and what the
 # interpreter never frees is not a leak of ours. Reports go to the real standard error, past pytest's capture.
 SANITIZED = $(S)/sanitize
-SANITIZED_TESTS ?= tests/ring tests/libmemif tests/misuse tests/hostile tests/pair
+SANITIZED_TESTS ?= tests/ring tests/packet tests/libmemif tests/misuse tests/hostile tests/pair
 sanitize: $(S)/sanitized $(S)/group-test
 	PYTHONPATH=$(SANITIZED) LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:handle_segv=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \

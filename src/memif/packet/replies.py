@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._checksums import sums
 from .addresses import Addresses, double
-from .checksum import fill_l4, fold, raw_sum, updated, verify_l4
+from .checksum import fill_l4, fold, updated, verify_l4
 from .classify import Bools, classify
 from .headers import ETHERNET, IPV4, IPV6, LINK_OPTION, NEIGHBOUR, Matrix, view
 
@@ -62,8 +63,8 @@ def echo6_reply(block: Matrix, offset: int, own: Addresses) -> None:
     target = block[:, offset + 24 : offset + 40]
     if np.count_nonzero(target[:, 0] == 0xFF):  # a swap of addresses keeps the checksum, ours for a group's does not
         checksum = word(block, offset + IPV6.itemsize + 2)
-        ours = fold(raw_sum(own.ipv6.reshape(1, -1), 0, 16))
-        checksum[:] = updated(checksum, fold(raw_sum(block, offset + 24, offset + 40)), ours)
+        ours = fold(sums(own.ipv6.reshape(1, -1), 0, 16))
+        checksum[:] = updated(checksum, fold(sums(block, offset + 24, offset + 40)), ours)
     target[:] = block[:, offset + 8 : offset + 24]
     block[:, offset + 8 : offset + 24] = own.ipv6
     block[:, offset + 7] = TTL

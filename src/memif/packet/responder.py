@@ -29,8 +29,9 @@ from memif.config import one_of
 from memif.errors import MemifValueError
 
 from . import replies
+from ._checksums import sums
 from .addresses import NO_HOST, Addresses, number
-from .checksum import is_ones, l4_computable, raw_sum, verify_l4
+from .checksum import is_ones, l4_computable, verify_l4
 from .classify import Bools, Layers, Mode, classify
 from .headers import ETHERNET, ICMP, IPV4, IPV6, Matrix, check_burst, check_lengths
 from .replies import examine, stated_length
@@ -316,7 +317,7 @@ class Responder:
         block, at = group.block, group.offset
         mine, fair = self._own.targets4(block, at), self._own.answerable4(block, at)
         group.link(mine, fair)
-        intact = is_ones(raw_sum(block, at, at + IPV4.itemsize))
+        intact = is_ones(sums(block, at, at + IPV4.itemsize))
         fragments, options = group.of("is_fragment"), group.of("has_options")
         fair &= group.of("icmp")
         fair &= _type(block, at + IPV4.itemsize) == replies.ECHO_REQUEST
