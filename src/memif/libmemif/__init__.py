@@ -1,13 +1,13 @@
-"""libmemif in Python: every function, struct, flag and code of the C library, under its C name.
+"""The C library's functions, structs, flags and codes under their original names.
 
-For programs that come from C, and for readers of the C library's guide. What C returns through pointers comes back as a
-result: ``err, n = memif_rx_burst(conn, qid, bufs, count)``; functions without such arguments return the code alone.
-Codes equal the members of `memif_err_t` and are never exceptions, whatever the arguments; a code with a cause in
-the operating system keeps it (`memif_result_t`).
+For programs ported from C, and for readers of the C library's guide. What C returns through pointers is returned after
+the code: ``err, n = memif_rx_burst(conn, qid, bufs, count)``. Functions without such results return the code alone.
+Codes equal the members of `memif_err_t`. No argument makes a function raise; a code that has a cause in the operating
+system keeps it (`memif_result_t`).
 
-The functions of 2.0 and of 4.0 live side by side, and where their arguments differ, both forms are taken: 2.0 has
-one set-up for the process (`memif_init`), 4.0 a socket handle for each socket (`memif_create_socket`).
-docs/porting.md lists every call beside its C form. All of it stands on the same core as `memif.connect`.
+The functions of 2.0 and of 4.0 exist side by side. Where their arguments differ, both forms are accepted: 2.0 has one
+set-up for the process (`memif_init`), 4.0 a handle for each socket (`memif_create_socket`). docs/porting.md lists every
+call beside its C form. The implementation below is that of `memif.connect`.
 """
 
 from memif.libmemif import connections, datapath, handles, library, sockets, types

@@ -11,7 +11,7 @@ cdef enum Shut:             # Raw.shut
     OPEN = 0
     DEAD = 1                # the connection is gone
     FORKED = 2              # it belongs to the parent process
-    BUSY = 3                # another thread is at it
+    BUSY = 3                # another thread uses it
 
 
 cdef class Raw:
@@ -33,7 +33,7 @@ cdef class memif_buffer_t:
     cdef uint16_t region
     cdef bint received
     cdef bint exported              # the buffer protocol was used since this link
-    cdef list former                # regions of earlier links that an array may still look at, see keep_for
+    cdef list former                # regions of earlier links that an array may still refer to, see keep_for
     cdef uint32_t size              # len and flags, which the user may set to anything
     cdef uint16_t bits
     cdef readonly uint16_t desc_index
@@ -42,8 +42,8 @@ cdef class memif_buffer_t:
 cdef enum Fill:             # enough
     INVALID_FILL = -1
     UNFIT = 0
-    HERE = 1                # all stand for slots of this ring, or for none
-    ELSEWHERE = 2           # some stand for slots of another
+    HERE = 1                # all belong to slots of this ring, or to none
+    ELSEWHERE = 2           # some belong to slots of another ring
 
 
 cdef object why_shut(int why)

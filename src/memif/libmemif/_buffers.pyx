@@ -1,24 +1,24 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 # cython: auto_pickle=False, autotestdict=False
-"""The rings as libmemif shows them: single buffers, given back and sent by the user's own count.
+"""The rings of libmemif: the user manages single buffers.
 
-`RxQueue` and `TxQueue` lend whole bursts and take them back by themselves. The C library hands out buffers one by
-one: the user says how many to give back (refill), may hold several allocations at once, sends any part of them in
-order, and may put received buffers into the transmit ring. `RawRx` and `RawTx` (in modules of their own) keep the
-account of that for one ring of one connection; moving the data is left to the rings' own loops (`RxRing.take`,
-`TxRing.reserve`, `commit`, `swap`). Here is what they share, and the buffer.
+`RxQueue` and `TxQueue` lend whole bursts and take them back by themselves. The C library hands out single buffers: the
+user says how many to give back (refill), can hold several allocations at once, sends any part of them in order, and can
+put received buffers into the transmit ring. `RawRx` and `RawTx`, in modules of their own, keep track of the buffers of
+one ring of one connection. The rings' own loops move the data (`RxRing.take`, `TxRing.reserve`, `commit`, `swap`). This
+module holds what both share, and the buffer.
 
-Safety: a `memif_buffer_t` remembers where its data lie in fields that only these modules write, all checked when the
-ring gave the buffer out. Slots are numbered by 64 bit counters that never come round, and each slot carries a stamp
-that changes with every new owner, so a buffer that was sent, refilled, exchanged or belongs to another connection
-is recognised. What users do write (`len`, `flags`) is read once, with the interpreter lock held, and checked when it
-is used. Views are exported by the region, so a buffer that is filled anew takes no memory from under them.
+Safety: a `memif_buffer_t` stores the place of its data in fields that only these modules write, checked when the ring
+handed the buffer out. Slots are numbered by 64-bit counters that never wrap, and each slot has a stamp that changes
+with every new owner. So a buffer is recognised if it was sent, refilled or exchanged, or belongs to another connection.
+The fields that users write (`len`, `flags`) are read once, with the interpreter lock held, and checked on use. The
+region exports the views, so filling a buffer again does not invalidate them.
 
-Python code (finalizers, a collection) could run where the last reference to something is dropped or an object is made.
-So the rings that buffers stood for before are kept until a call is over, see `enough`.
+Python code (finalizers, garbage collection) can run where a last reference is dropped or an object is created. So the
+rings of a buffer's former slots are kept until the call returns, see `enough`.
 
-Everything here keeps the interpreter lock: a burst of 256 takes a few microseconds. One thread at a time may use a
-ring; a second one is told AGAIN.
+All of this keeps the interpreter lock: a burst of 256 takes a few microseconds. One thread at a time may use a ring; a
+second one gets AGAIN.
 """
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
@@ -43,21 +43,21 @@ cdef tuple CODES = (ErrorCode.SUCCESS, ErrorCode.DISCONNECTED, ErrorCode.NOCONN,
 
 
 cdef object why_shut(int why):
-    """The code for what `Raw.shut` said."""
+    """Return the code for a result of `Raw.shut`."""
     return CODES[why]
 
 
 cdef int64_t bits_of(str name, value, int64_t most) except -1:
-    """An integer for an unsigned field of the struct that holds up to `most`. A negative one is, as in C, the same bits
-    as a signed one."""
-    cdef int64_t n = PyNumber_AsSsize_t(value, NULL)         # clips what no machine word can hold
+    """Return an integer for an unsigned field with the maximum `most`. As in C, a negative value stands for its two's
+    complement."""
+    cdef int64_t n = PyNumber_AsSsize_t(value, NULL)         # clips to a machine word
     if not -(most // 2) - 1 <= n <= most:
         raise MemifValueError.argument(name, value, f"0 to {most}")
     return n & most
 
 
 @cython.final
-@cython.no_gc               # refers to nothing that could refer back; and a lost allocation is seen by its end
+@cython.no_gc               # has no reference cycles, and its deallocation reveals a lost allocation
 cdef class memif_buffer_t:
     """One buffer of a ring. Make as many as you want to handle at once, and use them again and again.
 
@@ -151,14 +151,14 @@ cdef class memif_buffer_t:
         if self.raw is None:
             raise BufferError("this buffer was never filled")
         self.exported = True
-        # The region exports it: it owns the mapping, and outlives whatever this buffer is filled with next.
+        # The region exports the view: it owns the mapping, and stays when this buffer is filled again.
         PyBuffer_FillInfo(view, self.raw.any_ring.regions[self.region],
                           self.raw.any_ring.spans[self.region].base + self.offset, min(self.size, self.room), False,
                           flags)
 
     def __releasebuffer__(self, Py_buffer *view):
-        # Never called, as the region is the exporter. But numpy.frombuffer holds on to the view only of a type that has
-        # this.
+        # Never called, because the region is the exporter. But numpy.frombuffer keeps the view only of types with this
+        # method.
         pass
 
     def __repr__(self) -> str:
@@ -189,7 +189,7 @@ cdef class Raw:
         free(self.stamps)
 
     cdef int shut(self) noexcept:
-        """Lock the ring: OPEN when that is done, else why not."""
+        """Lock the ring and return OPEN, or return why it cannot be locked."""
         cdef Ring ring = self.any_ring
         if memif_flag_get(&ring.dead):
             return DEAD
@@ -198,7 +198,7 @@ cdef class Raw:
         return OPEN if memif_try_lock(&ring.lock) else BUSY
 
     cdef void let_go(self, int64_t seq, uint32_t stamp) noexcept:
-        """A buffer that stood for slot `seq` stands for something else now, or is no more."""
+        """Note that the buffer of slot `seq` was filled again or deallocated."""
 
     @property
     def ring(self):
@@ -213,11 +213,11 @@ cdef class Raw:
 
 
 cdef Fill enough(Raw raw, bufs, Py_ssize_t count, list kept) except INVALID_FILL:
-    """Whether `bufs` is a list of at least `count` buffers, and the count one that C's uint16_t can hold.
+    """Check that `bufs` is a list of at least `count` buffers, and that C's uint16_t can hold the count.
 
-    ELSEWHERE: it is, but some of them stand for slots of other rings. An entry can be the last reference to a whole
-    connection, whose end runs the user's code. So who fills them asks again with a list for `kept`, which gets the
-    other rings, and keeps that until the call is over. Runs no Python code itself.
+    ELSEWHERE means that some of them belong to slots of other rings. Such a buffer can hold the last reference to a
+    whole connection, whose end runs user code. A caller that fills the buffers therefore calls again with a list for
+    `kept`, which gets the other rings, and keeps it until it returns. Runs no Python code itself.
     """
     cdef Fill verdict = HERE
     cdef Py_ssize_t i
@@ -237,10 +237,10 @@ cdef Fill enough(Raw raw, bufs, Py_ssize_t count, list kept) except INVALID_FILL
 
 
 cdef int keep_for(memif_buffer_t b, list kept) except -1:
-    """Before `b` is filled from another link: keep the memory that an array may still look at.
+    """Before `b` is filled from another link, keep the memory that an array may still refer to.
 
-    numpy.ndarray(buffer=b) lets go of the view and holds on to `b` itself. Where nobody has `b` but the list it is in
-    and our caller, there is no such array.
+    numpy.ndarray(buffer=b) releases the view and keeps `b` instead. If only the list and our caller refer to `b`, there
+    is no such array.
     """
     if Py_REFCNT(<PyObject *>b) <= ALONE:
         if b.former is not None:

@@ -1,8 +1,8 @@
 # cython: language_level=3, auto_pickle=False, autotestdict=False
 """Waiting as the C library waits: a signal ends it.
 
-`select.epoll.poll` goes on after a signal whose handler returned (PEP 475). A C program's loop around
-`memif_poll_event` relies on the opposite, and on signals that it has blocked being let in only while it waits.
+`select.epoll.poll` continues after a signal whose handler returned (PEP 475). A C program's loop around
+`memif_poll_event` relies on the opposite, and on blocked signals being delivered only while it waits.
 """
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EINTR, errno

@@ -17,11 +17,11 @@ cdef class RawRx(Raw):
     cdef int64_t settled            # slots given back so far, from -size on a slave whose ring was never filled
     cdef int64_t taken              # slots taken from the ring so far
     cdef int64_t base               # taken, before the burst that is in the store
-    cdef uint32_t pending           # descriptors of the store that were not handed out yet: from here on
-    cdef unsigned char *gone        # per slot: a bad descriptor that nobody was shown
-    cdef uint32_t dropped           # how many of these are not given back yet
+    cdef uint32_t pending           # the first descriptor of the store that was not handed out yet
+    cdef unsigned char *gone        # per slot: an invalid descriptor, which was not handed out
+    cdef uint32_t dropped           # how many of those were not given back yet
     cdef uint32_t headroom          # of the latest refill
-    cdef bint drained               # the event fd was emptied by the burst that runs
+    cdef bint drained               # the current burst has cleared the event fd
     cdef int fetch(self, uint32_t count) except -1
     cdef bint more(self) noexcept
     cdef void note_dropped(self, int64_t start, uint32_t before) noexcept

@@ -7,7 +7,7 @@ from memif.ring._rxring import RxRing
 
 @final
 class ManualRxQueue(Queue):
-    """A receive queue that hands no buffers to the peer by itself and cannot receive: a `RawRx` does both."""
+    """A receive queue that does not receive or give buffers back by itself: a `RawRx` does both."""
 
     @property
     def mode(self) -> str:
@@ -29,7 +29,7 @@ class RawRx(Raw):
     def __new__(cls, ring: RxRing) -> Self: ...
     @property
     def waiting(self) -> int:
-        """Descriptors that the peer has sent and nobody has received."""
+        """Descriptors that the peer has sent and that were not received yet."""
     def burst(self, bufs: list[memif_buffer_t], count: int) -> tuple[ErrorCode | None, int]:
         """Receive buffers.
 

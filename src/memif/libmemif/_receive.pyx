@@ -25,7 +25,7 @@ cdef object NOBUF = ErrorCode.NOBUF
 
 @cython.final
 cdef class ManualRxQueue(Queue):
-    """A receive queue that hands no buffers to the peer by itself and cannot receive: a `RawRx` does both."""
+    """A receive queue that does not receive or give buffers back by itself: a `RawRx` does both."""
 
     def __cinit__(self, *args):
         self.direction = "rx"
@@ -82,7 +82,7 @@ cdef class RawRx(Raw):
 
     @property
     def waiting(self) -> int:
-        """Descriptors that the peer has sent and nobody has received."""
+        """Descriptors that the peer has sent and that were not received yet."""
         cdef uint32_t left = self.store.c.descriptors - self.pending
         if self.rx.ready() and self.rx.trouble == OK:
             left += <uint16_t>(self.rx.seen - self.rx.cursor)
@@ -112,7 +112,7 @@ cdef class RawRx(Raw):
         if why:
             return why_shut(why), 0
         try:
-            # While polling nobody writes to the event fd.
+            # While polling, the peer does not write to the event fd.
             self.drained = memif_load16(ring.mask) & MASK_INT
             if self.pending == c.descriptors and count and not self.fetch(<uint32_t>count):
                 return None, 0
@@ -125,22 +125,21 @@ cdef class RawRx(Raw):
             memif_unlock(&ring.lock)
 
     cdef bint more(self) noexcept:
-        """Whether something is left to be received. The event fd is readable then, and otherwise not, so that nobody
-        is told of packets who finds none."""
+        """Whether something is left to receive. Keeps the event fd readable exactly then."""
         cdef bint left = self.pending < self.store.c.descriptors or self.rx.ready()
         if memif_load16(self.rx.mask) & MASK_INT:
             return left
         if not left and not self.drained:
             self.rx.drain()
             self.drained = True
-            left = self.rx.ready()          # it may have come between the two
+            left = self.rx.ready()          # a packet may have come in between
         if left and self.drained:
             with nogil:
                 self.rx.wake_self()
         return left
 
     cdef int fetch(self, uint32_t count) except -1:
-        """Fill the store with up to `count` descriptors, or with one chain that is longer. -> 0: the ring is broken."""
+        """Fill the store with up to `count` descriptors, or one longer chain. Return 0 if the peer broke the ring."""
         cdef RxRing ring = self.rx
         cdef Columns *c = &self.store.c
         cdef uint32_t used, before
@@ -152,7 +151,7 @@ cdef class RawRx(Raw):
             c.capacity = min(count, ring.size)
             used = ring.take(c, c.capacity)
             if used == 0 and before == 0 and not ring.stalled and ring.seen != ring.cursor and not ring.trouble:
-                c.capacity = ring.size          # a chain of more pieces than were asked for
+                c.capacity = ring.size          # a chain longer than `count`
                 used = ring.take(c, 1)
             c.capacity = ring.size + 1
             if ring.trouble != OK:
@@ -163,13 +162,12 @@ cdef class RawRx(Raw):
             if c.descriptors >= count or (self.drained and (c.descriptors or not used)):
                 return 1
             if not self.drained:
-                # The ring is empty: take the interrupts that led here, then look again, because a packet may have
-                # come between the two.
+                # The ring is empty: clear the interrupts, then check again, because a packet may have come in between.
                 ring.drain()
                 self.drained = True
 
     cdef void note_dropped(self, int64_t start, uint32_t before) noexcept:
-        """Slots of bad descriptors, which take passed over: nobody will be shown them, so nobody will refill them."""
+        """Note the slots of invalid descriptors, which `take` skipped. The user does not get and refill them."""
         cdef int64_t i
         cdef uint32_t d
         cdef Columns *c = &self.store.c
@@ -204,7 +202,7 @@ cdef class RawRx(Raw):
             b.room = b.size
 
     cdef int64_t shown(self) noexcept:
-        """The first slot that the user has not been shown yet."""
+        """Return the first slot that was not handed out yet."""
         cdef Columns *c = &self.store.c
         if self.pending == c.descriptors:
             return self.taken
@@ -234,7 +232,7 @@ cdef class RawRx(Raw):
         return SUCCESS
 
     cdef void give(self, int64_t count, int64_t end) noexcept:
-        """Give `count` slots back but none from `end` on; slots of dropped packets go with them and do not count."""
+        """Give `count` slots before `end` back. Slots of dropped packets are given back too and do not count."""
         cdef int64_t n = 0, most = end - self.settled
         if self.dropped == 0:
             n = min(count, most)

@@ -10,7 +10,7 @@ cdef class RawTx(Raw):
     cdef TxRing tx
     cdef int64_t published          # slots sent so far
     cdef int64_t allocated          # slots handed out so far
-    cdef int64_t lost               # the first allocation whose buffer was filled anew or is no more
+    cdef int64_t lost               # the first allocation whose buffer was filled again or deallocated
     cdef void hand_out(self, memif_buffer_t b, uint32_t d) noexcept
     cdef void give_next(self, memif_buffer_t b) noexcept
     cdef bint holds(self, memif_buffer_t b) noexcept

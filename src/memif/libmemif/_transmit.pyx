@@ -1,11 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 # cython: auto_pickle=False, autotestdict=False
-"""RawTx: what `memif_buffer_alloc`, `memif_tx_burst` and their relatives do with a transmit ring. See
-`memif.libmemif._buffers`.
+"""RawTx: `memif_buffer_alloc`, `memif_tx_burst` and related functions on a transmit ring.
 
-Allocations are sent in the order they were made in, so one that nobody can send any more would block all later ones.
-When its `memif_buffer_t` is filled with something else or is no more, that one and all after it are free again:
-those after it could not be sent either.
+See `memif.libmemif._buffers` for what it shares with RawRx.
+
+Allocations are sent in their order, so one that can no longer be sent would block all later ones. When its
+`memif_buffer_t` is filled again or deallocated, that allocation and all later ones become free.
 """
 cimport cython
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
@@ -21,7 +21,7 @@ from memif.ring._views cimport Store
 from memif.ring._txring cimport NEVER, SENT, TxRing
 
 cdef enum:
-    NONE = 0x7FFFFFFFFFFFFFFF       # nothing is lost
+    NONE = 0x7FFFFFFFFFFFFFFF       # no allocation is lost
 
 cdef object SUCCESS = ErrorCode.SUCCESS
 cdef object INVAL_ARG = ErrorCode.INVAL_ARG
@@ -84,7 +84,7 @@ cdef class RawTx(Raw):
                 held = self.first_held(<list>bufs, max(c.descriptors, <uint32_t>count))
                 if held == NONE:
                     break
-                self.take_back(held)            # these buffers' own earlier allocations, which nobody can send now
+                self.take_back(held)            # earlier allocations of these buffers, which cannot be sent now
             for d in range(c.descriptors):
                 self.hand_out(<memif_buffer_t>(<list>bufs)[d], d)
             ring.stats.n.ring_full += count - c.packets
@@ -95,7 +95,7 @@ cdef class RawTx(Raw):
             memif_unlock(&ring.lock)
 
     cdef int64_t first_held(self, list bufs, uint32_t count) noexcept:
-        """The oldest allocation that one of the first `count` buffers still stands for; NONE."""
+        """Return the oldest allocation that one of the first `count` buffers still holds; NONE if there is none."""
         cdef int64_t first = NONE
         cdef uint32_t i
         cdef memif_buffer_t b
@@ -106,7 +106,7 @@ cdef class RawTx(Raw):
         return first
 
     cdef void take_back(self, int64_t to) noexcept:
-        """Make the allocations from `to` on free again, and what is reserved behind them."""
+        """Free the allocations from `to` on, and the reservations behind them."""
         cdef int64_t i
         for i in range(to, self.allocated):
             self.stamps[i & self.tx.wrap] += 1
@@ -118,7 +118,7 @@ cdef class RawTx(Raw):
             self.lost = seq
 
     cdef void reclaim(self) noexcept:
-        """Take back what nobody can send any more."""
+        """Free the allocations that can no longer be sent."""
         cdef int64_t lost = self.lost
         if lost != NONE:
             self.lost = NONE
@@ -137,7 +137,7 @@ cdef class RawTx(Raw):
         b.bits = c.flags[d] & NEXT if c.chained else 0
 
     cdef void give_next(self, memif_buffer_t b) noexcept:
-        """From now on `b` stands for the next slot."""
+        """Assign the next slot to `b`."""
         cdef uint32_t slot = <uint32_t>self.allocated & self.tx.wrap
         self.stamps[slot] += 1
         if b.raw is not self:
@@ -195,7 +195,7 @@ cdef class RawTx(Raw):
             memif_unlock(&ring.lock)
 
     cdef uint32_t accept(self, list bufs, uint32_t count):
-        """Put buffers into the columns while they are in order and their lengths fit. -> how many, whole packets."""
+        """Put buffers into the columns while their order and lengths are valid; return how many make whole packets."""
         cdef Columns *c = &self.store.c
         cdef uint32_t i, whole = 0, total = 0
         cdef memif_buffer_t b
@@ -257,7 +257,7 @@ cdef class RawTx(Raw):
                 and source.settled <= b.seq < source.shown() and b.stamp == source.stamps[b.seq & source.rx.wrap])
 
     cdef bint move(self, memif_buffer_t b):
-        """Put a received buffer into the next free slot; its old slot gets the buffer that was there."""
+        """Put a received buffer into the next free slot, and that slot's buffer into its old slot."""
         cdef Columns *c = &self.store.c
         cdef RawRx source = <RawRx>b.raw
         cdef uint32_t slot = <uint32_t>b.seq & source.rx.wrap
@@ -340,7 +340,7 @@ cdef class RawTx(Raw):
 
 
 cdef void trade(memif_buffer_t a, memif_buffer_t b) noexcept:
-    """Let two buffers change their slots. Stamps belong to slots, so the new holder gets that of the slot."""
+    """Exchange the slots of two buffers. A stamp belongs to its slot."""
     cdef Slot *mine = a.raw.any_ring.slots + (a.seq & a.raw.any_ring.wrap)
     cdef Slot *theirs = b.raw.any_ring.slots + (b.seq & b.raw.any_ring.wrap)
     cdef Slot kept = mine[0]

@@ -4,11 +4,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from memif.config import MODE_NAMES, MODES
+from memif.config import MODE_NAMES, MODES, check_callback
 from memif.errors import ErrorCode, MemifError, MemifValueError
 from memif.libmemif.handles import (
     Main,
-    check_call,
     code_of,
     memif_conn_args_t,
     memif_conn_handle_t,
@@ -135,7 +134,7 @@ def _options(args: memif_conn_args_t) -> dict[str, Any]:
         "secret": text("secret", args.secret).encode(errors="surrogateescape"),
         "ring_size": 1 << args.log2_ring_size,
         "buffer_size": args.buffer_size,
-        # As in C a master takes as many rings as the slave offers.
+        # As in C, a master accepts as many rings as the slave offers.
         "tx_queues": None if args.is_master else args.num_s2m_rings,
         "rx_queues": None if args.is_master else args.num_m2s_rings,
     }
@@ -143,11 +142,13 @@ def _options(args: memif_conn_args_t) -> dict[str, Any]:
 
 def _callbacks(handle: memif_conn_handle_t, on_connect: Any, on_disconnect: Any, on_interrupt: Any) -> dict[str, Any]:
     named = {"on_connect": on_connect, "on_disconnect": on_disconnect, "on_interrupt": on_interrupt}
-    return {name: _calling(handle, name, call) for name, call in named.items() if check_call(name, call) is not None}
+    return {
+        name: _calling(handle, name, call) for name, call in named.items() if check_callback(name, call) is not None
+    }
 
 
 def _calling(handle: memif_conn_handle_t, name: str, callback: Callable[..., int | None]) -> Callable[..., None]:
-    """A callback of C's kind as one of the core's. One that polls is not called again from in there."""
+    """Wrap a callback in C's form for the endpoint. A callback that polls is not called again from that poll."""
     inside: set[tuple[int, ...]] = set()
 
     def call(_: object, *qid: int) -> None:
@@ -170,7 +171,7 @@ def _open(handle: memif_conn_handle_t, owner: memif_socket_handle_t, options: di
     socket, main = owner.socket, owner.main
     on_disconnect = options.pop("on_disconnect", None)
     try:
-        # Created idle, so that the handle is there before the first event; then told to connect.
+        # It starts idle, so that the handle is set before the first event, and is then told to connect.
         with socket.locked():
             interface = socket.interface(options)
             interface.handle, handle.interface = handle, interface
@@ -214,8 +215,8 @@ def memif_delete(conn: memif_conn_handle_t) -> int:
     Returns:
         The code; MEMIF_ERR_NOCONN for a second delete.
     """
-    live = conn.live if isinstance(conn, memif_conn_handle_t) else None  # once: another thread can delete it
-    at_home = conn.main.at_home if live else False  # else in a forked child, where the lock may be held for ever
+    live = conn.live if isinstance(conn, memif_conn_handle_t) else None  # read once: another thread can delete it
+    at_home = conn.main.at_home if live else False  # else this is a forked child, where the lock may stay held
     if live is None or (at_home and not live.leave()):
         return MEMIF_ERR_NOCONN
     try:
@@ -238,7 +239,7 @@ def memif_request_connection(conn: memif_conn_handle_t) -> int:
         MEMIF_ERR_ALRCONN when connected or connecting already; MEMIF_ERR_CONNREFUSED when nobody listens;
         MEMIF_ERR_NO_FILE, MEMIF_ERR_ACCES, MEMIF_ERR_FILE_NOT_SOCK, MEMIF_ERR_CB_FDUPDATE, system errors.
     """
-    interface = conn.live if isinstance(conn, memif_conn_handle_t) else None  # once: another thread can delete it
+    interface = conn.live if isinstance(conn, memif_conn_handle_t) else None  # read once: another thread can delete it
     if interface is None:
         return MEMIF_ERR_NOCONN
     if interface.role == "master":
@@ -312,19 +313,25 @@ def _rx_queue(conn: object, qid: object) -> RxQueue | None:
 
 
 def memif_get_details(conn: memif_conn_handle_t, *args: Any) -> tuple[int, memif_details_t]:
-    """Return (code, details) of a connection: ``memif_get_details(conn)``, or with C's further arguments.
+    """Return the details of a connection: ``memif_get_details(conn)``, or ``memif_get_details(conn, md, buf, buflen)``.
 
-    Those are ``[md,] buf, buflen``: a `memif_details_t` md is filled in and returned instead of a new one; buf, a
-    bytearray or the like, gets the strings as in C, each with a NUL; buflen limits them, as the length of buf does.
-    Strings that do not fit are "" in the result. Without these arguments there is no limit. For a connection that
-    is down there are no queues, no regions, empty remote names, and `error` says why.
+    While the connection is down there are no queues and no regions, the remote names are empty, and `error` says why.
+    Any thread may call it.
 
-    Results: MEMIF_ERR_SUCCESS, MEMIF_ERR_NOBUF_DET (not all strings fit; everything else is there), MEMIF_ERR_NOCONN,
-    MEMIF_ERR_INVAL_ARG. Any thread.
+    Args:
+        conn: The connection.
+        md: Optional: a `memif_details_t` to fill in. Default: a new one.
+        buf: Optional: a bytearray or other writable buffer for the strings, each with a NUL, as in C.
+        buflen: Optional: the limit for the strings, besides the length of buf. Strings that do not fit are "" in the
+            result. Without buf and buflen there is no limit.
+
+    Returns:
+        The code, and the details. Codes: MEMIF_ERR_SUCCESS, MEMIF_ERR_NOBUF_DET (some strings do not fit; everything
+        else is valid), MEMIF_ERR_NOCONN, MEMIF_ERR_INVAL_ARG.
     """
     rest = list(args)
     md = rest.pop(0) if rest and isinstance(rest[0], memif_details_t) else memif_details_t()
-    live = conn.live if isinstance(conn, memif_conn_handle_t) else None  # once: another thread can delete it
+    live = conn.live if isinstance(conn, memif_conn_handle_t) else None  # read once: another thread can delete it
     if live is None:
         return MEMIF_ERR_NOCONN, md
     try:
@@ -336,7 +343,7 @@ def memif_get_details(conn: memif_conn_handle_t, *args: Any) -> tuple[int, memif
 
 
 def _buffer(rest: list[Any]) -> tuple[memoryview | None, int | None]:
-    """The buffer and the limit that the arguments amount to."""
+    """Return the buffer and the limit that the arguments give."""
     if len(rest) > 2 or any(not isinstance(value, int | None) for value in rest[1:]):
         raise TypeError("not C's arguments")
     view = None
@@ -380,13 +387,13 @@ def _fill_names(md: memif_details_t, details: Details, *, ending: bool) -> None:
 
 
 def _queue(q: QueueDetails, sizes: dict[int, int]) -> memif_queue_details_t:
-    # A master's descriptors show packets; what the buffers hold stood there when the link came up.
+    # A master's descriptors hold packet lengths now; the buffer sizes were read when the link came up.
     size = sizes.get(q.qid) or q.buffer_size
     return memif_queue_details_t(q.region, q.qid, q.ring_size, q.flags, q.head, q.tail, size)
 
 
 def _place_strings(md: memif_details_t, buf: memoryview | None, room: int | None) -> int:
-    """Write the strings one behind the other, as far as there is room; drop the others."""
+    """Write the strings one after the other; those that do not fit become ""."""
     code, at = MEMIF_ERR_SUCCESS, 0
     for name in _STRINGS:
         value = getattr(md, name)

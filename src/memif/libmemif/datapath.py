@@ -1,9 +1,8 @@
-"""Receive, refill, allocate, transmit. Thin: the account of buffers is kept by `memif.libmemif._buffers`.
+"""Receive, refill, allocate, transmit. `memif.libmemif._buffers` keeps track of the buffers.
 
-All functions take a connection handle, the number of a queue and a list of `memif_buffer_t` that is at least
-`count` long; continue in the middle of a list with a slice (``bufs[n:]``, where C writes ``bufs + n``). One thread
-at a time for each queue: a second one gets MEMIF_ERR_AGAIN. They never wait, and never look after the control
-channel.
+The functions take a connection, the number of a queue and a list of at least `count` `memif_buffer_t`. Where C writes
+``bufs + n``, pass the slice ``bufs[n:]``. One thread at a time may use a queue; a second one gets MEMIF_ERR_AGAIN. No
+function waits or serves the control channel.
 """
 
 from typing import Any
@@ -30,12 +29,12 @@ __all__ = [
 ]
 
 
-# A wrong handle, queue id or argument ends in one of these on the short way to the ring.
+# An invalid handle, queue number or argument raises one of these on the fast path.
 _WRONG = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
 
 
 def _why(conn: object, qid: object, *, rx: bool) -> int:
-    """The code for a call that failed on its way: bad handle or queue first, else another argument."""
+    """Return the code for a failed call: for the handle or the queue if they are invalid, else for the arguments."""
     rings: Any = (conn.rx if rx else conn.tx) if isinstance(conn, memif_conn_handle_t) else {}
     try:
         if qid in rings:
@@ -46,7 +45,7 @@ def _why(conn: object, qid: object, *, rx: bool) -> int:
 
 
 def _broken(conn: memif_conn_handle_t, raw: RawRx | RawTx) -> int:
-    """The peer broke the ring: the connection has to go."""
+    """End the connection, because the peer violated the ring protocol."""
     interface = conn.interface
     if interface is not None:
         interface.broken(raw.ring, "peer broke a ring")

@@ -1,7 +1,7 @@
-"""What the C library keeps behind its handles: a main with its sockets, a socket, a connection.
+"""The handles of the C library and the objects behind them: a main with its sockets, a socket, a connection.
 
-A `Main` is what `memif_init` sets up (one for the process), `memif_per_thread_init` (any number) and, in 4.0, each
-`memif_create_socket`. It polls for all of its sockets, or tells the user which descriptors to poll.
+`memif_init` sets up one `Main` for the process; each `memif_per_thread_init` and each `memif_create_socket` of 4.0 sets
+up another. A `Main` polls for all its sockets, or tells the user which descriptors to poll.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from memif.config import check_callback
 from memif.errors import ErrorCode, MemifError, MemifValueError, from_os_error
 from memif.libmemif._epoll import wait
 from memif.libmemif._receive import RawRx
@@ -46,31 +47,43 @@ __all__ = [
 
 
 _log = logging.getLogger("memif.libmemif")
-#: Milliseconds; what the kernel can take.
+#: The longest timeout that the kernel accepts, in milliseconds.
 _LONGEST = 0x7FFFFFFF
 _NONE_RX: dict[int, RawRx] = {}
 _NONE_TX: dict[int, RawTx] = {}
 
 
 class FdContext:
-    """What 4.0's descriptor callback gets as ``fde.private_ctx``: says whose descriptor it is."""
+    """The ``fde.private_ctx`` of 4.0's callback for descriptors: identifies the descriptor and its owner."""
 
     __slots__ = ("fd", "main")
 
     def __init__(self, main: "Main", fd: int) -> None:
-        """Made by `Main.announce`."""
+        """For `Main` only."""
         self.main: Main = main
         self.fd: int = fd
 
 
 class _Local(threading.local):
-    """The first error that callbacks had in the call that runs in this thread."""
+    """The first error of a callback in the call that runs in this thread."""
 
     code: int = 0
 
 
 class Main(Single):
-    """One data base of the library: application name, callbacks, allocator, timer, sockets. Any thread may call."""
+    """One database of the library: application name, callbacks, allocator, timer, sockets.
+
+    Any thread may call any method.
+
+    Args:
+        app_name: The name that peers see; None or "" for `MEMIF_DEFAULT_APP_NAME`.
+        alloc: See `memif_init`.
+        free: See `memif_init`.
+        private_ctx: Passed to the callback for descriptors, in the forms that have it.
+
+    Raises:
+        MemifValueError: An argument is invalid.
+    """
 
     def __init__(
         self,
@@ -79,10 +92,9 @@ class Main(Single):
         free: Callable[[Any], object] | None = None,
         private_ctx: Any = None,
     ) -> None:
-        """Raises `MemifValueError` for a bad name."""
         self.app_name: str = text("app_name", app_name) or MEMIF_DEFAULT_APP_NAME
-        self.alloc: Callable[..., Any] | None = check_call("alloc", alloc)
-        self.free: Callable[..., Any] | None = check_call("free", free)
+        self.alloc: Callable[..., Any] | None = check_callback("alloc", alloc)
+        self.free: Callable[..., Any] | None = check_callback("free", free)
         self.private_ctx = private_ctx
         self.external: ExternalRegion | None = None
         self.period: float | None = MEMIF_DEFAULT_RECONNECT_PERIOD_SEC
@@ -99,7 +111,7 @@ class Main(Single):
 
     @property
     def usable(self) -> bool:
-        """False once closed, and in a forked child, whose parent goes on with it."""
+        """False once closed, and in a forked child, because the parent owns it."""
         return not self.closed and self.at_home
 
     @property
@@ -107,10 +119,10 @@ class Main(Single):
         """False in a forked child."""
         return self.pid == os.getpid()
 
-    # -- who watches the descriptors
+    # Descriptors: polled here, or by the user.
 
     def poll_here(self) -> None:
-        """The library polls by itself: `memif_poll_event`."""
+        """Let `memif_poll_event` poll."""
         try:
             self._epoll = select.epoll()
             self._cancel = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -118,9 +130,9 @@ class Main(Single):
             raise from_os_error(error, "polling") from error
         self._epoll.register(self._cancel, select.EPOLLIN)
 
-    def tell(self, callback: object, form: str) -> None:
-        """The user polls: `callback` hears of every descriptor, in the form of "2.0", "3.1" or "4.0"."""
-        call: Any = check_call("on_control_fd_update", callback)
+    def tell(self, callback: Any, form: str) -> None:
+        """Let the user poll: `callback` is told of every descriptor, in the form of "2.0", "3.1" or "4.0"."""
+        call: Any = check_callback("on_control_fd_update", callback)
         forms: dict[str, Callable[[int, int], int | None]] = {
             "2.0": call,
             "3.1": lambda fd, events: call(fd, events, self.private_ctx),
@@ -131,18 +143,27 @@ class Main(Single):
         self._tell = forms[form]
 
     def announce(self, owner: ControlSocket, fd: int, events: int) -> None:
-        """Tell the user of a descriptor; raises `MemifError` with `ErrorCode.CB_FDUPDATE` when the callback fails."""
+        """Tell the user of a descriptor, or of a change of its events.
+
+        Args:
+            owner: The socket that it belongs to.
+            fd: The descriptor.
+            events: ``MEMIF_FD_EVENT_...`` bits.
+
+        Raises:
+            MemifError: The callback failed; the code is `ErrorCode.CB_FDUPDATE`.
+        """
         self._owners[fd] = owner
         if not self._call_back(fd, events):
             self._owners.pop(fd, None)
             raise MemifError(f"for descriptor {fd}", code=ErrorCode.CB_FDUPDATE)
 
     def knows(self, fd: int) -> bool:
-        """Whether the user was told of a descriptor."""
+        """Return whether the user was told of a descriptor."""
         return fd in self._owners
 
     def retire(self, fd: int) -> None:
-        """A descriptor will be closed."""
+        """Tell the user that a descriptor will be closed."""
         if self._owners.pop(fd, None) is not None and not self._call_back(fd, MEMIF_FD_EVENT_DEL):
             self.remember(ErrorCode.CB_FDUPDATE)
 
@@ -156,18 +177,18 @@ class Main(Single):
             return False
 
     def remember(self, code: int) -> None:
-        """A callback failed: the function of the API that runs in this thread will return `code`."""
+        """Record a callback's error: the API function that runs in this thread will return `code`."""
         self._local.code = self._local.code or code
 
     def collect(self) -> int:
-        """The code of the first callback that failed since the last call, in this thread."""
+        """Return the code of the first callback that failed in this thread since the last call."""
         code, self._local.code = self._local.code, 0
         return code
 
-    # -- sockets
+    # Sockets.
 
     def socket(self, path: object) -> ControlSocket:
-        """The socket of this name, made if need be."""
+        """Return the socket of this name, created if necessary."""
         name = text("path", path)
         found = self.sockets.get(name)
         if found is None:
@@ -178,23 +199,23 @@ class Main(Single):
         return found
 
     def forget(self, socket: ControlSocket) -> None:
-        """A socket is closed."""
+        """Remove a socket that is being closed."""
         for name, known in list(self.sockets.items()):
             if known is socket:
                 del self.sockets[name]
-                # A forked child shares the epoll with its parent, who goes on with it.
+                # A forked child shares the epoll with its parent, who still uses it.
                 if self._epoll is not None and self.at_home and not self._epoll.closed:
                     self._epoll.unregister(socket.poller.fileno())
 
     def drop_unused(self, socket: ControlSocket, keep: str | None) -> None:
-        """Close a socket whose last interface went, unless it is the one called `keep`."""
+        """Close a socket without interfaces, unless it is the one named `keep`."""
         if not socket.members and keep is not None and self.sockets.get(keep) is not socket:
             socket.close()
 
-    # -- events
+    # Events.
 
     def handle(self, fd: object) -> int:
-        """The user's loop saw events on `fd`. -> result."""
+        """Handle events that the user's loop saw on `fd`, and return the code."""
         owner = self._owners.get(fd) if isinstance(fd, int) else None
         if owner is None or not self.usable:
             return ErrorCode.BAD_FD
@@ -203,7 +224,7 @@ class Main(Single):
         return self.collect()
 
     def poll(self, timeout: object) -> int:
-        """Wait up to `timeout` ms (-1: for ever) for an event and handle it. -> result."""
+        """Wait up to `timeout` milliseconds (-1: for ever) for events, handle them, and return the code."""
         epoll = self._epoll
         if epoll is None or not self.usable:
             return ErrorCode.BAD_FD
@@ -219,7 +240,10 @@ class Main(Single):
         return self.collect()
 
     def _wait(self, epoll: select.epoll, milliseconds: int) -> list[int] | None:
-        """What is ready; None when the wait was cancelled, or the data base closed. InterruptedError after a signal."""
+        """Return the ready descriptors; None if the wait was cancelled or the main closed.
+
+        Raises InterruptedError after a signal.
+        """
         with self._lock:
             if epoll.closed:
                 return None
@@ -228,7 +252,7 @@ class Main(Single):
             ready = wait(epoll.fileno(), milliseconds)
             if self._cancel not in ready and not self.closed:
                 return ready
-            if not self.closed:  # else it is for all threads in here
+            if not self.closed:  # else the event is for all threads that wait
                 with contextlib.suppress(OSError):  # another thread may have taken it
                     os.eventfd_read(self._cancel)
             return None
@@ -238,7 +262,7 @@ class Main(Single):
             self._release()
 
     def _release(self) -> None:
-        """Close the descriptors that threads in `poll` need, once there is none any more."""
+        """Close the descriptors that `poll` uses, once no thread is in it."""
         with self._lock:
             epoll = self._epoll
             if epoll is not None and self.closed and not (self._pollers and self.at_home):
@@ -247,14 +271,14 @@ class Main(Single):
                 os.close(self._cancel)
 
     def cancel(self) -> int:
-        """End a `poll` that waits, or the next one. -> result."""
+        """End a `poll` that waits, or else the next one, and return the code."""
         if self._epoll is None or not self.usable:
             return ErrorCode.BAD_FD
         os.eventfd_write(self._cancel, 1)
         return ErrorCode.SUCCESS
 
     def close(self) -> None:
-        """Delete all connections and close everything. Their on_disconnect is called first, while all is there."""
+        """Delete all connections and close everything. Each on_disconnect is called first."""
         with contextlib.ExitStack() as calls:
             calls.callback(self._close)
             for owner in self.sockets.values() if self.at_home else ():
@@ -268,17 +292,21 @@ class Main(Single):
             owner.close()
         if self._epoll is not None:
             if self.at_home:
-                os.eventfd_write(self._cancel, 1)  # threads that wait in here leave
+                os.eventfd_write(self._cancel, 1)  # wakes the threads that wait
             self._release()
 
 
 class memif_socket_handle_t:
-    """A socket. Made by `memif_create_socket`; of no more use, and false, once deleted."""
+    """A socket, created by `memif_create_socket`. False once deleted.
+
+    Attributes:
+        private_ctx: The argument of `memif_create_socket`.
+    """
 
     __slots__ = ("main", "owns_main", "private_ctx", "socket")
 
     def __init__(self, main: Main, socket: ControlSocket, private_ctx: Any = None, *, owns_main: bool = False) -> None:
-        """For the functions of this package."""
+        """For the functions of this package only."""
         self.main: Main = main
         self.socket: ControlSocket | None = socket
         self.private_ctx: Any = private_ctx
@@ -292,12 +320,12 @@ class memif_socket_handle_t:
 
 
 class memif_per_thread_main_handle_t:
-    """A data base of 3.1, with sockets of its own. Made by `memif_per_thread_init`; false once cleaned up."""
+    """A database of 3.1 with its own sockets, created by `memif_per_thread_init`. False once cleaned up."""
 
     __slots__ = ("main",)
 
     def __init__(self, main: Main) -> None:
-        """For the functions of this package."""
+        """For the functions of this package only."""
         self.main: Main | None = main
 
     def __bool__(self) -> bool:
@@ -305,15 +333,16 @@ class memif_per_thread_main_handle_t:
 
 
 class memif_conn_handle_t:
-    """A connection. Made by `memif_create`; of no more use, and false, once deleted.
+    """A connection, created by `memif_create`. False once deleted.
 
-    private_ctx is what was given to `memif_create`.
+    Attributes:
+        private_ctx: The argument of `memif_create`.
     """
 
     __slots__ = ("__weakref__", "interface", "main", "owner", "private_ctx")
 
     def __init__(self, main: Main, owner: memif_socket_handle_t, private_ctx: Any) -> None:
-        """For `memif_create`."""
+        """For `memif_create` only."""
         self.main: Main = main
         self.owner: memif_socket_handle_t = owner
         self.private_ctx: Any = private_ctx
@@ -331,7 +360,7 @@ class memif_conn_handle_t:
 
     @property
     def live(self) -> ManualEndpoint | None:
-        """The interface, None once it was deleted (or its data base cleaned up)."""
+        """The interface; None once it was deleted or its main cleaned up."""
         return None if self.interface is None or self.interface.closed else self.interface
 
     def __bool__(self) -> bool:
@@ -343,12 +372,21 @@ class memif_conn_handle_t:
 
 @dataclass(slots=True)
 class memif_conn_args_t:
-    """What `memif_create` wants to know. Zero, None and "" mean the default.
+    """The arguments of `memif_create`. Zero, None and "" mean the default.
 
-    socket (4.0 and 3.1) or socket_filename (2.0, default /run/vpp/memif.sock) say where; num_s2m_rings and
-    num_m2s_rings (1) how many rings to offer as slave or to accept as master, with 0 for "as many as the slave
-    wants" there; buffer_size is in bytes (2048), log2_ring_size at most 14 (10); secret has at most 23 bytes,
-    interface_name at most 31.
+    Attributes:
+        socket: The socket (4.0 and 3.1).
+        socket_filename: The socket's file instead (2.0). Default: /run/vpp/memif.sock.
+        secret: The secret, at most 23 bytes. Default: none.
+        num_s2m_rings: Slave: the rings to offer in the direction slave to master. Default: 1. A master accepts as many
+            as the slave offers.
+        num_m2s_rings: The same for the direction master to slave.
+        buffer_size: Bytes of a buffer, at least 64. Default: 2048.
+        log2_ring_size: The logarithm of a ring's size, at most 14. Default: 10.
+        is_master: 1 for a master, 0 for a slave.
+        interface_id: The interface's number; the peer uses the same.
+        interface_name: The name that the peer sees, at most 31 bytes.
+        mode: A `memif_interface_mode_t`; the peer uses the same.
     """
 
     socket: memif_socket_handle_t | None = None
@@ -373,7 +411,7 @@ memif_interrupt_t = memif_on_interrupt_t
 
 
 def text(name: str, value: object) -> str:
-    """A C string: str, or bytes up to the first NUL."""
+    """Return a C string as str: a str, or bytes up to the first NUL."""
     if value is None:
         return ""
     if isinstance(value, (bytes, bytearray)):
@@ -386,15 +424,8 @@ def text(name: str, value: object) -> str:
     raise MemifValueError.argument(name, value, "text")
 
 
-def check_call(name: str, value: Any) -> Any:
-    """A callback, or None."""
-    if value is not None and not callable(value):
-        raise MemifValueError.argument(name, value, "None or something to call")
-    return value
-
-
 def code_of(name: str, value: object) -> int:
-    """What a callback returned, as a code."""
+    """Return the code for what a callback returned."""
     if value is None:
         return MEMIF_ERR_SUCCESS
     try:
@@ -407,7 +438,7 @@ def code_of(name: str, value: object) -> int:
 
 
 def result_of(error: Exception) -> int:
-    """The code for an exception that came out of the core."""
+    """Return the code for an exception; one that has no code is raised again."""
     if isinstance(error, MemifError):
         return memif_result_t.of(error)
     if isinstance(error, OSError):

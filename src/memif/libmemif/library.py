@@ -5,8 +5,9 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec
 
+from memif.config import check_callback
 from memif.errors import MemifError, MemifValueError, error_text
-from memif.libmemif.handles import FdContext, Main, check_call, memif_socket_handle_t, result_of
+from memif.libmemif.handles import FdContext, Main, memif_socket_handle_t, result_of
 from memif.libmemif.shell import ControlSocket
 from memif.libmemif.types import (
     MEMIF_ERR_ALREADY,
@@ -36,7 +37,7 @@ _global_lock = threading.Lock()
 
 
 def coded(function: Callable[_P, int]) -> Callable[_P, int]:
-    """Turn the core's exceptions into the C library's codes."""
+    """Make a function return the C library's codes instead of raising the package's exceptions."""
 
     @wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> int:
@@ -49,32 +50,37 @@ def coded(function: Callable[_P, int]) -> Callable[_P, int]:
 
 
 def global_main() -> Main | None:
-    """What `memif_init` made."""
+    """Return the main that `memif_init` set up, or None."""
     return _global
 
 
 def memif_strerror(err_code: int) -> str:
-    """Return the C library's message for a result code, "undefined error" for a number that has none.
+    """Return the C library's message for a result code.
 
-    Any thread may call it, and the text stays as it is (in C it lives in one static buffer). For
-    `MEMIF_ERR_SYSCALL` from a function of this module, whose message in C says no more than that something failed,
-    what failed is added.
+    Any thread may call it, and the text stays valid (C uses one static buffer). For a `MEMIF_ERR_SYSCALL` returned by a
+    function of this module the message also says what failed.
+
+    Args:
+        err_code: The code.
+
+    Returns:
+        The message; "undefined error" for an unknown code.
     """
     try:
         code = int(err_code)
-    except Exception:  # infinity, an object with a mind of its own
+    except Exception:  # infinity, or an object whose __int__ raises
         return error_text(-1)
     detail = getattr(err_code, "detail", "")
     return f"{error_text(code)} {detail}" if detail and code == MEMIF_ERR_SYSCALL else error_text(code)
 
 
 def memif_get_version() -> int:
-    """Return the version of the protocol, major << 8 | minor: 512."""
+    """Return the protocol version as a number, ``major << 8 | minor``: 512."""
     return _VERSION
 
 
 def memif_get_version_str() -> str:
-    """Return the version of the protocol as text: "2.0"."""
+    """Return the protocol version as text: "2.0"."""
     return f"{_VERSION >> 8}.{_VERSION & 0xFF}"
 
 
@@ -110,7 +116,7 @@ def memif_init(
     """
     global _global
     alloc, realloc, free = _memory(memory, memif_alloc, memif_realloc, memif_free)
-    check_call("memif_realloc", realloc)
+    check_callback("memif_realloc", realloc)
     with _global_lock:
         if _global is not None and _global.usable:
             return MEMIF_ERR_ALREADY
@@ -129,7 +135,7 @@ def _memory(given: tuple[Any, ...], alloc: Any, realloc: Any, free: Any) -> tupl
 
 
 def start_main(main: Main, on_control_fd_update: object, form: str, path: object = None) -> ControlSocket:
-    """Let `main` poll, or tell, and open its first socket; everything is closed again if that fails."""
+    """Set up polling or the callback for descriptors, and open the first socket. Closes everything on failure."""
     try:
         if on_control_fd_update is None:
             main.poll_here()

@@ -1,7 +1,7 @@
-"""The control channel, as libmemif shows it: every descriptor is announced, queues are left to the user.
+"""The control channel of libmemif: descriptors are announced to the user, and the user manages the queues.
 
-Nothing of the protocol is here. `ControlSocket` is an engine whose poller tells the user's callback which descriptors
-come and go; `ManualEndpoint` gives the rings to raw rings, which does not hand buffers back by itself.
+The protocol is in the layers below. `ControlSocket` is an engine whose poller reports descriptors to the user's
+callback. `ManualEndpoint` passes its rings to raw rings, which leave the buffers to the user.
 """
 
 import select
@@ -31,7 +31,7 @@ from memif.types import RegionDetails
 
 
 class DataBase(Protocol):
-    """What the sockets of one `memif_init` share, as they know it."""
+    """What a socket knows of its `memif.libmemif.handles.Main`."""
 
     app_name: str
     alloc: Callable[..., Any] | None
@@ -39,54 +39,61 @@ class DataBase(Protocol):
     external: ExternalRegion | None
 
     def announce(self, owner: "ControlSocket", fd: int, events: int) -> None:
-        """Tell the user of a descriptor, or of a change. Raises `MemifError` when the callback fails."""
+        """Tell the user of a descriptor, or of a change; raise `MemifError` if the callback fails."""
 
     def knows(self, fd: int) -> bool:
-        """Whether the user was told of a descriptor."""
+        """Return whether the user was told of a descriptor."""
 
     def retire(self, fd: int) -> None:
         """Tell the user that a descriptor will be closed."""
 
     def remember(self, code: int) -> None:
-        """A callback failed: the function of the API that runs in this thread will return `code`."""
+        """Record a callback's error: the API function that runs in this thread will return `code`."""
 
     def forget(self, socket: "ControlSocket") -> None:
-        """A socket is closed."""
+        """Remove a socket that is being closed."""
 
 
 class Handle(Protocol):
-    """What the user knows an interface by."""
+    """What an interface knows of its `memif_conn_handle_t`."""
 
     private_ctx: Any
 
 
 class ManualEndpoint(Endpoint):
-    """An interface whose queues belong to libmemif's functions."""
+    """An interface whose queues belong to libmemif's functions.
+
+    Attributes:
+        engine: The socket.
+        handle: The user's handle.
+        on_disconnect: Called with the interface when a connection ends, before it is dismantled, and by `farewell`.
+        raw_rx: The raw receive rings by queue number; empty while the link is down.
+        raw_tx: The raw transmit rings by queue number; empty while the link is down.
+        rx_sizes: The bytes of a buffer in each receive ring, as the slave set them up.
+        tx_sizes: The same for transmit rings.
+        external_regions: The numbers of the regions that the user's callbacks provided.
+    """
 
     engine: "ControlSocket"
     handle: Handle | None = None
-    #: Called with the interface when a connection ends, while all of it is still there, and by `farewell`.
     on_disconnect: Callable[["ManualEndpoint"], None] | None = None
-    #: The raw rings by queue id; empty while the link is down.
     raw_rx: dict[int, RawRx]
     raw_tx: dict[int, RawTx]
-    #: Bytes of a buffer in these rings, as the slave had set them up.
     rx_sizes: dict[int, int]
     tx_sizes: dict[int, int]
-    #: Regions that callbacks of the user have brought.
     external_regions: set[int]
 
     def __init__(self, engine: "ControlSocket", config: InterfaceConfig) -> None:
-        """Make an endpoint that ``engine.add`` sets to work."""
+        """Create an endpoint; ``engine.add`` starts it."""
         self.raw_rx, self.raw_tx, self.rx_sizes, self.tx_sizes = {}, {}, {}, {}
         self.external_regions = set()
         self._mapped: Mapped | None = None
         self._parted = False  # on_disconnect was called for this connection
-        self._leaving = False  # memif_delete is at it
+        self._leaving = False  # memif_delete is in progress
         super().__init__(engine, config)
 
     def make_memory(self, wanted: CreateMemory) -> tuple[Mapped, list[RegionOffer], list[RingOffer]]:
-        """Slave: from the user's callbacks, if there are any."""
+        """Create the memory of a slave, from the user's callbacks if there are any."""
         main = self.engine.main
         context = None if self.handle is None else self.handle.private_ctx
         self.external_regions = set()
@@ -99,7 +106,7 @@ class ManualEndpoint(Endpoint):
         return super().make_memory(wanted)
 
     def take_memory(self, wanted: MapMemory) -> Mapped:
-        """Master: the slave's memory, mapped by the user's callback if there is one."""
+        """Map the slave's memory for a master, by the user's callback if there is one."""
         external, handle = self.engine.external, self.handle
         config = self.config
         peers = None if external is None else PeersRegions(external, handle.private_ctx if handle else None)
@@ -113,10 +120,10 @@ class ManualEndpoint(Endpoint):
             bring=None if peers is None else peers.bring,
         )
 
-    # -- the end of a connection. As in C, on_disconnect finds all of it in place: queues, details, descriptors.
+    # The end of a connection. As in C, on_disconnect still finds its queues, details and descriptors.
 
     def up_with(self, connection: Connection) -> None:
-        """The link is up. The regions' descriptors are ours from here on, until on_disconnect has been called."""
+        """Take over a link that is up, with the regions' descriptors until on_disconnect has been called."""
         self._parted = False
         mapped = connection.mapped
         assert mapped is not None
@@ -128,7 +135,7 @@ class ManualEndpoint(Endpoint):
         self.tx_sizes = {qid: raw.ring.buffer_size for qid, raw in self.raw_tx.items()}
 
     def closed_with(self, connection: Connection, end: Close) -> None:
-        """The connection has ended, or an attempt has failed: the user's callbacks first, then all goes."""
+        """Dismantle a connection that has ended, or an attempt that failed, after the user's callbacks."""
         if connection is not self.connection:
             return
         if self.up and not self._leaving:
@@ -140,7 +147,7 @@ class ManualEndpoint(Endpoint):
             self.engine.later(self._call_on_disconnect)
 
     def _last_calls(self, connection: Connection, end: Close) -> None:
-        """What the peer had sent before it left is received first, then on_disconnect is called."""
+        """Let the user receive what the peer sent before it left, then call on_disconnect."""
         try:
             if end.remote:
                 self._last_interrupts()
@@ -159,11 +166,11 @@ class ManualEndpoint(Endpoint):
                 assert call is not None
                 call(self, qid)
                 before, left = left, raw.waiting
-                if left >= before:  # the user does not want them
+                if left >= before:  # the callback takes nothing
                     break
 
     def farewell(self) -> None:
-        """Call on_disconnect, unless that was done for this connection already."""
+        """Call on_disconnect, unless it was called for this connection already."""
         with self.engine.locked():
             parted, self._parted = self._parted, True
         if not parted:
@@ -174,7 +181,7 @@ class ManualEndpoint(Endpoint):
             self.on_disconnect(self)
 
     def leave(self) -> bool:
-        """The user deletes the interface. -> False when that is under way already."""
+        """Mark the interface as being deleted; return False if it was already."""
         with self.engine.locked():
             left, self._leaving = self._leaving, True
         return not left
@@ -186,17 +193,17 @@ class ManualEndpoint(Endpoint):
         super().closed_with(connection, end)
 
     def close_memory(self) -> None:
-        """Let go of the regions' descriptors."""
+        """Close the regions' descriptors."""
         mapped, self._mapped = self._mapped, None
         if mapped is not None:
             mapped.close()
 
     def abandon(self) -> None:
-        """In a forked child: close our copies."""
+        """Close the descriptors of a forked child."""
         self.close_memory()
 
     def watch(self, qid: int, fd: int) -> None:
-        """Call on_interrupt for a queue, unless the user's callback refuses its descriptor."""
+        """Call on_interrupt for a queue from now on, unless the user's callback refuses its descriptor."""
         try:
             super().watch(qid, fd)
         except MemifError as error:
@@ -204,7 +211,7 @@ class ManualEndpoint(Endpoint):
 
     @property
     def ending(self) -> bool:
-        """Whether the connection has ended and on_disconnect is being called, or about to be."""
+        """Whether the connection has ended and on_disconnect is being called or will be."""
         return self.up and self.connection is not None and self.connection.fd < 0
 
     @property
@@ -217,11 +224,16 @@ class ManualEndpoint(Endpoint):
 
     @property
     def connecting(self) -> bool:
-        """Whether there is a connection, up or on its way."""
+        """Whether there is a connection, up or in its handshake."""
         return self.connection is not None
 
     def set_period(self, period: float | None, first: float | None = None) -> None:
-        """Connect every `period` seconds from now on (None: not by itself), the first time after `first`."""
+        """Set the period of attempts to connect.
+
+        Args:
+            period: Seconds; None turns them off.
+            first: Seconds to the first attempt. Default: `period`.
+        """
         with self.engine.locked():
             self.config = replace(self.config, reconnect=period)
             waiting = self.config.role is Role.SLAVE and self.connection is None and not self.closed
@@ -232,10 +244,17 @@ class ManualEndpoint(Endpoint):
 
 
 class ControlSocket(Engine):
-    """A socket whose descriptors (timer, listener, connections, interrupts) are known to somebody else's event loop."""
+    """A socket that reports its descriptors (timer, listener, connections, interrupts) to its main.
+
+    Args:
+        path: The control socket.
+        main: The main that it belongs to.
+
+    Raises:
+        MemifError: The path is invalid, or the callback for descriptors failed.
+    """
 
     def __init__(self, path: Any, main: DataBase) -> None:
-        """Raises `MemifError` for a bad name, or when the callback for descriptors fails."""
         self.main = main
         self.external: ExternalRegion | None = main.external
         super().__init__(
@@ -249,8 +268,10 @@ class ControlSocket(Engine):
         )
 
     def _observe(self, fd: int, events: int) -> None:
-        """A new descriptor that the callback refuses is not used; it cannot stop another change, its error is
-        remembered."""
+        """Report a descriptor.
+
+        A new descriptor that the callback refuses is not used. Other changes cannot be refused; the error is recorded.
+        """
         if not events:
             self.main.retire(fd)
             return
@@ -269,7 +290,7 @@ class ControlSocket(Engine):
         super().close()
 
     def interface(self, options: dict[str, Any]) -> ManualEndpoint:
-        """Open an interface that does not connect by itself."""
+        """Open an interface that connects only when it is told to."""
         config = InterfaceConfig.make(**options, reconnect=None)
         with self.locked():
             self.check_open()

@@ -1,13 +1,13 @@
-"""Sockets and what else 4.0 added, and the per-thread forms of 3.1, which are data bases with sockets of their own."""
+"""Sockets, the timer and external regions of 4.0, and the per-thread forms of 3.1: databases with their own sockets."""
 
 import os
 from collections.abc import Callable
 from typing import Any
 
+from memif.config import check_callback
 from memif.errors import MemifError, MemifValueError
 from memif.libmemif.handles import (
     Main,
-    check_call,
     memif_conn_handle_t,
     memif_per_thread_main_handle_t,
     memif_socket_handle_t,
@@ -87,7 +87,7 @@ def _named(path: object) -> str:
 
 def _socket_of_its_own(args: memif_socket_args_t, private_ctx: Any) -> memif_socket_handle_t:
     path = _named(args.path)
-    check_call("realloc", args.realloc)
+    check_callback("realloc", args.realloc)
     main = Main(args.app_name, args.alloc, args.free, private_ctx)
     _, main.period = _times(args.connection_request_timer)
     socket = start_main(main, args.on_control_fd_update, "4.0", path)
@@ -165,7 +165,7 @@ def _listens(fd: int) -> bool:
     import socket
 
     try:
-        # A copy, since this object closes what it holds.
+        # A duplicate, because the object closes its descriptor.
         with socket.socket(fileno=os.dup(fd)) as probe:
             return (
                 probe.family == socket.AF_UNIX
@@ -225,7 +225,7 @@ def _times(timer: object) -> tuple[float | None, float | None]:
 
 
 def _seconds(time: timespec) -> float:
-    """As the kernel takes it: below 0, which no timer may be, for nanoseconds that are a second or more."""
+    """Return a time in seconds; -1, which is refused, for nanoseconds that the kernel would refuse."""
     return time.tv_sec + time.tv_nsec / 1e9 if 0 <= time.tv_nsec < 1_000_000_000 else -1.0
 
 
@@ -271,7 +271,7 @@ def _register_region(main: Main | None, sockets: list[Any], callbacks: tuple[Any
         socket.external = region
 
 
-# -- 3.1: a data base for each thread
+# The per-thread forms of 3.1: a database for each thread.
 
 
 def memif_per_thread_init(
@@ -294,7 +294,7 @@ def memif_per_thread_init(
         The code as for `memif_init`, and the handle, None unless the code is 0.
     """
     try:
-        check_call("memif_realloc", memif_realloc)
+        check_callback("memif_realloc", memif_realloc)
         main = Main(app_name, memif_alloc, memif_free, private_ctx)
         if on_control_fd_update is None:
             main.poll_here()

@@ -1,6 +1,6 @@
-"""Memory for packets from callbacks of C's kind: the allocator of `memif_init`, the external regions of 4.0.
+"""Memory for packets from the user's callbacks: the allocator of `memif_init`, the external regions of 4.0.
 
-A region of memif is shared with another process, so a pointer will not do: the callbacks bring a descriptor with it.
+A region is shared with another process, so the callbacks provide a descriptor, not only a pointer.
 """
 
 import contextlib
@@ -19,13 +19,20 @@ from memif.memory.region import keep_off_standard_fds
 from memif.ring import Region
 
 _log = logging.getLogger("memif.libmemif")
-#: Buffers in regions that callbacks place can start anywhere a 32 bit offset reaches.
+#: Buffers that a callback places can start at any 32-bit offset.
 _REACH = 1 << 32
 
 
 @dataclass(slots=True)
 class ExternalRegion:
-    """The four callbacks of `memif_register_external_region`."""
+    """The four callbacks of `memif_register_external_region`.
+
+    Attributes:
+        add: Provides a slave's region for buffers.
+        get_addr: Maps a region.
+        remove: C's ``del``: the region is no longer used.
+        get_offset: Places a buffer.
+    """
 
     add: Callable[[int, Any], tuple[int, Any, int]]
     get_addr: Callable[[int, int, Any], Any] | None
@@ -34,7 +41,7 @@ class ExternalRegion:
 
 
 def own_copy(fd: object) -> int:
-    """Duplicate a callback's descriptor, so that its owner may close it whenever they want."""
+    """Duplicate a callback's descriptor, so that its owner can close it at any time."""
     if not isinstance(fd, int) or isinstance(fd, bool):
         raise MemifValueError.argument("fd", fd, "a file descriptor")
     try:
@@ -44,22 +51,22 @@ def own_copy(fd: object) -> int:
 
 
 def check_size(fd: int, size: int) -> None:
-    """Raise unless `fd` has `size` bytes: to touch memory behind its end would kill this process."""
+    """Raise unless `fd` has `size` bytes: access beyond its end would kill this process (SIGBUS)."""
     try:
         actual = os.fstat(fd).st_size
     except OSError as error:
         raise from_os_error(error, "shared memory") from error
     if actual < size:
-        raise MemifMemoryError(f"memory of {actual} bytes came where {size} are needed")
+        raise MemifMemoryError(f"the shared memory has {actual} bytes, but {size} are needed")
 
 
 def map_whole(fd: int, size: int) -> mmap.mmap:
-    """Map `size` bytes."""
+    """Map `size` bytes of `fd`, shared and writable."""
     return mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
 
 
 def ask(name: str, callback: Callable[..., Any], *args: Any) -> Any:
-    """Call a user's callback; what it raises ends the attempt to connect, with an error that names it."""
+    """Call a user's callback. Its exception becomes an error that names it and ends the attempt to connect."""
     try:
         return callback(*args)
     except MemifError:
@@ -70,23 +77,25 @@ def ask(name: str, callback: Callable[..., Any], *args: Any) -> Any:
 
 
 class CallbackAllocator:
-    """`memif_alloc_t` and `memif_free_t` as an allocator of the core (`memif.memory.allocator.Allocator`).
+    """`memif_alloc_t` and `memif_free_t` as a `memif.memory.allocator.Allocator`.
 
-    alloc(size) gives a descriptor, ``(descriptor, buffer)``, or an object with ``fileno()``; None is "out of memory".
-    free gets back what alloc gave; without it a bare descriptor is closed, and an object left to its own devices.
+    Args:
+        alloc: ``alloc(size)`` returns a descriptor, ``(descriptor, buffer)`` or an object with ``fileno()``; None means
+            that there is no memory.
+        free: ``free(memory)`` gets back what alloc returned. Without it a plain descriptor is closed, and an object is
+            only released.
     """
 
     def __init__(self, alloc: Callable[[int], Any], free: Callable[[Any], object] | None) -> None:
-        """Takes the callbacks as they are."""
         self._alloc = alloc
         self._free = free
         self._given: dict[int, Any] = {}
 
     def allocate(self, size: int) -> int:
-        """Ask the callback for `size` bytes; raises `MemifError` if it gives none or too few."""
+        """Get `size` bytes from the callback and return a descriptor; raise `MemifError` if it fails."""
         memory = ask("memif_alloc_t", self._alloc, size)
         if memory is None:
-            raise MemifMemoryError(f"the allocator has no {size} bytes")
+            raise MemifMemoryError(f"the allocator has no memory for {size} bytes")
         try:
             fd = own_copy(_descriptor(memory))
             try:
@@ -101,12 +110,12 @@ class CallbackAllocator:
         return fd
 
     def map(self, fd: int, size: int) -> Any:
-        """The callback's own mapping if it gave one, else a new one."""
+        """Return the callback's mapping if it gave one, else a new one."""
         memory = self._given[fd]
         return memory[1] if isinstance(memory, tuple) else map_whole(fd, size)
 
     def free(self, fd: int, buffer: Any) -> None:
-        """Give the memory back; called when its last view is gone."""
+        """Give the memory back. Called when its last view is gone."""
         memory = self._given.pop(fd)
         os.close(fd)
         if isinstance(buffer, mmap.mmap) and not isinstance(memory, tuple):
@@ -121,10 +130,14 @@ class CallbackAllocator:
 
 
 class ExternalAllocator:
-    """Region 0, the rings, is ours; region 1, the buffers, comes from the callbacks. One for each connection."""
+    """The allocator of one connection: the rings in region 0, the callbacks' memory for buffers in region 1.
+
+    Args:
+        region: The callbacks.
+        private_ctx: The argument of `memif_create`, passed to the callbacks.
+    """
 
     def __init__(self, region: ExternalRegion, private_ctx: Any) -> None:
-        """private_ctx is that of the connection, as in C."""
         self._region = region
         self._ctx = private_ctx
         self._own = MemfdAllocator()
@@ -135,7 +148,7 @@ class ExternalAllocator:
 
     @property
     def place(self) -> Callable[[int], Sequence[int]] | None:
-        """How buffers are placed: by the user's callback, if there is one."""
+        """The function that places buffers, if the user has one."""
         return None if self._region.get_offset is None else self._place
 
     def _place(self, count: int) -> list[int]:
@@ -147,7 +160,7 @@ class ExternalAllocator:
         return offsets
 
     def allocate(self, size: int) -> int:
-        """First the rings', then the buffers' region."""
+        """Return a descriptor for the rings' region first, then for the buffers' region."""
         if self._rings < 0:
             self._rings = self._own.allocate(size)
             return self._rings
@@ -167,7 +180,7 @@ class ExternalAllocator:
         return fd
 
     def map(self, fd: int, size: int) -> Any:
-        """The callbacks' mapping, or ours where they gave none."""
+        """Return the callbacks' mapping, or a new one if they gave none."""
         if fd == self._rings:
             return map_whole(fd, size)
         if self._addr is None and self._region.get_addr is not None:
@@ -175,7 +188,7 @@ class ExternalAllocator:
         return map_whole(fd, size) if self._addr is None else self._addr
 
     def free(self, fd: int, buffer: Any) -> None:
-        """Give one region back."""
+        """Give a region back."""
         if fd == self._rings:
             self._own.free(fd)
             self._rings = -1
@@ -194,15 +207,20 @@ class ExternalAllocator:
 
 @dataclass(slots=True)
 class PeersRegions:
-    """Master: how the regions of a slave are mapped, by the callback where C asks it: for all but region 0."""
+    """Maps the regions of a slave for a master, by the callback except for region 0, as in C.
+
+    Attributes:
+        external: The callbacks.
+        private_ctx: The argument of `memif_create`, passed to the callbacks.
+        brought: The numbers of the regions that the callback has mapped.
+    """
 
     external: ExternalRegion
     private_ctx: Any
-    #: The regions that the callback has mapped.
     brought: set[int] = field(default_factory=set)
 
     def bring(self, index: int, fd: int, size: int) -> Region | None:
-        """For `memif.memory.mapped.adopt`."""
+        """Map a region for `memif.memory.mapped.adopt`; None if the callback does not."""
         get_addr = self.external.get_addr
         if index == 0 or get_addr is None:
             return None
@@ -217,7 +235,7 @@ class PeersRegions:
         except BaseException:
             os.close(own)
             raise
-        # As in `memif.memory.mapped`: the view goes after the region.
+        # As in `memif.memory.mapped`, the view outlives the region.
         weakref.finalize(view, _peers_region_gone, self.external, addr, size, own, self.private_ctx)
         self.brought.add(index)
         return region
@@ -250,5 +268,5 @@ def _descriptor(memory: Any) -> int:
 
 def _unmap(buffer: Any) -> None:
     if isinstance(buffer, mmap.mmap):
-        with contextlib.suppress(BufferError):  # somebody still looks; the last one unmaps it
+        with contextlib.suppress(BufferError):  # a view is left; its end unmaps it
             buffer.close()

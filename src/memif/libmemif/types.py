@@ -1,7 +1,7 @@
-"""Structs, enums, flags and callback types under their C names.
+"""Result codes, structs, enums, flags and callback types under their C names.
 
-Structs are mutable, with the fields of 2.0 and of 4.0 together, and start as zeroed C structs do: a zero or None
-means the library's default.
+Structs are mutable and have the fields of both 2.0 and 4.0. They start like zeroed C structs: zero or None means the
+library's default.
 """
 
 import enum
@@ -99,11 +99,11 @@ __all__ = [
 ]
 
 
-#: Version of the C API that the arguments of this module follow where 2.0 and 4.0 do not differ.
+#: The version of the C API whose arguments are followed where 2.0 and 4.0 do not differ.
 LIBMEMIF_VERSION = "4.0"
-#: What peers are told if no application name is given.
+#: The name that peers see if no application name is given.
 MEMIF_DEFAULT_APP_NAME = "libmemif-app"
-#: The socket that is used when none is named.
+#: The socket used if none is named.
 MEMIF_DEFAULT_SOCKET_PATH = "/run/vpp/memif.sock"
 MEMIF_DEFAULT_RING_SIZE = 1024
 MEMIF_DEFAULT_LOG2_RING_SIZE = 10
@@ -113,28 +113,28 @@ MEMIF_DEFAULT_BUFFER_SIZE = 2048
 #: Seconds between two attempts of a slave to connect (2.0).
 MEMIF_DEFAULT_RECONNECT_PERIOD_SEC = 2
 MEMIF_MAX_LOG2_RING_SIZE = 14
-#: There is `memif_cancel_poll_event`.
+#: `memif_cancel_poll_event` exists.
 MEMIF_HAVE_CANCEL_POLL_EVENT = 1
 
-#: What to watch a control descriptor for, and what happened on it: bits.
+#: Bits: what to watch a control descriptor for, and what happened on it.
 MEMIF_FD_EVENT_READ = 1
 MEMIF_FD_EVENT_WRITE = 2
 MEMIF_FD_EVENT_ERROR = 4
-#: The descriptor is about to be closed: stop watching it.
+#: The descriptor will be closed: stop watching it.
 MEMIF_FD_EVENT_DEL = 8
-#: The events of a descriptor that is watched already have changed.
+#: The events of a watched descriptor have changed.
 MEMIF_FD_EVENT_MOD = 16
 
-#: The packet goes on in the next buffer.
+#: The packet continues in the next buffer.
 MEMIF_BUFFER_FLAG_NEXT = 1
 #: The buffer was received (2.0).
 MEMIF_BUFFER_FLAG_RX = 2
 
-#: The ring's consumer polls: no interrupts.
+#: The ring's consumer polls and wants no interrupts.
 MEMIF_QUEUE_FLAG_POLLING = 1
 
-#: The enum of result codes. Numbers are those of 2.0; `MEMIF_ERR_CONNREFUSED`, which 4.0 put in as number 2 and so
-#: moved all later ones, has a number of its own at the end. Compare with names.
+#: The enum of result codes. The numbers are those of 2.0. `MEMIF_ERR_CONNREFUSED`, which 4.0 inserted as number 2, is
+#: the last one here, so that no other number changes. Compare with names.
 memif_err_t = ErrorCode
 
 MEMIF_ERR_SUCCESS = ErrorCode.SUCCESS
@@ -180,19 +180,21 @@ MEMIF_ERR_CONNREFUSED = ErrorCode.CONNREFUSED
 
 
 class memif_result_t(int):
-    """A result code that says more: equal to the plain code, with the kernel's number and a text beside it.
+    """A result code, equal to the plain code, with errno and a text.
 
-    Functions return it for failures that had a cause of their own. The C library loses errno where it translates system
-    call errors; here it stays.
+    Functions return it for failures with a specific cause. The C library loses errno when it translates errors of
+    system calls; here it is kept.
+
+    Attributes:
+        errno: errno of the failed system call; 0 if none failed.
+        detail: What happened; "" if the code says it all.
     """
 
-    #: errno of the system call that failed, 0 if none did.
     errno: int
-    #: What happened this time, "" if the code says it all.
     detail: str
 
     def __new__(cls, code: int, errno: int = 0, detail: str = "") -> "memif_result_t":
-        """Make the result `code`."""
+        """Create the result `code`."""
         self = super().__new__(cls, code)
         self.errno = errno
         self.detail = detail
@@ -200,7 +202,7 @@ class memif_result_t(int):
 
     @classmethod
     def of(cls, error: MemifError) -> "memif_result_t":
-        """The result that stands for an exception of this package."""
+        """Return the result for an exception of this package."""
         return cls(error.code, getattr(error, "errno", None) or 0, error.detail)
 
     def __repr__(self) -> str:
@@ -211,7 +213,7 @@ class memif_result_t(int):
 
 
 class memif_fd_event_type_t(enum.IntFlag):
-    """The events as 4.0 has them, an enum."""
+    """Events of a descriptor, as an enum (4.0)."""
 
     READ = 1
     WRITE = 2
@@ -221,7 +223,7 @@ class memif_fd_event_type_t(enum.IntFlag):
 
 
 class memif_rx_mode_t(enum.IntEnum):
-    """How a receive queue learns of packets: the peer signals, or we look."""
+    """How a receive queue learns of packets: by interrupts from the peer, or by polling."""
 
     INTERRUPT = 0
     POLLING = 1
@@ -232,7 +234,7 @@ MEMIF_RX_MODE_POLLING = memif_rx_mode_t.POLLING
 
 
 class memif_interface_mode_t(enum.IntEnum):
-    """What packets are: frames, IP packets, or VPP's internal form."""
+    """The kind of packets: Ethernet frames, IP packets, or VPP's internal form."""
 
     ETHERNET = 0
     IP = 1
@@ -246,7 +248,12 @@ MEMIF_INTERFACE_MODE_PUNT_INJECT = memif_interface_mode_t.PUNT_INJECT
 
 @dataclass(slots=True)
 class timespec:
-    """Seconds and nanoseconds."""
+    """A time.
+
+    Attributes:
+        tv_sec: Seconds.
+        tv_nsec: Nanoseconds, below 1 000 000 000.
+    """
 
     tv_sec: int = 0
     tv_nsec: int = 0
@@ -254,7 +261,12 @@ class timespec:
 
 @dataclass(slots=True)
 class itimerspec:
-    """First expiry and period of a timer; `it_value` zero means off."""
+    """The setting of a timer.
+
+    Attributes:
+        it_interval: The period.
+        it_value: The time to the first expiry; zero turns the timer off.
+    """
 
     it_interval: timespec = field(default_factory=timespec)
     it_value: timespec = field(default_factory=timespec)
@@ -262,7 +274,13 @@ class itimerspec:
 
 @dataclass(slots=True)
 class memif_fd_event_t:
-    """4.0: what the callback for descriptors gets; `private_ctx` and events go to `memif_control_fd_handler`."""
+    """What the callback for descriptors gets (4.0).
+
+    Attributes:
+        fd: The descriptor.
+        type: The events to watch it for, or `memif_fd_event_type_t.DEL`.
+        private_ctx: Passed to `memif_control_fd_handler`, with the events that happened.
+    """
 
     fd: int = -1
     type: memif_fd_event_type_t = memif_fd_event_type_t.READ
@@ -271,10 +289,18 @@ class memif_fd_event_t:
 
 @dataclass(slots=True)
 class memif_socket_args_t:
-    """4.0: what `memif_create_socket` wants to know.
+    """The arguments of `memif_create_socket` (4.0).
 
-    path is a file (107 bytes at most) or ``@name``; app_name has at most 31 bytes (longer ones are refused, not cut);
-    a connection_request_timer of zero leaves connecting to `memif_request_connection`.
+    Attributes:
+        path: A file, or ``@name`` for an abstract socket; at most 107 bytes.
+        app_name: The name that peers see, at most 31 bytes; a longer one is refused, not truncated.
+        connection_request_timer: When slaves try to connect: an `itimerspec`, or seconds. Zero leaves it to
+            `memif_request_connection`.
+        on_control_fd_update: The callback for descriptors, see `memif_control_fd_update_t`; None if `memif_poll_event`
+            polls.
+        alloc: See `memif_init`.
+        realloc: Never called.
+        free: See `memif_init`.
     """
 
     path: str = ""
@@ -288,7 +314,17 @@ class memif_socket_args_t:
 
 @dataclass(slots=True)
 class memif_queue_details_t:
-    """One ring: number, region that holds it, slots, flags (bit 0: polling), raw 16 bit indices, bytes of a buffer."""
+    """The details of one ring.
+
+    Attributes:
+        region: The number of the region that holds it.
+        qid: The queue's number.
+        ring_size: Slots.
+        flags: `MEMIF_QUEUE_FLAG_POLLING` or 0.
+        head: The producer's index, 16 bits, not masked.
+        tail: The consumer's index, 16 bits, not masked.
+        buffer_size: Bytes of a buffer.
+    """
 
     region: int = 0
     qid: int = 0
@@ -301,7 +337,15 @@ class memif_queue_details_t:
 
 @dataclass(slots=True)
 class memif_region_details_t:
-    """One memory region: `addr` is a memoryview of it, `is_external` 1 if a callback of the user brought it."""
+    """The details of one memory region.
+
+    Attributes:
+        index: The region's number.
+        addr: A memoryview of it.
+        size: Bytes.
+        fd: Its descriptor.
+        is_external: 1 if a callback of the user provided it.
+    """
 
     index: int = 0
     addr: memoryview | None = None
@@ -312,10 +356,27 @@ class memif_region_details_t:
 
 @dataclass(slots=True)
 class memif_details_t:
-    """Everything about a connection. `secret` is None without one; role is 0 for master, 1 for slave; link_up_down
-    1 for up.
+    """The details of a connection, see `memif_get_details`.
 
-    socket_filename (2.0) and socket_path (4.0) are the same; `error` says why the last connection ended.
+    Attributes:
+        if_name: The interface's name.
+        inst_name: This program's name.
+        remote_if_name: The name of the peer's interface.
+        remote_inst_name: The peer's program name.
+        id: The interface's number.
+        secret: The secret; None without one.
+        role: 0 for a master, 1 for a slave.
+        mode: A `memif_interface_mode_t`.
+        socket_filename: The control socket (2.0).
+        socket_path: The same (4.0).
+        regions_num: The number of regions.
+        regions: The regions.
+        rx_queues_num: The number of receive queues.
+        tx_queues_num: The number of transmit queues.
+        rx_queues: The receive queues' rings.
+        tx_queues: The transmit queues' rings.
+        error: Why the last connection ended; "" while the link is up.
+        link_up_down: 1 while the link is up, else 0.
     """
 
     if_name: str = ""
@@ -338,21 +399,21 @@ class memif_details_t:
     link_up_down: int = 0
 
 
-# Callbacks return 0 (or None) for success, anything else for an error.
+# Callbacks return 0 or None for success, anything else for an error.
 
 #: 2.0: ``f(fd, events)``; 3.1: ``f(fd, events, private_ctx)``; 4.0: ``f(fde, private_ctx)``.
 memif_control_fd_update_t = Callable[..., int | None]
 #: ``f(size)``: shared memory for packets, see `memif_init`.
 memif_alloc_t = Callable[[int], Any]
-#: ``f(memory, size)``: never called, nothing here grows.
+#: ``f(memory, size)``: never called, because no memory grows.
 memif_realloc_t = Callable[[Any, int], Any]
 #: ``f(memory)``: takes back what `memif_alloc_t` gave.
 memif_free_t = Callable[[Any], object]
-#: ``f(size, private_ctx) -> (err, addr, fd)``: brings the slave's region for buffers. addr may be None, see the next.
+#: ``f(size, private_ctx) -> (err, addr, fd)``: provides the slave's region for buffers. addr may be None, see the next.
 memif_add_external_region_t = Callable[[int, Any], tuple[int, Any, int]]
 #: ``f(size, fd, private_ctx) -> addr``: maps a region; addr is a writable buffer of at least `size` bytes.
 memif_get_external_region_addr_t = Callable[[int, int, Any], Any]
-#: ``f(addr, size, fd, private_ctx)``: the region is not used any more.
+#: ``f(addr, size, fd, private_ctx)``: the region is no longer used.
 memif_del_external_region_t = Callable[[Any, int, int, Any], int | None]
 #: ``f(private_ctx) -> offset``: where in the external region the next buffer starts.
 memif_get_external_buffer_offset_t = Callable[[Any], int]
