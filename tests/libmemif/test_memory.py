@@ -122,7 +122,7 @@ def test_the_allocator_of_a_4_0_socket(socket_path: str) -> None:
         (lambda size: None, "has no"),
         (lambda size: 1 // 0, "ZeroDivisionError"),
         (lambda size: "x", "descriptor"),
-        (lambda size: memfd(4096), "4096 bytes came"),
+        (lambda size: memfd(4096), "has 4096 bytes"),
         (lambda size: (memfd(size), b"read-only"), ""),
     ],
 )
