@@ -101,6 +101,27 @@ def test_the_matrix_is_used_again_only_when_nobody_has_it(sender: End, end: End)
     assert [lengths.tolist() for _, lengths in kept] == [[60]] * 8
 
 
+CHANGES: dict[str, Callable[[Any], Any]] = {
+    "nothing": lambda array: None,
+    "shape": lambda array: setattr(array, "shape", (1, *array.shape)),
+    "dtype": lambda array: setattr(array, "dtype", np.int8),
+    "flags": lambda array: array.setflags(write=False),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@both_ways
+def test_arrays_that_their_last_user_changed(sender: End, end: End, change: str) -> None:
+    for i in range(6):
+        assert sender.tx.send([bytes([i]) * 60] * 4) == 4
+        matrix, lengths = end.rx.recv_array(60, timeout=0)
+        assert (matrix.dtype, matrix.shape, matrix[3, 59]) == (np.uint8, (4, 60), i)
+        assert (lengths.dtype, lengths.tolist()) == (np.uint32, [60] * 4)
+        CHANGES[change](matrix)
+        CHANGES[change](lengths)
+        del matrix, lengths
+
+
 @both_ways
 def test_they_wait(sender: End, end: End) -> None:
     calls: list[Any] = [

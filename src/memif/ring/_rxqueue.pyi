@@ -146,8 +146,8 @@ class RxQueue(Queue):
 
         Returns:
             The matrix, uint8, shape (n, width), with zeros behind the end of a shorter packet; and the packets'
-            lengths, uint32, shape (n,), above `width` where a packet was cut. n is 0 when the time is over. The matrix
-            can be one that an earlier call returned and that nobody has any more.
+            lengths, uint32, shape (n,), above `width` where a packet was cut. n is 0 when the time is over. Both can be
+            arrays that an earlier call returned and that nobody has any more.
 
         Raises:
             MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.

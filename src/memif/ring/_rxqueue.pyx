@@ -32,7 +32,7 @@ from memif.ring._columns cimport MAX_PACKET
 from memif.ring._region cimport fork_count
 from memif.ring._ring cimport OK, POLLIN, Ring, lock_ring, poll, pollfd, readable
 from memif.ring._rows cimport copy_out, join
-from memif.ring._views cimport Store, end_loan, new_matrix, put_store, take_store
+from memif.ring._views cimport Store, end_loan, new_matrix, new_words, put_store, take_store
 
 cdef extern from "sys/eventfd.h" nogil:
     int eventfd(unsigned int count, int flags)
@@ -312,8 +312,8 @@ cdef class RxQueue(Queue):
 
         Returns:
             The matrix, uint8, shape (n, width), with zeros behind the end of a shorter packet; and the packets'
-            lengths, uint32, shape (n,), above `width` where a packet was cut. n is 0 when the time is over. The matrix
-            can be one that an earlier call returned and that nobody has any more.
+            lengths, uint32, shape (n,), above `width` where a packet was cut. n is 0 when the time is over. Both can be
+            arrays that an earlier call returned and that nobody has any more.
 
         Raises:
             MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.
@@ -332,14 +332,13 @@ cdef class RxQueue(Queue):
         if store is None:
             return numpy.empty((0, columns), numpy.uint8), numpy.empty(0, numpy.uint32)
         try:
-            lengths = numpy.empty(store.c.packets, numpy.uint32)
-            array = new_matrix(self.pool, store.c.packets, columns, &rows)
+            lengths = new_words(self.pool, store.c.packets, &sizes)
             try:
-                take_buffer("lengths", lengths, &sizes, PyBUF_WRITABLE)
+                array = new_matrix(self.pool, store.c.packets, columns, &rows)
                 copy_out(ring, &store.c, &rows, &sizes)
-                PyBuffer_Release(&sizes)
-            finally:
                 PyBuffer_Release(&rows)
+            finally:
+                PyBuffer_Release(&sizes)
         finally:
             self.give_back(ring, store, run)
         return array, lengths

@@ -36,6 +36,8 @@ cdef class Pool:
     cdef object idle_too
     cdef object rows                # the same for the two arrays that gather() made last
     cdef object rows_too
+    cdef object words               # and for recv_array's lengths
+    cdef object words_too
 
 
 # The exporter of a burst's packets in one region.
@@ -57,6 +59,7 @@ cdef class Window:
 cdef object words(Store store, uint32_t *data, uint32_t count, bint writable)
 cdef object halves(Store store, uint16_t *data, uint32_t count)
 cdef Store take_store(Pool pool, uint32_t capacity)
+cdef object new_words(Pool pool, Py_ssize_t count, Py_buffer *view)
 cdef object new_matrix(Pool pool, Py_ssize_t rows, Py_ssize_t width, Py_buffer *view)
 cdef Lease new_lease(Ring ring, uint32_t region, Lease first)
 cdef object window(Lease lease, object memory)

@@ -127,7 +127,7 @@ cdef object new_matrix(Pool pool, Py_ssize_t rows, Py_ssize_t width, Py_buffer *
     """A uint8 array to be filled, and its buffer: one that an earlier call returned and that nobody has any more, or a
     new one."""
     cdef object array = pool.rows
-    if array is None or Py_REFCNT(<PyObject *>array) != 2 or not still_fits(array, rows, width, view):
+    if array is None or Py_REFCNT(<PyObject *>array) != 2 or not still_fits(array, 2, view, rows, width, b"B"):
         array = load_numpy().empty((rows, width), load_numpy().uint8)
         PyObject_GetBuffer(array, view, PyBUF_STRIDES | PyBUF_WRITABLE)
     if rows * width <= KEPT_BYTES:
@@ -136,14 +136,26 @@ cdef object new_matrix(Pool pool, Py_ssize_t rows, Py_ssize_t width, Py_buffer *
     return array
 
 
-cdef bint still_fits(array, Py_ssize_t rows, Py_ssize_t width, Py_buffer *view) except -1:
+cdef object new_words(Pool pool, Py_ssize_t count, Py_buffer *view):
+    """The same for an array of `count` uint32."""
+    cdef object array = pool.words
+    if array is None or Py_REFCNT(<PyObject *>array) != 2 or not still_fits(array, 1, view, count, 0, b"I"):
+        array = load_numpy().empty(count, load_numpy().uint32)
+        PyObject_GetBuffer(array, view, PyBUF_STRIDES | PyBUF_WRITABLE)
+    pool.words = pool.words_too
+    pool.words_too = array
+    return array
+
+
+cdef bint still_fits(array, int dimensions, Py_buffer *view, Py_ssize_t rows, Py_ssize_t width, char kind) except -1:
     """Whether an array can be used again: its last user could have changed its shape, type and flags."""
     try:
         PyObject_GetBuffer(array, view, PyBUF_STRIDES | PyBUF_FORMAT | PyBUF_WRITABLE)
     except (BufferError, ValueError):
         return False
-    if (view.ndim == 2 and view.shape[0] == rows and view.shape[1] == width and view.strides[0] == width
-            and view.strides[1] == 1 and view.format[0] == b"B" and view.format[1] == 0):
+    if (view.ndim == dimensions and view.shape[0] == rows and view.format[0] == kind and view.format[1] == 0
+            and view.strides[dimensions - 1] == view.itemsize
+            and (dimensions == 1 or view.shape[1] == width and view.strides[0] == width)):
         return True
     PyBuffer_Release(view)
     return False
