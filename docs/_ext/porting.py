@@ -23,7 +23,8 @@ RULES = (
     "Use names of codes, not numbers: they are those of 2.0; `MEMIF_ERR_CONNREFUSED`, 4.0's number 2, is 39 here.",
     "Nothing crashes: wrong handles, deleted connections, wrong queue numbers and foreign buffers give codes. If "
     "two threads use one queue, the second gets `MEMIF_ERR_AGAIN`.",
-    "Where C writes `bufs + n`, write `bufs[n:]`. `bufs` is a list of `memif_buffer_t`, created once and reused.",
+    "Where C writes `bufs + n`, write `bufs[n:]`. `bufs` is a `memif_buffers` or a list of "
+    "`memif_buffer_t`, created once and reused.",
     "Callbacks return 0 or None. Any other code from on_connect, on_disconnect or on_interrupt becomes the result "
     "of the function that called the callback (a value that is not a code gives `MEMIF_ERR_INVAL_ARG` with a text)."
     " An exception is raised by that function.",
@@ -212,13 +213,18 @@ DATA = (
         "`b.data`, a memoryview: `len` bytes of a received buffer, all the room of a buffer to send. `bytes(b)` is "
         "a copy of `len` bytes",
     ),
-    ("`memcpy (b->data, p, n); b->len = n;`", "`b.data[:n] = p; b.len = n`"),
+    ("`memcpy (b->data, p, n); b->len = n;`", "`b.data[:n] = p; b.len = n`, or `b.copy_from(p)`"),
     ("`b->data -= n; b->len += n;`", "`b.prepend(n)`, checked against the headroom"),
     (
         "`b->queue` [4.0], `b->ring` [2.0]",
         "`b.queue`, `b.ring`: an object to compare; the same for all buffers of a ring",
     ),
-    ("`memif_buffer_t bufs[256]`", "`bufs = [memif_buffer_t() for _ in range(256)]`"),
+    ("`memif_buffer_t bufs[256]`", "`bufs = memif_buffers(256)`"),
+    (
+        "a loop over `bufs` that copies",
+        "the same loop, or for all in one call: `bufs.gather(width, n)`, `bufs.tobytes(n)`; `bufs.copy_from(packets)`, "
+        "`bufs.scatter(rows, n)`; `bufs.lengths` is the column of all `len`",
+    ),
     ("`memif_conn_args_t args = { 0 }`", "`args = memif_conn_args_t()`; strings are `str` or `bytes`"),
     ("`args.socket` [4.0], `args.socket_filename` [2.0]", "both fields exist: set one"),
     ("`md.regions[i].addr`", "a memoryview of the region"),

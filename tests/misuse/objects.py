@@ -307,6 +307,13 @@ def _c_buffer(w: World, conn: Any) -> c.memif_buffer_t:
     return bufs[0]
 
 
+def _c_array(w: World, conn: Any) -> c.memif_buffers:
+    bufs = c.memif_buffers(6)
+    assert c.memif_rx_burst(conn, 0, bufs, 4)[1] == 4
+    w.kept += [bufs[1:], bufs[2]]
+    return bufs
+
+
 #: Functions that would take over descriptors of the test, wait, or change the process for good.
 _APART = {
     "memif_poll_event",
@@ -393,7 +400,7 @@ def _c_first(name: str, thing: Any, mine: list[Any]) -> Any:
 
 def _c_values(name: str) -> list[Any]:
     return {
-        "bufs": [[c.memif_buffer_t()] * 4, (c.memif_buffer_t(),), [5], {}],
+        "bufs": [c.memif_buffers(4), c.memif_buffers(0), [c.memif_buffer_t()] * 4, (c.memif_buffer_t(),), [5], {}],
         "size": [9000, 65536],
         "count": [0, 65535, 65536, 1 << 32],
         "headroom": [64, 5000, 1 << 31],
@@ -409,6 +416,9 @@ for _side in ("slave", "master"):
     )
     entry(f"libmemif buffer, {_side}", c.memif_buffer_t, side=_side, more=_c_calls)(
         lambda w: _c_buffer(w, _c_pair(w, w.side))
+    )
+    entry(f"libmemif array of buffers, {_side}", c.memif_buffers, side=_side, more=_c_calls)(
+        lambda w: _c_array(w, _c_pair(w, w.side))
     )
     entry(f"libmemif view of a buffer, {_side}", by_hand=False, skip=frozenset({"*"}), more=_looks(_VIEW), side=_side)(
         lambda w: _c_buffer(w, _c_pair(w, w.side)).data

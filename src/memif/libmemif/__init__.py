@@ -11,7 +11,7 @@ call beside its C form. The implementation below is that of `memif.connect`.
 """
 
 from memif.libmemif import connections, datapath, handles, library, sockets, types
-from memif.libmemif._buffers import memif_buffer_t
+from memif.libmemif._buffers import memif_buffer_t, memif_buffers
 from memif.libmemif.connections import *
 from memif.libmemif.datapath import *
 from memif.libmemif.handles import *
@@ -19,7 +19,7 @@ from memif.libmemif.library import *
 from memif.libmemif.sockets import *
 from memif.libmemif.types import *
 
-__all__ = ["memif_buffer_t"]
+__all__ = ["memif_buffer_t", "memif_buffers"]
 __all__ += connections.__all__
 __all__ += datapath.__all__
 __all__ += handles.__all__

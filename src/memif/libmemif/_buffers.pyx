@@ -21,24 +21,34 @@ All of this keeps the interpreter lock: a burst of 256 takes a few microseconds.
 second one gets AGAIN.
 """
 cimport cython
-from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.buffer cimport (PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release)
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_Clear
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memmove
 
-from memif.errors import ErrorCode, MemifValueError
+from memif.errors import ErrorCode, MemifTypeError, MemifValueError
 
-from memif.ring._atomics cimport memif_flag_get, memif_try_lock
+from memif.ring._arguments cimport check_matrix, load_numpy, number, take_buffer
+from memif.ring._atomics cimport memif_flag_get, memif_load32, memif_store32, memif_try_lock
+from memif.ring._columns cimport MAX_PACKET, Columns
 from memif.ring._region cimport fork_count
 from memif.ring._ring cimport Ring
+from memif.ring._rows cimport gather_rows, scatter_rows
+from memif.ring._views cimport Pool, Store, new_matrix, words
 
 cdef extern from "Python.h":
     Py_ssize_t PyNumber_AsSsize_t(object value, void *overflow) except? -1
     Py_ssize_t Py_REFCNT(PyObject *object)
+    Py_ssize_t view_length "PyObject_Size"(object view)     # the caller looks at the error
 
 cdef enum:
     ALONE = 2                       # references: the user's list, and the one that looks
+    IDLE = 2                        # the ring, and the one that looks
 
+cdef str NEVER_FILLED = "this buffer was never filled"
 cdef tuple CODES = (ErrorCode.SUCCESS, ErrorCode.DISCONNECTED, ErrorCode.NOCONN, ErrorCode.AGAIN)
 
 
@@ -69,6 +79,9 @@ cdef class memif_buffer_t:
         desc_index: The slot's number in its ring, a 16 bit counter that is not masked.
     """
 
+    def __cinit__(self):
+        self.size = &self.own_size
+
     def __dealloc__(self):
         if self.raw is not None:
             self.raw.let_go(self.seq, self.stamp)
@@ -80,11 +93,11 @@ cdef class memif_buffer_t:
         Set by `memif_rx_burst` and `memif_buffer_alloc`; set it yourself to what you wrote, up to `room`, before
         `memif_tx_burst`. As in C any 32 bits can be stored; they are checked when the buffer is sent.
         """
-        return self.size
+        return memif_load32(self.size)
 
     @len.setter
     def len(self, value) -> None:
-        self.size = <uint32_t>bits_of("len", value, 0xFFFFFFFF)
+        memif_store32(self.size, <uint32_t>bits_of("len", value, 0xFFFFFFFF))
 
     @property
     def flags(self) -> int:
@@ -104,8 +117,26 @@ cdef class memif_buffer_t:
         if self.raw is None:
             return None
         cdef uint64_t low = self.offset
-        cdef uint64_t shown = min(self.size, self.room) if self.received else self.room
-        return self.raw.any_ring.views[self.region][low:low + shown]
+        cdef uint32_t shown = self.filled() if self.received else self.room
+        cdef Raw raw = self.raw
+        cdef uint32_t slot = <uint32_t>self.seq & raw.any_ring.wrap
+        cdef Place *place = raw.places + slot
+        view = raw.views[slot]
+        if (view is not None and place.offset == self.offset and place.size == shown and place.region == self.region
+                and Py_REFCNT(<PyObject *>view) == IDLE):
+            if view_length(view) >= 0:
+                return view
+            PyErr_Clear()                   # its last user has released it
+        view = raw.any_ring.views[self.region][low:low + shown]
+        place.offset = self.offset
+        place.size = shown
+        place.region = self.region
+        raw.views[slot] = view
+        return view
+
+    cdef uint32_t filled(self) noexcept:
+        """Bytes of data. `len` is read once: it can be a column, to which other threads write."""
+        return min(memif_load32(self.size), self.room)
 
     @property
     def queue(self):
@@ -140,20 +171,34 @@ cdef class memif_buffer_t:
             MemifValueError: The headroom, or `len`, is smaller.
         """
         cdef int64_t n = PyNumber_AsSsize_t(count, NULL)
-        cdef int64_t least = -<int64_t>min(self.size, self.room), most = <int64_t>self.offset - self.low
+        cdef uint32_t size = memif_load32(self.size)
+        cdef int64_t least = -<int64_t>min(size, self.room), most = <int64_t>self.offset - self.low
         if not least <= n <= most:
             raise MemifValueError.argument("count", count, f"{least} to {most}")
         self.offset = <uint32_t>(self.offset - n)
         self.room = <uint32_t>(self.room + n)
-        self.size = <uint32_t>(self.size + n)
+        memif_store32(self.size, <uint32_t>(size + n))
+
+    def copy_from(self, data) -> None:
+        """Write bytes at the start of the data and set `len` to their number.
+
+        Args:
+            data: Any object with the buffer protocol, of up to `room` bytes.
+
+        Raises:
+            MemifValueError: There is less room.
+            MemifTypeError: `data` is not a buffer of bytes.
+            BufferError: This buffer was never filled.
+        """
+        write(self, data, "data", -1)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
         if self.raw is None:
-            raise BufferError("this buffer was never filled")
+            raise BufferError(NEVER_FILLED)
         self.exported = True
         # The region exports the view: it owns the mapping, and stays when this buffer is filled again.
         PyBuffer_FillInfo(view, self.raw.any_ring.regions[self.region],
-                          self.raw.any_ring.spans[self.region].base + self.offset, min(self.size, self.room), False,
+                          self.raw.any_ring.spans[self.region].base + self.offset, self.filled(), False,
                           flags)
 
     def __releasebuffer__(self, Py_buffer *view):
@@ -164,10 +209,247 @@ cdef class memif_buffer_t:
     def __repr__(self) -> str:
         if self.raw is None:
             return "<memif_buffer_t, empty>"
-        return f"<memif_buffer_t {self.desc_index}, {self.size} bytes, flags {self.bits}>"
+        return f"<memif_buffer_t {self.desc_index}, {self.len} bytes, flags {self.bits}>"
 
     def __reduce__(self):
         raise TypeError("a memif_buffer_t is memory shared with a peer and cannot be pickled or copied")
+
+
+cdef int write(memif_buffer_t b, data, str name, Py_ssize_t i) except -1:
+    """Copy the argument `name`, or its item `i`, into a buffer."""
+    cdef Py_buffer source
+    take_buffer(name, data, &source, PyBUF_SIMPLE, i)
+    try:
+        if b.raw is None:
+            raise BufferError(NEVER_FILLED)
+        if source.len > b.room:
+            raise MemifValueError.argument(name if i < 0 else f"{name}[{i}]", f"{source.len} bytes", f"up to {b.room}")
+        # Not memcpy: the source can be this very memory.
+        memmove(b.raw.any_ring.spans[b.region].base + b.offset, source.buf, source.len)
+        memif_store32(b.size, <uint32_t>source.len)
+    finally:
+        PyBuffer_Release(&source)
+    return 0
+
+
+@cython.final
+@cython.no_gc               # refers to buffers
+cdef class memif_buffers:
+    """An array of buffers: ``memif_buffers(256)`` where C declares ``memif_buffer_t bufs[256]``.
+
+    Accepted wherever a list of `memif_buffer_t` is. ``bufs[i]`` is one of them, always the same; ``bufs[n:]``, where C
+    writes ``bufs + n``, is an array of the same buffers (with a step it is a list). Besides, it does for all buffers in
+    one call what a loop does one by one. Each buffer counts for itself, also one of a chain. One thread at a time.
+
+    Args:
+        count: Number of buffers, 0 to 65535.
+
+    Raises:
+        MemifValueError: `count` is outside its range.
+        MemifTypeError: `count` is not an integer.
+    """
+
+    def __cinit__(self, count):
+        cdef uint32_t i, n = <uint32_t>number("count", count, 0, 0xFFFF)
+        cdef memif_buffer_t b
+        self.pool = Pool.__new__(Pool)
+        self.store = Store(max(n, 1))
+        self.items = []
+        for i in range(n):
+            b = memif_buffer_t.__new__(memif_buffer_t)
+            b.home = self.store
+            b.size = self.store.c.length + i
+            self.items.append(b)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, key):
+        cdef Py_ssize_t i, n = len(self.items)
+        cdef memif_buffers part
+        if not isinstance(key, slice):
+            i = PyNumber_AsSsize_t(key, <void *>IndexError)
+            if i < 0:
+                i += n
+            if not 0 <= i < n:
+                raise IndexError(f"buffer {key} of {n}")
+            return self.items[i]
+        start, _, step = key.indices(n)
+        if step != 1:
+            return self.items[key]
+        part = memif_buffers.__new__(memif_buffers, 0)
+        part.items = self.items[key]
+        part.store = self.store
+        part.first = self.first + <uint32_t>start
+        return part
+
+    def __iter__(self):
+        """Iterate over the buffers."""
+        return iter(tuple(self.items))
+
+    @property
+    def lengths(self):
+        """`len` of each buffer: numpy uint32, shape (len(bufs),), no copy.
+
+        Writable: set it to what you wrote, before `memif_tx_burst`.
+        """
+        if not self.items:
+            return load_numpy().empty(0, load_numpy().uint32)
+        return words(self.store, self.store.c.length + self.first, <uint32_t>len(self.items), True)
+
+    cdef uint32_t some(self, count) except? 0xFFFFFFFF:
+        """The argument `count`: how many of the buffers."""
+        return <uint32_t>(len(self.items) if count is None else number("count", count, 0, len(self.items)))
+
+    cdef int place(self, uint32_t count) except -1:
+        """Note in the columns where the data of the first buffers lie. No Python code runs from here to their use."""
+        cdef Columns *c = &self.store.c
+        cdef uint32_t i
+        cdef memif_buffer_t b
+        for i in range(count):
+            b = <memif_buffer_t>self.items[i]
+            if b.raw is None:
+                raise BufferError(NEVER_FILLED)
+            c.offset[self.first + i] = b.offset
+            c.room[self.first + i] = b.room
+            c.region[self.first + i] = b.region
+        return 0
+
+    cdef uint32_t same_ring(self, uint32_t start, uint32_t count) noexcept:
+        """The end of the buffers from `start` on that stand for slots of one ring."""
+        cdef uint32_t i = start + 1
+        cdef Raw raw = (<memif_buffer_t>self.items[start]).raw
+        while i < count and (<memif_buffer_t>self.items[i]).raw is raw:
+            i += 1
+        return i
+
+    cdef Columns part(self, uint32_t start, uint32_t end) noexcept:
+        """The columns of the buffers from `start` to `end`."""
+        cdef Columns c = self.store.c
+        c.packets = c.descriptors = end - start
+        c.length += self.first + start
+        c.piece = c.length
+        c.offset += self.first + start
+        c.room += self.first + start
+        c.region += self.first + start
+        return c
+
+    def gather(self, width, count=None, out=None):
+        """Copy the first bytes of the buffers into a matrix.
+
+        Args:
+            width: Bytes of each buffer, 1 to 65536.
+            count: How many buffers, from the first on. Default: all.
+            out: Array to fill: uint8, shape (count, width), or with more rows; the bytes of a row are contiguous.
+                Default: a new one, or one that an earlier call returned and that nobody has any more.
+
+        Returns:
+            The filled part: numpy uint8, shape (count, width). Behind the end of shorter data there are zeros.
+
+        Raises:
+            MemifValueError: An argument is outside its range, or the shape of `out` is wrong.
+            MemifTypeError: An argument is of the wrong kind.
+            BufferError: One of the buffers was never filled.
+        """
+        cdef Py_ssize_t columns = number("width", width, 1, MAX_PACKET), rows
+        cdef uint32_t n = self.some(count), start = 0, end
+        cdef Columns c
+        cdef Py_buffer target
+        if out is None:
+            if n == 0:
+                return load_numpy().empty((0, columns), load_numpy().uint8)
+            out = new_matrix(self.pool, n, columns, &target)
+        else:
+            take_buffer("out", out, &target, PyBUF_STRIDES | PyBUF_WRITABLE)
+        try:
+            check_matrix("out", &target, n, columns)
+            rows = target.shape[0]
+            if target.shape[1] != columns or n > 1 and target.strides[0] < columns:
+                raise MemifValueError.argument("out", f"rows of {target.shape[1]} bytes, {target.strides[0]} apart",
+                                               f"rows of {columns}, that far apart or more")
+            self.place(n)
+            while start < n:
+                end = self.same_ring(start, n)
+                c = self.part(start, end)
+                gather_rows((<memif_buffer_t>self.items[start]).raw.any_ring, &c,
+                            <uint8_t *>target.buf + start * target.strides[0], target.strides[0], <uint32_t>columns)
+                start = end
+        finally:
+            PyBuffer_Release(&target)
+        return out if rows == n else out[:n]
+
+    def scatter(self, array, count=None) -> None:
+        """Write the rows of a matrix into the buffers, the reverse of `gather`.
+
+        Args:
+            array: uint8, shape (count, width), or with more rows. Of each row as many bytes are written as the buffer's
+                `len` says, up to width and to the buffer's room.
+            count: How many buffers, from the first on. Default: all.
+
+        Raises:
+            MemifValueError: The shape is wrong, or `count` outside its range.
+            MemifTypeError: An argument is of the wrong kind.
+            BufferError: One of the buffers was never filled.
+        """
+        cdef uint32_t n = self.some(count), start = 0, end
+        cdef Columns c
+        cdef Py_buffer source
+        take_buffer("array", array, &source, PyBUF_STRIDES)
+        try:
+            check_matrix("array", &source, n, 1 if n else 0)
+            self.place(n)
+            while start < n:
+                end = self.same_ring(start, n)
+                c = self.part(start, end)
+                scatter_rows((<memif_buffer_t>self.items[start]).raw.any_ring, &c,
+                             <uint8_t *>source.buf + start * source.strides[0], source.strides[0],
+                             <uint32_t>min(source.shape[1], MAX_PACKET), False)
+                start = end
+        finally:
+            PyBuffer_Release(&source)
+
+    def copy_from(self, packets) -> int:
+        """Write one packet into each buffer, from the first on, and set its `len`.
+
+        Args:
+            packets: List or tuple of objects with the buffer protocol. Those for which there is no buffer are left.
+
+        Returns:
+            How many were written.
+
+        Raises:
+            MemifValueError: A packet is larger than its buffer's room; those before it are written.
+            MemifTypeError: An argument is of the wrong kind.
+            BufferError: One of the buffers was never filled.
+        """
+        cdef Py_ssize_t i = 0
+        if not isinstance(packets, (list, tuple)):
+            raise MemifTypeError.argument("packets", packets, "a list or tuple of buffers of bytes")
+        for packet in packets:
+            if i >= len(self.items):
+                break
+            write(<memif_buffer_t>self.items[i], packet, "packets", i)
+            i += 1
+        return i
+
+    def tobytes(self, count=None) -> list:
+        """The data of the first `count` buffers (default: of all), copied: a list of bytes."""
+        cdef uint32_t i
+        cdef memif_buffer_t b
+        cdef list packets = []
+        for i in range(self.some(count)):
+            b = <memif_buffer_t>self.items[i]
+            if b.raw is None:
+                raise BufferError(NEVER_FILLED)
+            packets.append(PyBytes_FromStringAndSize(
+                <char *>b.raw.any_ring.spans[b.region].base + b.offset, b.filled()))
+        return packets
+
+    def __repr__(self) -> str:
+        return f"<memif_buffers, {len(self.items)}>"
+
+    def __reduce__(self):
+        raise TypeError("a memif_buffers is memory shared with peers and cannot be pickled or copied")
 
 
 @cython.no_gc               # refers to rings and stores, which refer to no user's object
@@ -182,11 +464,14 @@ cdef class Raw:
         ring.check_complete()
         self.any_ring = ring
         self.stamps = <uint32_t *>calloc(ring.size, sizeof(uint32_t))
-        if self.stamps == NULL:
+        self.places = <Place *>calloc(ring.size, sizeof(Place))
+        if self.stamps == NULL or self.places == NULL:
             raise MemoryError()
+        self.views = [None] * ring.size
 
     def __dealloc__(self):
         free(self.stamps)
+        free(self.places)
 
     cdef int shut(self) noexcept:
         """Lock the ring and return OPEN, or return why it cannot be locked."""
@@ -212,8 +497,15 @@ cdef class Raw:
         raise TypeError("a ring belongs to a connection of this process and cannot be pickled or copied")
 
 
-cdef Fill enough(Raw raw, bufs, Py_ssize_t count, list kept) except INVALID_FILL:
-    """Check that `bufs` is a list of at least `count` buffers, and that C's uint16_t can hold the count.
+cdef list items_of(bufs):
+    """The buffers of a list or of an array. None for anything else."""
+    if isinstance(bufs, memif_buffers):
+        return (<memif_buffers>bufs).items
+    return <list>bufs if isinstance(bufs, list) else None
+
+
+cdef Fill enough(Raw raw, list bufs, Py_ssize_t count, list kept) except INVALID_FILL:
+    """Check that `bufs` has at least `count` buffers, and that C's uint16_t can hold the count.
 
     ELSEWHERE means that some of them belong to slots of other rings. Such a buffer can hold the last reference to a
     whole connection, whose end runs user code. A caller that fills the buffers therefore calls again with a list for
@@ -222,12 +514,12 @@ cdef Fill enough(Raw raw, bufs, Py_ssize_t count, list kept) except INVALID_FILL
     cdef Fill verdict = HERE
     cdef Py_ssize_t i
     cdef memif_buffer_t b
-    if not isinstance(bufs, list) or not 0 <= count <= 0xFFFF or len(<list>bufs) < count:
+    if bufs is None or not 0 <= count <= 0xFFFF or len(bufs) < count:
         return UNFIT
     for i in range(count):
-        if not isinstance((<list>bufs)[i], memif_buffer_t):
+        if not isinstance(bufs[i], memif_buffer_t):
             return UNFIT
-        b = <memif_buffer_t>(<list>bufs)[i]
+        b = <memif_buffer_t>bufs[i]
         if b.raw is not raw and b.raw is not None:
             verdict = ELSEWHERE
             if kept is not None:

@@ -1,7 +1,7 @@
 from typing import Self, final
 
 from memif.errors import ErrorCode
-from memif.libmemif._buffers import Raw, memif_buffer_t
+from memif.libmemif._buffers import Raw, memif_buffer_t, memif_buffers
 from memif.ring._queue import Queue
 from memif.ring._rxring import RxRing
 
@@ -30,11 +30,11 @@ class RawRx(Raw):
     @property
     def waiting(self) -> int:
         """Descriptors that the peer has sent and that were not received yet."""
-    def burst(self, bufs: list[memif_buffer_t], count: int) -> tuple[ErrorCode | None, int]:
+    def burst(self, bufs: list[memif_buffer_t] | memif_buffers, count: int) -> tuple[ErrorCode | None, int]:
         """Receive buffers.
 
         Args:
-            bufs: The list whose buffers are filled.
+            bufs: The list or array whose buffers are filled.
             count: How many of them, from the first on.
 
         Returns:

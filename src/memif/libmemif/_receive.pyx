@@ -10,7 +10,7 @@ from memif.errors import ErrorCode
 from memif.ring._atomics cimport memif_load16, memif_unlock
 from memif.ring._columns cimport Columns, unchain
 from memif.ring._queue cimport Queue
-from memif.libmemif._buffers cimport ELSEWHERE, RX, UNFIT, Fill, Raw, enough, memif_buffer_t, why_shut
+from memif.libmemif._buffers cimport ELSEWHERE, RX, UNFIT, Fill, Raw, enough, items_of, memif_buffer_t, why_shut
 from memif.ring._ring cimport MASK_INT, NEXT, OK, Ring
 from memif.ring._rxring cimport RxRing
 from memif.ring._views cimport Store
@@ -92,7 +92,7 @@ cdef class RawRx(Raw):
         """Receive buffers.
 
         Args:
-            bufs: The list whose buffers are filled.
+            bufs: The list or array whose buffers are filled.
             count: How many of them, from the first on.
 
         Returns:
@@ -102,10 +102,11 @@ cdef class RawRx(Raw):
         cdef Columns *c = &self.store.c
         cdef RxRing ring = self.rx
         cdef list kept
-        cdef Fill verdict = enough(self, bufs, count, None)
+        cdef list items = items_of(bufs)
+        cdef Fill verdict = enough(self, items, count, None)
         if verdict == ELSEWHERE:
             kept = []
-            verdict = enough(self, bufs, count, kept)
+            verdict = enough(self, items, count, kept)
         if verdict == UNFIT:
             return INVAL_ARG, 0
         cdef int why = self.shut()
@@ -117,7 +118,7 @@ cdef class RawRx(Raw):
             if self.pending == c.descriptors and count and not self.fetch(<uint32_t>count):
                 return None, 0
             while n < <uint32_t>count and self.pending < c.descriptors:
-                self.hand_out(<memif_buffer_t>(<list>bufs)[n], self.pending)
+                self.hand_out(<memif_buffer_t>items[n], self.pending)
                 self.pending += 1
                 n += 1
             return NOBUF if self.more() else SUCCESS, n
@@ -192,14 +193,14 @@ cdef class RawRx(Raw):
         b.desc_index = <uint16_t>b.seq
         b.region = c.region[d]
         b.offset = c.offset[d]
-        b.size = c.piece[d]
+        b.size[0] = c.piece[d]
         b.bits = RX | (c.flags[d] & NEXT)
         if ring.slave:
             b.low = ring.slots[slot].start
             b.room = b.low + ring.slots[slot].room - b.offset
         else:
             b.low = b.offset
-            b.room = b.size
+            b.room = c.piece[d]
 
     cdef int64_t shown(self) noexcept:
         """Return the first slot that was not handed out yet."""

@@ -1,7 +1,7 @@
 from typing import Self, final
 
 from memif.errors import ErrorCode
-from memif.libmemif._buffers import Raw, memif_buffer_t
+from memif.libmemif._buffers import Raw, memif_buffer_t, memif_buffers
 from memif.ring._txring import TxRing
 
 @final
@@ -9,32 +9,32 @@ class RawTx(Raw):
     """A transmit ring for `memif_buffer_alloc`, `memif_buffer_enq_tx` and `memif_tx_burst`."""
 
     def __new__(cls, ring: TxRing) -> Self: ...
-    def alloc(self, bufs: list[memif_buffer_t], count: int, size: int) -> tuple[ErrorCode | None, int]:
+    def alloc(self, bufs: list[memif_buffer_t] | memif_buffers, count: int, size: int) -> tuple[ErrorCode | None, int]:
         """Reserve packets.
 
         Args:
-            bufs: The list whose buffers are filled. Chains may use more than `count` of them.
+            bufs: The list or array whose buffers are filled. Chains may use more than `count` of them.
             count: Packets to reserve.
             size: Bytes of each; 0: one whole buffer.
 
         Returns:
             The error code and the number of buffers filled. The code is None when the peer broke the ring.
         """
-    def burst(self, bufs: list[memif_buffer_t], count: int) -> tuple[ErrorCode | None, int]:
+    def burst(self, bufs: list[memif_buffer_t] | memif_buffers, count: int) -> tuple[ErrorCode | None, int]:
         """Send buffers that were allocated: the oldest, in order.
 
         Args:
-            bufs: The list of buffers.
+            bufs: The list or array of buffers.
             count: How many of them to send, from the first on.
 
         Returns:
             The error code and the number of buffers sent. The code is None when the peer broke the ring.
         """
-    def enqueue(self, bufs: list[memif_buffer_t], count: int) -> tuple[ErrorCode | None, int]:
+    def enqueue(self, bufs: list[memif_buffer_t] | memif_buffers, count: int) -> tuple[ErrorCode | None, int]:
         """Slave: exchange received buffers with free ones of this ring.
 
         Args:
-            bufs: The list of buffers.
+            bufs: The list or array of buffers.
             count: How many of them to move, from the first on.
 
         Returns:

@@ -12,9 +12,9 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from memif.errors import ErrorCode
 
-from memif.ring._atomics cimport memif_flag_get, memif_try_lock, memif_unlock
+from memif.ring._atomics cimport memif_flag_get, memif_load32, memif_try_lock, memif_unlock
 from memif.ring._columns cimport MAX_PACKET, Columns, unchain
-from memif.libmemif._buffers cimport ELSEWHERE, RX, UNFIT, Fill, Raw, enough, memif_buffer_t, why_shut
+from memif.libmemif._buffers cimport ELSEWHERE, RX, UNFIT, Fill, Raw, enough, items_of, memif_buffer_t, why_shut
 from memif.libmemif._receive cimport RawRx
 from memif.ring._ring cimport BAD_DESCRIPTOR, NEXT, OK, Ring, Slot
 from memif.ring._views cimport Store
@@ -44,7 +44,7 @@ cdef class RawTx(Raw):
         """Reserve packets.
 
         Args:
-            bufs: The list whose buffers are filled. Chains may use more than `count` of them.
+            bufs: The list or array whose buffers are filled. Chains may use more than `count` of them.
             count: Packets to reserve.
             size: Bytes of each; 0: one whole buffer.
 
@@ -58,14 +58,15 @@ cdef class RawTx(Raw):
         cdef uint32_t d
         cdef uint64_t bad
         cdef list kept
-        if not isinstance(bufs, list) or not 0 <= size <= MAX_PACKET or len(<list>bufs) < count:
+        cdef list items = items_of(bufs)
+        if items is None or not 0 <= size <= MAX_PACKET or len(items) < count:
             return INVAL_ARG, 0
         # Chains may use more than `count` of them.
-        cdef Py_ssize_t given = count if size == 0 else min(len(<list>bufs), 0xFFFF)
-        cdef Fill fill = enough(self, bufs, given, None)
+        cdef Py_ssize_t given = count if size == 0 else min(len(items), 0xFFFF)
+        cdef Fill fill = enough(self, items, given, None)
         if fill == ELSEWHERE:
             kept = []
-            fill = enough(self, bufs, given, kept)
+            fill = enough(self, items, given, kept)
         if fill == UNFIT or not 0 <= count <= given:
             return INVAL_ARG, 0
         cdef int why = self.shut()
@@ -81,12 +82,12 @@ cdef class RawTx(Raw):
                 if ring.trouble != OK or ring.stats.n.bad_descriptors != bad:
                     ring.trouble = BAD_DESCRIPTOR
                     return None, 0
-                held = self.first_held(<list>bufs, max(c.descriptors, <uint32_t>count))
+                held = self.first_held(items, max(c.descriptors, <uint32_t>count))
                 if held == NONE:
                     break
                 self.take_back(held)            # earlier allocations of these buffers, which cannot be sent now
             for d in range(c.descriptors):
-                self.hand_out(<memif_buffer_t>(<list>bufs)[d], d)
+                self.hand_out(<memif_buffer_t>items[d], d)
             ring.stats.n.ring_full += count - c.packets
             if verdict == NEVER:
                 return INVAL_ARG, c.descriptors
@@ -133,7 +134,7 @@ cdef class RawTx(Raw):
         b.region = c.region[d]
         b.offset = b.low = c.offset[d]
         b.room = c.room[d]
-        b.size = c.piece[d]
+        b.size[0] = c.piece[d]
         b.bits = c.flags[d] & NEXT if c.chained else 0
 
     cdef void give_next(self, memif_buffer_t b) noexcept:
@@ -157,7 +158,7 @@ cdef class RawTx(Raw):
         """Send buffers that were allocated: the oldest, in order.
 
         Args:
-            bufs: The list of buffers.
+            bufs: The list or array of buffers.
             count: How many of them to send, from the first on.
 
         Returns:
@@ -166,14 +167,15 @@ cdef class RawTx(Raw):
         cdef TxRing ring = self.tx
         cdef uint32_t n, i, packets = 0
         cdef bint wanted
-        if enough(self, bufs, count, None) == UNFIT:
+        cdef list items = items_of(bufs)
+        if enough(self, items, count, None) == UNFIT:
             return INVAL_ARG, 0
         cdef int why = self.shut()
         if why:
             return why_shut(why), 0
         try:
             self.reclaim()
-            n = self.accept(<list>bufs, <uint32_t>count)
+            n = self.accept(items, <uint32_t>count)
             if n:
                 unchain(&self.store.c)
                 ring.commit(&self.store.c, 0, n)
@@ -197,20 +199,21 @@ cdef class RawTx(Raw):
     cdef uint32_t accept(self, list bufs, uint32_t count):
         """Put buffers into the columns while their order and lengths are valid; return how many make whole packets."""
         cdef Columns *c = &self.store.c
-        cdef uint32_t i, whole = 0, total = 0
+        cdef uint32_t i, size, whole = 0, total = 0
         cdef memif_buffer_t b
         c.piece = c.length
         for i in range(min(count, self.tx.size)):
             b = <memif_buffer_t>bufs[i]
-            if not self.holds(b) or b.seq != self.published + i or b.size - 1 >= b.room:
+            size = memif_load32(b.size)     # once: another thread can write to the column
+            if not self.holds(b) or b.seq != self.published + i or size - 1 >= b.room:
                 break
-            total += b.size
+            total += size
             if total > MAX_PACKET:
                 break
             c.slot[i] = <uint16_t>(b.seq & self.tx.wrap)
             c.region[i] = b.region
             c.offset[i] = b.offset
-            c.piece[i] = b.size
+            c.piece[i] = size
             c.room[i] = b.room
             c.flags[i] = b.bits & NEXT
             if not b.bits & NEXT:
@@ -222,7 +225,7 @@ cdef class RawTx(Raw):
         """Slave: exchange received buffers with free ones of this ring.
 
         Args:
-            bufs: The list of buffers.
+            bufs: The list or array of buffers.
             count: How many of them to move, from the first on.
 
         Returns:
@@ -230,7 +233,8 @@ cdef class RawTx(Raw):
         """
         cdef uint32_t n = 0
         cdef memif_buffer_t b
-        if enough(self, bufs, count, None) == UNFIT or not self.tx.slave:
+        cdef list items = items_of(bufs)
+        if enough(self, items, count, None) == UNFIT or not self.tx.slave:
             return INVAL_ARG, 0
         cdef int why = self.shut()
         if why:
@@ -238,7 +242,7 @@ cdef class RawTx(Raw):
         try:
             self.reclaim()
             while n < <uint32_t>count:
-                b = <memif_buffer_t>(<list>bufs)[n]
+                b = <memif_buffer_t>items[n]
                 if not self.received_here(b):
                     return INVAL_ARG, n
                 if not self.move(b):
@@ -266,7 +270,7 @@ cdef class RawTx(Raw):
         unchain(c)
         c.slot[0] = <uint16_t>slot
         c.offset[0] = b.offset
-        c.piece[0] = b.size
+        c.piece[0] = memif_load32(b.size)
         c.room[0] = b.room
         cdef uint64_t size = 0
         cdef bint moved = self.tx.swap(source.rx, c, 0, 1, &size) == SENT

@@ -1,13 +1,13 @@
 """Receive, refill, allocate, transmit. `memif.libmemif._buffers` keeps track of the buffers.
 
-The functions take a connection, the number of a queue and a list of at least `count` `memif_buffer_t`. Where C writes
-``bufs + n``, pass the slice ``bufs[n:]``. One thread at a time may use a queue; a second one gets MEMIF_ERR_AGAIN. No
-function waits or serves the control channel.
+The functions take a connection, the number of a queue and a `memif_buffers`, or a list of `memif_buffer_t`, of at least
+`count` entries. Where C writes ``bufs + n``, pass the slice ``bufs[n:]``. One thread at a time may use a queue; a
+second one gets MEMIF_ERR_AGAIN. No function waits or serves the control channel.
 """
 
 from typing import Any
 
-from memif.libmemif._buffers import memif_buffer_t
+from memif.libmemif._buffers import memif_buffer_t, memif_buffers
 from memif.libmemif._receive import RawRx
 from memif.libmemif._transmit import RawTx
 from memif.libmemif.connections import no_ring
@@ -53,7 +53,9 @@ def _broken(conn: memif_conn_handle_t, raw: RawRx | RawTx) -> int:
     return MEMIF_ERR_DISCONNECTED
 
 
-def memif_rx_burst(conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_t], count: int) -> tuple[int, int]:
+def memif_rx_burst(
+    conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_t] | memif_buffers, count: int
+) -> tuple[int, int]:
     """Receive buffers.
 
     Each gets `len`, `data` and flags: MEMIF_BUFFER_FLAG_RX, and MEMIF_BUFFER_FLAG_NEXT if the packet continues in the
@@ -104,7 +106,7 @@ def memif_refill_queue(conn: memif_conn_handle_t, qid: int, count: int = 0xFFFF,
 
 
 def memif_buffer_alloc(
-    conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_t], count: int, size: int | None = None
+    conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_t] | memif_buffers, count: int, size: int | None = None
 ) -> tuple[int, int]:
     """Get free buffers of a transmit queue.
 
@@ -135,7 +137,9 @@ def memif_buffer_alloc(
     return result  # type: ignore[return-value]
 
 
-def memif_tx_burst(conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_t], count: int) -> tuple[int, int]:
+def memif_tx_burst(
+    conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_t] | memif_buffers, count: int
+) -> tuple[int, int]:
     """Send buffers, and signal the peer if it wants that.
 
     A packet of `len` bytes is sent from each buffer; with MEMIF_BUFFER_FLAG_NEXT in flags it continues in the next one.
@@ -164,7 +168,9 @@ def memif_tx_burst(conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_
     return result  # type: ignore[return-value]
 
 
-def memif_buffer_enq_tx(conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_t], count: int) -> tuple[int, int]:
+def memif_buffer_enq_tx(
+    conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_t] | memif_buffers, count: int
+) -> tuple[int, int]:
     """Slave: put received buffers into a transmit queue, without a copy.
 
     Each is exchanged for a free buffer of the ring, which takes the slot of the received one: refill the receive queue
