@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src"
-STUBS = sorted(p for folder in ("ring", "libmemif", "packet") for p in (SOURCE / "memif" / folder).glob("*.pyi"))
+FOLDERS = ("libmemif", "packet", "ring", "system")
+STUBS = sorted(p for folder in FOLDERS for p in (SOURCE / "memif" / folder).glob("*.pyi"))
 Documented = ast.ClassDef | ast.FunctionDef
 
 

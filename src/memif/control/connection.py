@@ -94,11 +94,11 @@ class Connection:
             table: The connections of the engine; this one is in there until its end.
             host: The interface, if it is known.
         """
-        self.sock = sock
+        self.sock: socket.SocketType = sock
         #: The socket's descriptor, also once it is closed.
         self.key: int = sock.fileno()
-        self.handshake = handshake
-        self.name = name
+        self.handshake: Handshake = handshake
+        self.name: str = name
         self.mapped: Mapped | None = None
         #: Where the peer's process stands, by SO_PEERCRED.
         self.credentials: transport.PeerCredentials = transport.peer_credentials(sock)

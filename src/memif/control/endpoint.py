@@ -70,8 +70,8 @@ class Endpoint(Single):
 
     def __init__(self, engine: Engine, config: InterfaceConfig) -> None:
         """Make an endpoint that `Engine.add` sets to work."""
-        self.engine = engine
-        self.config = config
+        self.engine: Engine = engine
+        self.config: InterfaceConfig = config
         #: What the callbacks of the user get.
         self.face: Any = self
         self.log: logging.LoggerAdapter[logging.Logger] = logging.LoggerAdapter(_log, {"interface": config.name})

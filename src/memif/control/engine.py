@@ -103,19 +103,19 @@ class Engine(Single):
             observer: See `memif.control.poller.Poller`.
         """
         self._closed = True
-        self.address = address
-        self.app_name = app_name
-        self.handshake_timeout = handshake_timeout
+        self.address: Address = address
+        self.app_name: str = app_name
+        self.handshake_timeout: float = handshake_timeout
         self.pid: int = os.getpid()
         self._lock = threading.RLock()
         self._guard = Guard(self._lock)
         try:
-            self.poller = Poller(observer)
+            self.poller: Poller = Poller(observer)
         except OSError as error:  # what was made is closed with this object
             raise from_os_error(error, "control socket") from error
         self.members: dict[tuple[Role, int], Member] = {}
         self.connections: set[Connection] = set()
-        self.acceptor = Acceptor(
+        self.acceptor: Acceptor = Acceptor(
             address,
             app_name,
             self.poller,

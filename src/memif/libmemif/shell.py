@@ -75,6 +75,8 @@ class ManualEndpoint(Endpoint):
     """
 
     engine: "ControlSocket"
+    config: InterfaceConfig
+    reason: str | None
     handle: Handle | None = None
     on_disconnect: Callable[["ManualEndpoint"], None] | None = None
     raw_rx: dict[int, RawRx]
@@ -255,7 +257,7 @@ class ControlSocket(Engine):
     """
 
     def __init__(self, path: Any, main: DataBase) -> None:
-        self.main = main
+        self.main: DataBase = main
         self.external: ExternalRegion | None = main.external
         super().__init__(
             parse_address(path),

@@ -108,7 +108,11 @@ cdef object _Plain = _socket.socket     # the class without Python code in its c
 
 
 cdef class Owner:
-    """Keeps one descriptor: closes it with `close`, or when nobody knows it any more."""
+    """Keeps one descriptor: closes it with `close`, or when nobody knows it any more.
+
+    Attributes:
+        fd: Its number, -1 once it is closed or released.
+    """
     cdef readonly int fd
 
     def __cinit__(self):
@@ -126,7 +130,7 @@ cdef class Owner:
             memif_discard(fd)
 
     def release(self):
-        """Its number; somebody else owns it from here on."""
+        """Return its number; somebody else owns it from here on."""
         cdef int fd = self.fd
         self.fd = -1
         return fd
@@ -167,7 +171,7 @@ cdef object own(int fd):
 
 
 def owned(int fd):
-    """A `Descriptor` for ``fd``, never 0, 1 or 2: those are moved. Raises OSError when there is no room to."""
+    """Return a `Descriptor` for `fd`, never 0, 1 or 2: those are moved. Raises OSError when no other is free."""
     return own(fd)
 
 
@@ -190,7 +194,7 @@ def close_elsewhere(int fd):
 
 
 def eventfd():
-    """A new event fd, non-blocking and close-on-exec. OSError without a free descriptor; so the next three."""
+    """Return a new event fd, non-blocking and close-on-exec. Raises OSError without a free descriptor."""
     cdef int fd = c_eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
     if fd < 0:
         PyErr_SetFromErrno(OSError)
@@ -207,7 +211,7 @@ def notify(event):
 
 
 def memfd(bytes name, unsigned int flags):
-    """New memory, as os.memfd_create makes it."""
+    """Return new memory, as os.memfd_create makes it. Raises OSError without a free descriptor."""
     cdef int fd = memif_memfd(name, flags)
     if fd < 0:
         PyErr_SetFromErrno(OSError)
@@ -215,7 +219,7 @@ def memfd(bytes name, unsigned int flags):
 
 
 def timerfd():
-    """A new timer on the clock of `time.monotonic`, non-blocking and close-on-exec."""
+    """Return a new timer on the clock of `time.monotonic`, non-blocking and close-on-exec. Raises OSError."""
     cdef int fd = c_timerfd(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
     if fd < 0:
         PyErr_SetFromErrno(OSError)
@@ -241,7 +245,7 @@ def bind(int sock, bytes path, unsigned int mode):
 
 
 def bound_file(int sock):
-    """The file that a UNIX socket was bound to, opened with O_PATH, whatever its name leads to by now. Raises OSError,
+    """Open, with O_PATH, the file that a UNIX socket was bound to, whatever its name leads to by now. Raises OSError,
     also without CAP_NET_ADMIN."""
     cdef int fd = memif_bound_file(sock)
     if fd < 0:
@@ -256,7 +260,7 @@ def rename_new(int folder, bytes before, bytes after):
 
 
 def accept(int listener):
-    """The next client, non-blocking and close-on-exec. Raises what ``accept`` does."""
+    """Return the next client's socket, non-blocking and close-on-exec. Raises what ``accept`` does."""
     cdef int fd = memif_accept(listener)
     while fd < 0 and (errno == EINTR or errno == ECONNABORTED):
         fd = memif_accept(listener)
@@ -270,11 +274,19 @@ def accept(int listener):
 
 
 def receive(int sock, int size):
-    """One datagram: (at most ``size`` bytes, its descriptors, whether any of the two was cut off, whether there was
-    one at all: False at the end of the connection).
+    """Receive one datagram, with room for as many descriptors as one message can have.
 
-    Descriptors are close-on-exec, above 2 and owned; there is room for as many as one message can have. The last answer
-    needs SO_PASSCRED. Raises BlockingIOError without a message, OSError.
+    Args:
+        sock: The socket.
+        size: The most bytes to return.
+
+    Returns:
+        The bytes; the descriptors, which are close-on-exec, above 2 and owned; whether any of the two was cut off; and
+        whether there was a message at all, which is False at the end of the connection (needs SO_PASSCRED).
+
+    Raises:
+        BlockingIOError: No message is there.
+        OSError: Receiving failed.
     """
     cdef uint8_t data[MOST_BYTES]
     cdef int64_t control[160]
@@ -326,7 +338,11 @@ cdef int rights(msghdr *message, int *fds) noexcept:
 
 
 cdef class Count:
-    """How many are inside of ``with count:``."""
+    """How many are inside of ``with count:``.
+
+    Attributes:
+        inside: The number.
+    """
     cdef readonly int inside
 
     def __enter__(self):
@@ -341,7 +357,11 @@ cdef class Count:
 
 
 cdef class Guard:
-    """A reentrant lock which cannot be taken without being given back."""
+    """A reentrant lock which cannot be taken without being given back.
+
+    Attributes:
+        depth: How often the thread that has it has taken it.
+    """
     cdef object lock
     cdef readonly int depth     # how often the thread that has it has taken it
 
@@ -355,7 +375,7 @@ cdef class Guard:
         return last
 
     def run(self, work, argument, *, bint blocking):
-        """``work(argument)`` with the lock; None at once if another thread has it and ``blocking`` is false."""
+        """Return ``work(argument)``, done with the lock; None if another thread has it and `blocking` is false."""
         if not self.lock.acquire(blocking):
             return None
         self.depth += 1
@@ -365,7 +385,7 @@ cdef class Guard:
             self.give_back()
 
     def hold(self, leave, after):
-        """Context: the lock. At its end come ``leave()``, and then, once nobody has it any more, ``after()``."""
+        """Return a context that has the lock. At its end comes ``leave()`` and, once nobody has the lock, ``after()``."""
         return Hold(self, leave, after)
 
 
