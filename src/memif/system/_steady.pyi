@@ -116,7 +116,7 @@ class Guard:
     def run(self, work: Callable[[_A], _T], argument: _A, *, blocking: bool) -> _T | None:
         """Return ``work(argument)``, done with the lock; None if another thread has it and `blocking` is false."""
     def hold(self, leave: Callable[[], object], after: Callable[[], object]) -> Hold:
-        """Return a context that has the lock. At its end comes ``leave()`` and, once nobody has the lock, ``after()``."""
+        """Return a context that has the lock. At its end comes ``leave()``, and ``after()`` once the lock is free."""
 
 @final
 class Hold:

@@ -385,7 +385,7 @@ cdef class Guard:
             self.give_back()
 
     def hold(self, leave, after):
-        """Return a context that has the lock. At its end comes ``leave()`` and, once nobody has the lock, ``after()``."""
+        """Return a context that has the lock. At its end comes ``leave()``, and ``after()`` once the lock is free."""
         return Hold(self, leave, after)
 
 
