@@ -15,6 +15,7 @@ import numba
 import numpy as np
 
 import memif
+from memif.packet import classify, decrement_ttl, rewrite_addresses, rewrite_macs, rewrite_ports
 
 
 # [loop]
@@ -93,6 +94,18 @@ def frames(count: int) -> np.ndarray:
     total = (total & 0xFFFF) + (total >> 16)
     matrix[:, 24], matrix[:, 25] = (total ^ 0xFFFF) >> 8, (total ^ 0xFFFF) & 0xFF
     return matrix
+
+
+def translate(burst: memif.Burst) -> int:
+    """A router that hides addresses (NAT), made of functions of memif.packet. -> packets changed."""
+    matrix = burst.gather(128)
+    layers = classify(matrix, burst.lengths)
+    alive = decrement_ttl(matrix, layers, rows=layers.ipv4 & layers.udp)
+    rewrite_addresses(matrix, layers, src="192.0.2.1", rows=alive)
+    rewrite_ports(matrix, layers, src=40000 + np.arange(len(matrix)), rows=alive)
+    rewrite_macs(matrix, layers, src=b"\x02\xfe\0\0\0\1", dst=b"\x02\xfe\0\0\0\2", rows=alive)
+    burst.scatter(matrix)
+    return int(alive.sum())
 
 
 def rate(handler: Callable[[memif.Burst], int], tx: memif.TxQueue, rx: memif.RxQueue, seconds: float) -> float:

@@ -56,6 +56,26 @@ ROWS_WRONG = ("a", np.array([2]), np.array([-3]), np.array([True]), np.array([0.
 OFFSET = (*NUMBER, None, -1, WIDTH - 19)
 START = (*NUMBER, None, -1, WIDTH + 1, np.array([0.0, 1.0]), np.array([0]), np.array([-1, 0]), np.array([0, WIDTH + 1]))
 WORDS = (None, "1", 1.5, NAN, -1, 0x10000, HUGE, np.array([1.0]), np.array([-1]), np.array([0x10000]), [None])
+PORTS_WRONG = (*NUMBER, -1, 0x10000, np.array([1.0, 2.0]), np.array([1]), np.array([-1, 1]), np.array([1, 0x10000]))
+MACS_WRONG = (
+    5,
+    "02:fe:00:00:00:01",
+    b"",
+    b"12345",
+    np.zeros((2, 5), np.uint8),
+    np.zeros((3, 6), np.uint8),
+    np.zeros(6),
+)
+ADDRESSES_WRONG = (
+    5,
+    b"abcd",
+    "",
+    "10.0.0",
+    np.array([1.0, 2.0]),
+    np.array([1]),
+    np.array([1, 2**32]),
+    np.zeros((2, 15)),
+)
 NO_LAYERS = (None, 5, {}, np.zeros(2))
 
 
@@ -121,6 +141,35 @@ TABLE = {
     "l4_checksum": (of_layers(packet.l4_checksum), READ),
     "verify_l4": (of_layers(packet.verify_l4), READ),
     "fill_l4": (of_layers(packet.fill_l4), WRITTEN),
+    "flow_hash": (of_layers(packet.flow_hash), READ),
+    "toeplitz_hash": (of_layers(packet.toeplitz_hash), {**READ, "key": (None, 5, "k" * 40, b"", bytes(39))}),
+    "decrement_ttl": (of_layers(packet.decrement_ttl), {**WRITTEN, "rows": ROWS_WRONG}),
+    "rewrite_macs": (
+        of_layers(packet.rewrite_macs),
+        {**WRITTEN, "src": MACS_WRONG, "dst": MACS_WRONG, "rows": ROWS_WRONG},
+    ),
+    "rewrite_addresses": (
+        of_layers(packet.rewrite_addresses),
+        {**WRITTEN, "src": ADDRESSES_WRONG, "dst": ADDRESSES_WRONG, "rows": ROWS_WRONG},
+    ),
+    "rewrite_ports": (
+        of_layers(packet.rewrite_ports),
+        {**WRITTEN, "src": PORTS_WRONG, "dst": PORTS_WRONG, "rows": ROWS_WRONG},
+    ),
+    "push_vlan": (
+        lambda **a: packet.push_vlan(**{"matrix": matrix(), "lengths": lengths(), "tci": 5, **a}),
+        {
+            "matrix": (*MATRIX, locked()),
+            "lengths": LENGTHS,
+            "tci": (None, *PORTS_WRONG),
+            "ethertype": (*NUMBER, None, 0x0800),
+            "rows": ROWS_WRONG,
+        },
+    ),
+    "pop_vlan": (
+        lambda **a: packet.pop_vlan(**{"matrix": matrix(), "lengths": lengths(), **a}),
+        {"matrix": (*MATRIX, locked()), "lengths": LENGTHS, "rows": ROWS_WRONG},
+    ),
     "Responder": (
         packet.Responder,
         {
@@ -160,3 +209,8 @@ def test_a_range_that_ends_before_it_starts() -> None:
 def test_words_that_do_not_fit_each_other() -> None:
     with refused("new", np.zeros(3, np.uint16)):
         packet.update(np.zeros(2, np.uint16), 1, np.zeros(3, np.uint16))
+
+
+def test_addresses_of_two_versions() -> None:
+    with refused("dst", "::1"):
+        packet.rewrite_addresses(matrix(), layers(), src="10.0.0.1", dst="::1")

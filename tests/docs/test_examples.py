@@ -13,7 +13,7 @@ import pytest
 
 import memif
 from ends import pump
-from memif.packet import classify, verify_ipv4
+from memif.packet import classify, fill_l4, verify_ipv4, verify_l4
 from peers.tap import run_in
 from peers.testpmd import poll_until
 from recipes.test_recipes import require_namespaces
@@ -97,6 +97,28 @@ def test_handlers_of_three_styles_do_the_same(monkeypatch: pytest.MonkeyPatch) -
     heads = np.frombuffer(b"".join(results[0][:50]), np.uint8).reshape(50, 64)
     layers = classify(heads, np.full(50, 64, np.uint32))
     assert verify_ipv4(heads, layers).all()
+
+
+def test_translation_keeps_checksums_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import howto_handlers as handlers
+
+    sent = handlers.frames(50)
+    sent[:, 38:40] = 0, 30  # the length in the UDP header
+    layers = classify(sent, np.full(50, 64, np.uint32))
+    fill_l4(sent, layers)
+    with memif.listen("@translate", id=0) as master, memif.Socket("@translate") as socket:
+        slave = socket.interface(id=0)
+        pump(master, slave, until=lambda: master.up and slave.up)
+        slave.tx[0].send_array(sent)
+        with master.rx[0].recv(64, timeout=1.0) as burst:
+            assert handlers.translate(burst) == 50
+            got = burst.gather(64)
+    assert verify_ipv4(got, layers).all()
+    assert verify_l4(got, layers).all()
+    assert (got[:, 26:30] == (192, 0, 2, 1)).all()
+    assert (got[:, 22] == sent[:, 22] - 1).all()
+    assert (got[:, 42:] == sent[:, 42:]).all()
 
 
 def test_bridge_joins_two_clients(socket_path: str) -> None:

@@ -482,3 +482,31 @@ def _route_end(matrix: Matrix, rows: NDArray[np.intp], at: _Places, size: _Place
     done = whole & (pointer > size)
     fair = whole & (pointer >= 4) & (pointer % 4 == 0)
     return np.where(done, place, np.where(fair, at + size - 4, UNKNOWN))
+
+
+def toeplitz(data: bytes, key: bytes) -> int:
+    """The sum, without carries, of the 32 bits of the key from each bit of the data that is set."""
+    window, value = int.from_bytes(key, "big"), 0
+    for at in range(8 * len(data)):
+        if data[at // 8] >> (7 - at % 8) & 1:
+            value ^= window >> (8 * len(key) - 32 - at) & 0xFFFFFFFF
+    return value
+
+
+def flow_of(matrix: Matrix, layers: Layers, row: int) -> bytes:
+    """What a network card hashes."""
+    at, end = int(layers.l3_offset[row]), int(layers.l4_offset[row])
+    if not (layers.ipv4[row] or layers.ipv6[row]):
+        return b""
+    addresses = matrix[row, at + 12 : at + 20] if layers.ipv4[row] else matrix[row, at + 8 : at + 40]
+    ported = (layers.udp[row] or layers.tcp[row]) and not layers.is_fragment[row]
+    return addresses.tobytes() + (matrix[row, end : end + 4].tobytes() if ported else b"")
+
+
+def push_vlan(packet: bytes, tag: bytes, width: int) -> bytes:
+    return packet[:12] + tag + packet[12:] if 14 <= len(packet) <= width - 4 else packet
+
+
+def pop_vlan(packet: bytes, width: int) -> bytes:
+    tagged = packet[12:14] in (b"\x81\0", b"\x88\xa8", b"\x91\0")
+    return packet[:12] + packet[16:] if tagged and 18 <= len(packet) <= width else packet

@@ -1,5 +1,6 @@
 """The compiled loops against the same work done with numpy: any frame, cut anywhere, in a matrix of any shape."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -138,11 +139,18 @@ def test_layers_that_lie_stay_inside_the_rows(data: st.DataObject, width: int, c
         assert intact(matrix)
 
 
-LOOPS = [
+LOOPS: list[Callable[..., object]] = [
     packet.ipv4_checksum,
     packet.l4_checksum,
     packet.verify_ipv4,
     packet.verify_l4,
     packet.fill_ipv4,
     packet.fill_l4,
+    packet.flow_hash,
+    packet.toeplitz_hash,
+    packet.decrement_ttl,
+    lambda matrix, layers: packet.rewrite_ports(matrix, layers, src=1, dst=2),
+    lambda matrix, layers: packet.rewrite_addresses(matrix, layers, src="10.0.0.1", dst="10.0.0.2"),
+    lambda matrix, layers: packet.rewrite_addresses(matrix, layers, src="::1", dst="::2"),
+    lambda matrix, layers: packet.rewrite_macs(matrix, layers, src=b"abcdef", dst=b"ghijkl"),
 ]

@@ -8,6 +8,9 @@ compiled loops: a packet costs some nanoseconds. They release the interpreter lo
 - `headers`: structured dtypes, `view` (no copy), `gather` and `scatter` (an offset for each row)
 - `classify`: where the layers of each packet begin and which of them can be trusted
 - `checksum`: Internet checksums: compute, verify, fill in, update incrementally
+- `flows`: hashes that keep the packets of a flow together, also as network cards compute them
+- `rewrite`: new MAC addresses, IP addresses and ports, a lower TTL, with the checksums kept right
+- `vlan`: push and pop VLAN tags
 - `responder`: answers ARP, ping and IPv6 neighbour solicitations in place
 
     >>> import numpy as np
@@ -33,6 +36,7 @@ from .checksum import (
     verify_l4,
 )
 from .classify import Layers, Mode, classify
+from .flows import RSS_KEY, SYMMETRIC_RSS_KEY, flow_hash, toeplitz_hash
 from .headers import (
     ARP,
     ETHERNET,
@@ -51,6 +55,8 @@ from .headers import (
     view,
 )
 from .responder import Responder
+from .rewrite import decrement_ttl, rewrite_addresses, rewrite_macs, rewrite_ports
+from .vlan import pop_vlan, push_vlan
 
 __all__ = [
     "ARP",
@@ -60,6 +66,8 @@ __all__ = [
     "IPV6",
     "LINK_OPTION",
     "NEIGHBOUR",
+    "RSS_KEY",
+    "SYMMETRIC_RSS_KEY",
     "TCP",
     "UDP",
     "VLAN",
@@ -69,13 +77,21 @@ __all__ = [
     "Protocol",
     "Responder",
     "classify",
+    "decrement_ttl",
     "fill_ipv4",
     "fill_l4",
+    "flow_hash",
     "gather",
     "internet_checksum",
     "ipv4_checksum",
     "l4_checksum",
+    "pop_vlan",
+    "push_vlan",
+    "rewrite_addresses",
+    "rewrite_macs",
+    "rewrite_ports",
     "scatter",
+    "toeplitz_hash",
     "update",
     "verify_ipv4",
     "verify_l4",

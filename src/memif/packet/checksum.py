@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memif.config import whole
-from memif.errors import MemifTypeError, MemifValueError
+from memif.errors import MemifValueError
 
 from . import _checksums
-from .classify import Bools, Layers
+from .classify import Bools, Layers, check_layers
 from .headers import Described, Matrix, check_matrix
 
 Words = NDArray[np.uint16]
@@ -126,19 +126,19 @@ def updated(old_checksum: Any, old: Any, new: Any) -> Words:
 
 def ipv4_checksum(matrix: Matrix, layers: Layers) -> Words:
     """Return the header checksum that each IPv4 packet should have, options included; 0 for other rows."""
-    _check(matrix, layers)
+    check_layers(matrix, layers)
     return _checksums.compute_ipv4(matrix, layers)
 
 
 def verify_ipv4(matrix: Matrix, layers: Layers) -> Bools:
     """Return True where a packet is valid IPv4 and its header checksum is right."""
-    _check(matrix, layers)
+    check_layers(matrix, layers)
     return _checksums.verify_ipv4(matrix, layers)
 
 
 def fill_ipv4(matrix: Matrix, layers: Layers) -> None:
     """Write the right header checksum into each valid IPv4 packet."""
-    _check(matrix, layers, writable=True)
+    check_layers(matrix, layers, writable=True)
     _checksums.fill_ipv4(matrix, layers)
 
 
@@ -161,7 +161,7 @@ def l4_checksum(matrix: Matrix, layers: Layers) -> Words:
         MemifTypeError: when an argument is of another kind.
         MemifValueError: when ``matrix`` is not that of ``layers``.
     """
-    _check(matrix, layers)
+    check_layers(matrix, layers)
     return _checksums.compute_l4(matrix, layers)
 
 
@@ -170,13 +170,13 @@ def verify_l4(matrix: Matrix, layers: Layers) -> Bools:
 
     UDP over IPv4 with a checksum of 0 has no checksum, which counts as right. Over IPv6 it is wrong (RFC 8200).
     """
-    _check(matrix, layers)
+    check_layers(matrix, layers)
     return _checksums.verify_l4(matrix, layers)
 
 
 def fill_l4(matrix: Matrix, layers: Layers) -> None:
     """Write the right ICMP, ICMPv6, UDP or TCP checksum into each packet that `l4_checksum` can compute one for."""
-    _check(matrix, layers, writable=True)
+    check_layers(matrix, layers, writable=True)
     _checksums.fill_l4(matrix, layers)
 
 
@@ -187,15 +187,6 @@ def l4_computable(matrix: Matrix, layers: Layers) -> Bools:
     not known (malformed routing headers, and other types with segments left) there is no checksum either.
     """
     return _checksums.computable_l4(matrix, layers)
-
-
-def _check(matrix: Matrix, layers: Layers, *, writable: bool = False) -> None:
-    if not isinstance(layers, Layers):
-        raise MemifTypeError.argument("layers", Described(layers), "what classify returns")
-    check_matrix(matrix, writable=writable)
-    if len(matrix) != len(layers.valid) or matrix.shape[1] < layers.width:
-        shape = f"({len(layers.valid)}, {layers.width})"
-        raise MemifValueError.argument("matrix", Described(matrix), f"the matrix of these layers, of shape {shape}")
 
 
 def _swap(words: Words) -> Words:

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memif.config import one_of
+from memif.errors import MemifTypeError, MemifValueError
 
 from ._layers import find
-from .headers import EtherType, Matrix, Protocol, check_burst
+from .headers import Described, EtherType, Matrix, Protocol, check_burst, check_matrix
 
 Mode = Literal["ethernet", "ip"]
 """What a packet begins with, an Ethernet header or, in memif's IP mode, an IPv4 or IPv6 header."""
@@ -153,3 +154,13 @@ def classify(matrix: Matrix, lengths: NDArray[Any], mode: Mode = "ethernet") -> 
     check_burst(matrix, lengths)
     one_of("mode", mode, ("ethernet", "ip"))
     return Layers(matrix.shape[1], *find(matrix, lengths, mode == "ip"))
+
+
+def check_layers(matrix: Matrix, layers: Layers, *, writable: bool = False) -> None:
+    """Raise `MemifTypeError` or `MemifValueError` unless the layers can be those of the matrix."""
+    if not isinstance(layers, Layers):
+        raise MemifTypeError.argument("layers", Described(layers), "what classify returns")
+    check_matrix(matrix, writable=writable)
+    if len(matrix) != len(layers.valid) or matrix.shape[1] < layers.width:
+        shape = f"({len(layers.valid)}, {layers.width})"
+        raise MemifValueError.argument("matrix", Described(matrix), f"the matrix of these layers, of shape {shape}")

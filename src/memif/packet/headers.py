@@ -271,6 +271,24 @@ def check_lengths(name: str, lengths: Any, matrix: Any) -> None:
         raise MemifValueError.argument(name, Described(lengths), f"shape {matrix.shape[:1]}, one for each row")
 
 
+def check_rows(rows: Any, count: int) -> NDArray[np.bool_] | None:
+    """Return row numbers or a mask as a mask of shape (count,), and None for all rows."""
+    if rows is None:
+        return None
+    if isinstance(rows, np.ndarray) and rows.ndim == 1 and rows.dtype.kind in "iub":
+        if rows.dtype == np.bool_ and len(rows) == count:
+            return rows
+        mask = np.zeros(count, np.bool_)
+        try:
+            mask[rows] = True
+        except IndexError:
+            pass
+        else:
+            return mask
+    allowed = f"row numbers below {count}, or a mask of shape ({count},)"
+    raise MemifValueError.argument("rows", Described(rows), allowed)
+
+
 class Described:
     """Shows an argument that should be an array in the text of an error."""
 
