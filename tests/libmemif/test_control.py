@@ -517,3 +517,15 @@ def test_the_other_end_may_be_any(socket_path: str) -> None:
         poll_until(lambda: (other.socket.poll(0), slave.up)[1])
         other.tx[0].send([b"from the plain API"])
         assert slave.receive(4) == [b"from the plain API"]
+
+
+def test_packets_that_nobody_receives_do_not_hide_other_events(socket_path: str) -> None:
+    with initialised():
+        master, slave = End(socket_path, is_master=1, interrupts=True), End(socket_path)
+        poll_until(lambda: master.up and slave.up)
+        slave.send(b"left in the ring")
+        poll_until(lambda: len(master.interrupts) > 3)
+        other = End(socket_path, is_master=1, interface_id=1), End(socket_path, interface_id=1)
+        poll_until(lambda: all(end.up for end in other))
+        c.memif_delete(slave.conn)
+        poll_until(lambda: not master.up)

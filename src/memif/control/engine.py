@@ -56,20 +56,20 @@ class Interrupt:
         self._engine = engine
         self._fd = fd
         self._call = call
-        self._running = Count()
+        self.running = Count()
         engine.poller.add(fd, self)
 
     def ready(self, events: int) -> bool:
         """Have the call made once the lock is free; not inside of itself, and in no call but `poll`."""
         due = self._engine.due
-        if due is None or self._running:
+        if due is None or self.running:
             return False
         due.append(self)
         return True
 
     def run(self) -> None:
         """Make the call."""
-        with self._running:
+        with self.running:
             self._call()
 
     def close(self) -> None:
@@ -183,6 +183,29 @@ class Engine(Single):
                 return self._poll_until(deadline)
         finally:
             self._release_descriptors()
+
+    def poll_ready(self) -> None:
+        """Poll with a timeout of 0, for a caller that has seen the poller's descriptor readable.
+
+        If nothing but interrupts is ready, there is no other work, and the clock need not be looked at: the timer would
+        be ready, too. What an exception left undone wakes the poller.
+        """
+        self.check_open()
+        try:
+            with self._pollers:
+                interrupts = self.poller.ready()
+                for interrupt in interrupts:
+                    if not isinstance(interrupt, Interrupt) or interrupt.running:
+                        self._poll_until(0)
+                        return
+                for interrupt in interrupts:
+                    with self._in_interrupt:
+                        interrupt.run()  # type: ignore[union-attr]
+                if self._calls:
+                    self._run_calls()
+        finally:
+            if self._closed:
+                self._release_descriptors()
 
     def _poll_until(self, deadline: float | None) -> bool:
         while True:

@@ -74,7 +74,7 @@ def memif_rx_burst(
         MEMIF_ERR_AGAIN (another thread uses the queue).
     """
     try:
-        raw = conn.rx[qid]
+        raw = conn.interface.raw_rx[qid]  # type: ignore[union-attr]
         result: tuple[int | None, int] = raw.burst(bufs, count)
     except _WRONG:
         return _why(conn, qid, rx=True), 0
@@ -100,7 +100,7 @@ def memif_refill_queue(conn: memif_conn_handle_t, qid: int, count: int = 0xFFFF,
         MEMIF_ERR_INVAL_ARG (count outside 16 bits; headroom not below the buffer size).
     """
     try:
-        return conn.rx[qid].refill(count, headroom)
+        return conn.interface.raw_rx[qid].refill(count, headroom)  # type: ignore[union-attr]
     except _WRONG:
         return _why(conn, qid, rx=True)
 
@@ -128,7 +128,7 @@ def memif_buffer_alloc(
         that does not fit into the whole ring).
     """
     try:
-        raw = conn.tx[qid]
+        raw = conn.interface.raw_tx[qid]  # type: ignore[union-attr]
         result: tuple[int | None, int] = raw.alloc(bufs, count, 0 if size is None else size)
     except _WRONG:
         return _why(conn, qid, rx=False), 0
@@ -159,7 +159,7 @@ def memif_tx_burst(
         MEMIF_ERR_QID, MEMIF_ERR_AGAIN.
     """
     try:
-        raw = conn.tx[qid]
+        raw = conn.interface.raw_tx[qid]  # type: ignore[union-attr]
         result: tuple[int | None, int] = raw.burst(bufs, count)
     except _WRONG:
         return _why(conn, qid, rx=False), 0
@@ -189,7 +189,7 @@ def memif_buffer_enq_tx(
         refilled; MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_AGAIN.
     """
     try:
-        raw = conn.tx[qid]
+        raw = conn.interface.raw_tx[qid]  # type: ignore[union-attr]
         result: tuple[int | None, int] = raw.enqueue(bufs, count)
     except _WRONG:
         return _why(conn, qid, rx=False), 0
@@ -211,7 +211,7 @@ def memif_set_next_free_buffer(conn: memif_conn_handle_t, qid: int, buf: memif_b
         MEMIF_ERR_INVAL_ARG (not allocated there, or sent already).
     """
     try:
-        return conn.tx[qid].rewind(buf)
+        return conn.interface.raw_tx[qid].rewind(buf)  # type: ignore[union-attr]
     except _WRONG:
         return _why(conn, qid, rx=False)
 

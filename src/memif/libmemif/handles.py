@@ -34,6 +34,7 @@ from memif.libmemif.types import (
     memif_result_t,
 )
 from memif.system import Single
+from memif.system._steady import Count
 
 __all__ = [
     "memif_conn_args_t",
@@ -106,13 +107,14 @@ class Main(Single):
         self._local = _Local()
         self._epoll: select.epoll | None = None
         self._cancel = -1
-        self._pollers = 0
+        self._pollers = Count()
+        self._polled: dict[int, ControlSocket] = {}
         self._lock = threading.Lock()
 
     @property
     def usable(self) -> bool:
         """False once closed, and in a forked child, because the parent owns it."""
-        return not self.closed and self.at_home
+        return not self.closed and self.pid == os.getpid()
 
     @property
     def at_home(self) -> bool:
@@ -195,6 +197,7 @@ class Main(Single):
             found = ControlSocket(name or None, self)
             self.sockets[name] = found
             if self._epoll is not None:
+                self._polled[found.poller.fileno()] = found
                 self._epoll.register(found.poller.fileno(), select.EPOLLIN)
         return found
 
@@ -203,6 +206,7 @@ class Main(Single):
         for name, known in list(self.sockets.items()):
             if known is socket:
                 del self.sockets[name]
+                self._polled = {fd: other for fd, other in self._polled.items() if other is not socket}
                 # A forked child shares the epoll with its parent, who still uses it.
                 if self._epoll is not None and self.at_home and not self._epoll.closed:
                     self._epoll.unregister(socket.poller.fileno())
@@ -230,13 +234,14 @@ class Main(Single):
             return ErrorCode.BAD_FD
         if not isinstance(timeout, int) or timeout < -1:
             return ErrorCode.INVAL_ARG
-        self.collect()
-        ready = self._wait(epoll, min(timeout, _LONGEST))
+        self._local.code = 0
+        ready = self._wait(epoll, timeout if timeout < _LONGEST else _LONGEST)
         if ready is None:
             return ErrorCode.POLL_CANCEL
-        for owner in list(self.sockets.values()):
-            if not owner.closed and owner.poller.fileno() in ready:
-                owner.poll(0)
+        for fd in ready:
+            owner = self._polled.get(fd)  # each time: a callback can delete sockets
+            if owner is not None:
+                owner.poll_ready()
         return self.collect()
 
     def _wait(self, epoll: select.epoll, milliseconds: int) -> list[int] | None:
@@ -244,22 +249,20 @@ class Main(Single):
 
         Raises InterruptedError after a signal.
         """
-        with self._lock:
-            if epoll.closed:
-                return None
-            self._pollers += 1
         try:
-            ready = wait(epoll.fileno(), milliseconds)
-            if self._cancel not in ready and not self.closed:
-                return ready
-            if not self.closed:  # else the event is for all threads that wait
-                with contextlib.suppress(OSError):  # another thread may have taken it
-                    os.eventfd_read(self._cancel)
-            return None
+            with self._pollers:  # from here on the descriptors stay open, unless the main was closed before
+                if self.closed:
+                    return None
+                ready = wait(epoll.fileno(), milliseconds)
+                if self._cancel not in ready and not self.closed:
+                    return ready
+                if not self.closed:  # else the event is for all threads that wait
+                    with contextlib.suppress(OSError):  # another thread may have taken it
+                        os.eventfd_read(self._cancel)
+                return None
         finally:
-            with self._lock:
-                self._pollers -= 1
-            self._release()
+            if self.closed:
+                self._release()
 
     def _release(self) -> None:
         """Close the descriptors that `poll` uses, once no thread is in it."""
