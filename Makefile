@@ -85,9 +85,10 @@ wheel: $(S)/package
 	cd / && $(abspath $(S))/clean-venv/bin/python -c "import memif; print('memif', memif.__version__, 'imports')"
 
 # Lines of the Python part that the quick tests reach, in their child processes too; the least share is in
-# pyproject.toml. The others repeat much, and reach little more.
-UNTRACED = dpdk docs faults/test_soak.py fuzz hostile libmemif_examples misuse model recipes test_instructions.py \
-  test_types.py
+# pyproject.toml. The others repeat much and reach little more, or limit what tracing itself needs: memory, the size of
+# files, time.
+UNTRACED = dpdk docs faults/test_signals.py faults/test_soak.py fuzz hostile libmemif_examples misuse model recipes \
+  capture/test_writer.py ring/test_no_memory.py test_instructions.py test_types.py
 coverage: $(S)/group-coverage
 	rm -rf $(S)/coverage && mkdir -p $(S)/coverage
 	MEMIF_TIME_FACTOR=4 $(PY) -m coverage run -m pytest $(SHARED) -m "not dpdk" \

@@ -20,6 +20,7 @@ from scapy.sendrecv import AsyncSniffer, sniff
 
 import memif
 from ends import linked, pump
+from memif.interface import endpoint_of
 from memif.scapy import MemifSocket
 
 FRAME = Ether(dst="02:00:00:00:00:01", src="02:00:00:00:00:02", type=0x88B5) / (b"x" * 46)
@@ -207,7 +208,7 @@ def test_pipe_engine(socket_path: str, queues: int) -> None:
             left.interface.tx[i % queues].send([bytes(FRAME)])
         assert [queue.recv(timeout=5) is not None for _ in range(20)] == [True] * 20
         assert len(right.sniff(count=20, timeout=5)) == 20
-        left.interface.serve()
+        endpoint_of(left.interface).serve()
         stopper = threading.Thread(target=engine.stop)
         stopper.start()
         stopper.join(5)
