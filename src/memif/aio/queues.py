@@ -350,7 +350,7 @@ class TxQueue(_Queue):
             timeout: Seconds to wait in all; None waits for ever.
 
         Returns:
-            The packets sent: all, or fewer after the timeout.
+            The number of packets sent; fewer than all after the timeout.
 
         Raises:
             MemifStateError: Another task uses the queue.
@@ -370,7 +370,7 @@ class TxQueue(_Queue):
             timeout: Seconds to wait in all; None waits for ever.
 
         Returns:
-            The packets sent: all, or fewer after the timeout.
+            The number of packets sent; fewer than all after the timeout.
 
         Raises:
             MemifStateError: Another task uses the queue.

@@ -37,7 +37,7 @@ class Socket(Single):
     def __init__(self, path: SocketName | None = None, **options: Unpack[SocketOptions]) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.sync: SyncSocket = SyncSocket(path, **options)
-        #: Set whenever something may have happened to one of the interfaces.
+        # Set whenever something may have happened to one of the interfaces.
         self.changed: Signal = Signal(self.loop)
         self._interfaces: list[Interface] = []
         self._fd = self.sync.fileno()

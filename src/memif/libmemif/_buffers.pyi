@@ -12,14 +12,14 @@ __pyx_capi__: dict[str, object]
 
 @final
 class memif_buffer_t(Buffer):
-    """One buffer of a ring. Make as many as you want to handle at once, and use them again and again.
+    """One buffer of a ring. Create as many as you handle at once, and reuse them.
 
-    ``bytes(buffer)`` and ``memoryview(buffer)`` give the `len` bytes. Views keep the memory mapped, whatever happens to
-    the connection or to the buffer they came from; once the slot went to the peer they show what the peer does with it.
-    One thread at a time.
+    ``bytes(buffer)`` and ``memoryview(buffer)`` give the `len` bytes. Views keep the memory mapped, even
+    after the connection has ended or the buffer was filled again. Once the peer owns the slot, they show what the peer
+    writes there. One thread at a time may use a buffer.
 
     Attributes:
-        desc_index: The slot's number in its ring, a 16 bit counter that is not masked.
+        desc_index: The slot's number in its ring, a 16-bit counter that is not masked.
     """
 
     @property
@@ -33,20 +33,20 @@ class memif_buffer_t(Buffer):
     def len(self, value: int) -> None: ...
     @property
     def flags(self) -> int:
-        """MEMIF_BUFFER_FLAG_NEXT (1): the packet goes on in the next buffer; MEMIF_BUFFER_FLAG_RX (2): received."""
+        """MEMIF_BUFFER_FLAG_NEXT (1): the packet continues in the next buffer; MEMIF_BUFFER_FLAG_RX (2): received."""
     @flags.setter
     def flags(self, value: int) -> None: ...
     @property
     def desc_index(self) -> int: ...
     @property
     def data(self) -> memoryview:
-        """The data in shared memory, writable: `len` bytes when received, the whole room when to be sent.
+        """The data in shared memory, writable: `len` bytes when received, the whole room when allocated.
 
         None in a buffer that was never filled.
         """
     @property
     def queue(self) -> Raw | None:
-        """An object that stands for the ring, the same for all its buffers; None in a buffer that was never filled."""
+        """An object that identifies the ring, the same for all its buffers; None in a buffer that was never filled."""
     @property
     def ring(self) -> Raw | None:
         """The same as `queue`."""

@@ -69,14 +69,14 @@ cdef int64_t bits_of(str name, value, int64_t most) except -1:
 @cython.final
 @cython.no_gc               # has no reference cycles, and its deallocation reveals a lost allocation
 cdef class memif_buffer_t:
-    """One buffer of a ring. Make as many as you want to handle at once, and use them again and again.
+    """One buffer of a ring. Create as many as you handle at once, and reuse them.
 
-    ``bytes(buffer)`` and ``memoryview(buffer)`` give the `len` bytes. Views keep the memory mapped, whatever happens to
-    the connection or to the buffer they came from; once the slot went to the peer they show what the peer does with it.
-    One thread at a time.
+    ``bytes(buffer)`` and ``memoryview(buffer)`` give the `len` bytes. Views keep the memory mapped, even
+    after the connection has ended or the buffer was filled again. Once the peer owns the slot, they show what the peer
+    writes there. One thread at a time may use a buffer.
 
     Attributes:
-        desc_index: The slot's number in its ring, a 16 bit counter that is not masked.
+        desc_index: The slot's number in its ring, a 16-bit counter that is not masked.
     """
 
     def __cinit__(self):
@@ -101,7 +101,7 @@ cdef class memif_buffer_t:
 
     @property
     def flags(self) -> int:
-        """MEMIF_BUFFER_FLAG_NEXT (1): the packet goes on in the next buffer; MEMIF_BUFFER_FLAG_RX (2): received."""
+        """MEMIF_BUFFER_FLAG_NEXT (1): the packet continues in the next buffer; MEMIF_BUFFER_FLAG_RX (2): received."""
         return self.bits
 
     @flags.setter
@@ -110,7 +110,7 @@ cdef class memif_buffer_t:
 
     @property
     def data(self):
-        """The data in shared memory, writable: `len` bytes when received, the whole room when to be sent.
+        """The data in shared memory, writable: `len` bytes when received, the whole room when allocated.
 
         None in a buffer that was never filled.
         """
@@ -140,7 +140,7 @@ cdef class memif_buffer_t:
 
     @property
     def queue(self):
-        """An object that stands for the ring, the same for all its buffers; None in a buffer that was never filled."""
+        """An object that identifies the ring, the same for all its buffers; None in a buffer that was never filled."""
         return self.raw
 
     @property

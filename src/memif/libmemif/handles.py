@@ -17,7 +17,6 @@ from typing import Any
 
 from memif.config import check_callback
 from memif.errors import ErrorCode, MemifError, MemifValueError, from_os_error
-from memif.libmemif._epoll import wait
 from memif.libmemif._receive import RawRx
 from memif.libmemif._transmit import RawTx
 from memif.libmemif.shell import ControlSocket, ManualEndpoint
@@ -34,7 +33,7 @@ from memif.libmemif.types import (
     memif_result_t,
 )
 from memif.system import Single
-from memif.system._steady import Count
+from memif.system._steady import Count, wait_unblocked
 
 __all__ = [
     "memif_conn_args_t",
@@ -253,7 +252,7 @@ class Main(Single):
             with self._pollers:  # from here on the descriptors stay open, unless the main was closed before
                 if self.closed:
                     return None
-                ready = wait(epoll.fileno(), milliseconds)
+                ready = wait_unblocked(epoll.fileno(), milliseconds)
                 if self._cancel not in ready and not self.closed:
                     return ready
                 if not self.closed:  # else the event is for all threads that wait

@@ -194,7 +194,7 @@ def memif_poll_event(sock: memif_socket_handle_t | int = -1, timeout: int | None
     2.0: ``(timeout)``. 4.0: ``(sock, timeout)``. Callbacks run inside this call. Several threads may poll.
 
     A signal ends the wait: after its handler has returned, the code is MEMIF_ERR_SYSCALL with errno EINTR. Signals that
-    the thread has blocked are let in while it waits.
+    the thread has blocked are delivered while it waits.
 
     Args:
         sock: 4.0: the socket. 2.0: the timeout.
@@ -221,7 +221,7 @@ def _polled(sock: object, timeout: object) -> tuple[Main | None, object]:
 def memif_cancel_poll_event(sock: memif_socket_handle_t | None = None) -> int:
     """Make a `memif_poll_event` that waits, or the next one, return MEMIF_ERR_POLL_CANCEL.
 
-    For any thread, and for signal handlers.
+    Any thread and signal handlers may call it.
 
     Args:
         sock: 4.0: the socket.

@@ -321,8 +321,8 @@ class memif_queue_details_t:
         qid: The queue's number.
         ring_size: Slots.
         flags: `MEMIF_QUEUE_FLAG_POLLING` or 0.
-        head: The producer's index, 16 bits, not masked.
-        tail: The consumer's index, 16 bits, not masked.
+        head: The ring's head, a 16-bit index that is not masked.
+        tail: The ring's tail, likewise.
         buffer_size: Bytes of a buffer.
     """
 

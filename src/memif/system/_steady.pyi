@@ -125,3 +125,20 @@ class Hold:
     def __init__(self, guard: Guard, leave: Callable[[], object], after: Callable[[], object]) -> None: ...
     def __enter__(self) -> None: ...
     def __exit__(self, *_: object) -> None: ...
+
+def wait_unblocked(epfd: int, timeout: int) -> list[int]:
+    """Wait for events on an epoll descriptor as a C program does: with no signal blocked, and ended by a signal.
+
+    `select.epoll.poll` continues after a signal whose handler returned (PEP 475), and leaves blocked signals blocked.
+
+    Args:
+        epfd: The epoll descriptor.
+        timeout: Milliseconds to wait; -1 waits for ever.
+
+    Returns:
+        The descriptors that are ready, 64 at most.
+
+    Raises:
+        InterruptedError: A signal handler has returned. An exception of a handler is raised as it is.
+        OSError: epoll failed.
+    """

@@ -9,8 +9,9 @@ Descriptors from a peer may be of any kind, and closing some kinds hangs (`close
 a peer sent is closed by `discard`, or by its owner, which does the same.
 """
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport ECONNABORTED, EINTR, errno
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 import _socket
@@ -36,6 +37,19 @@ cdef extern from "fcntl.h" nogil:
     int c_fcntl "fcntl" (int fd, int command, ...)
     enum:
         F_DUPFD_CLOEXEC
+
+cdef extern from "signal.h" nogil:
+    ctypedef struct sigset_t:
+        pass
+    int sigemptyset(sigset_t *set)
+
+cdef extern from "sys/epoll.h" nogil:
+    ctypedef union epoll_data_t:
+        int fd
+    cdef struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int epoll_pwait(int epfd, epoll_event *events, int most, int timeout, const sigset_t *mask)
 
 cdef extern from *:
     """
@@ -411,6 +425,44 @@ cdef class Hold:
             last = self.guard.give_back()
         if last:
             self.after()
+
+
+cdef enum:
+    MOST_EVENTS = 64
+
+
+def wait_unblocked(int epfd, int timeout) -> list[int]:
+    """Wait for events on an epoll descriptor as a C program does: with no signal blocked, and ended by a signal.
+
+    `select.epoll.poll` continues after a signal whose handler returned (PEP 475), and leaves blocked signals blocked.
+
+    Args:
+        epfd: The epoll descriptor.
+        timeout: Milliseconds to wait; -1 waits for ever.
+
+    Returns:
+        The descriptors that are ready, 64 at most.
+
+    Raises:
+        InterruptedError: A signal handler has returned. An exception of a handler is raised as it is.
+        OSError: epoll failed.
+    """
+    cdef epoll_event events[MOST_EVENTS]
+    cdef sigset_t mask
+    cdef int n, i, reason
+    sigemptyset(&mask)
+    PyErr_CheckSignals()
+    with nogil:
+        n = epoll_pwait(epfd, events, MOST_EVENTS, timeout, &mask)
+        reason = errno
+    if n < 0 and reason == EINTR:
+        PyErr_CheckSignals()
+    if n < 0:
+        raise OSError(reason, "epoll_pwait: interrupted by a signal" if reason == EINTR else "epoll_pwait")
+    ready = []
+    for i in range(n):
+        ready.append(events[i].data.fd)
+    return ready
 
 
 memif_closer_setup()
