@@ -56,7 +56,7 @@ class Interrupt:
         self._engine = engine
         self._fd = fd
         self._call = call
-        self.running = Count()
+        self.running: Count = Count()
         engine.poller.add(fd, self)
 
     def ready(self, events: int) -> bool:
