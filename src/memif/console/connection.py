@@ -7,7 +7,7 @@ from typing import Any
 
 from memif.libmemif import (
     MEMIF_ERR_SUCCESS,
-    memif_buffer_t,
+    memif_buffers,
     memif_conn_args_t,
     memif_conn_handle_t,
     memif_create,
@@ -80,8 +80,8 @@ class MemifConnection:
 
     def new_buffers(self) -> None:
         """Replace the buffers; the old ones would keep the memory of the link that has ended."""
-        self.rx_bufs: list[memif_buffer_t] = [memif_buffer_t() for _ in range(BURST)]
-        self.tx_bufs: list[memif_buffer_t] = [memif_buffer_t() for _ in range(BURST)]
+        self.rx_bufs: memif_buffers = memif_buffers(BURST)
+        self.tx_bufs: memif_buffers = memif_buffers(BURST)
 
     def create(self, args: memif_conn_args_t, handler: "Callable[[MemifConnection, int], None] | None") -> int:
         """Create the interface and return the library's code; without a handler the caller has to receive itself."""

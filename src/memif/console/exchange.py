@@ -23,6 +23,7 @@ from memif.libmemif import (
     memif_buffer_alloc,
     memif_buffer_enq_tx,
     memif_buffer_t,
+    memif_buffers,
     memif_refill_queue,
     memif_rx_burst,
     memif_set_next_free_buffer,
@@ -82,7 +83,7 @@ def trouble(function: str, err: int) -> bool:
     return True
 
 
-def packets(c: MemifConnection, qid: int, bufs: Sequence[memif_buffer_t]) -> list[list[memif_buffer_t]]:
+def packets(c: MemifConnection, qid: int, bufs: list[memif_buffer_t] | memif_buffers) -> list[list[memif_buffer_t]]:
     """Group buffers into whole packets, by the flag that says that the next buffer continues the packet.
 
     A packet that is continued in the next burst is left out of both: changing a packet in place takes all of it.
@@ -99,7 +100,7 @@ def packets(c: MemifConnection, qid: int, bufs: Sequence[memif_buffer_t]) -> lis
     return found[1:] if continues else found
 
 
-def frames(c: MemifConnection, qid: int, bufs: Sequence[memif_buffer_t]) -> list[bytearray]:
+def frames(c: MemifConnection, qid: int, bufs: list[memif_buffer_t] | memif_buffers) -> list[bytearray]:
     """Return copies of received packets, with chains joined, so that the peer cannot change them any more."""
     if not c.partial and not any(buf.flags & MEMIF_BUFFER_FLAG_NEXT for buf in bufs):
         return [bytearray(buf) for buf in bufs]
@@ -167,7 +168,7 @@ def _wait(patience: float, deadline: float) -> float:
     return deadline or now + patience
 
 
-def fill(bufs: Sequence[memif_buffer_t], n: int, run: Sequence[bytearray | bytes], start: int) -> int:
+def fill(bufs: memif_buffers, n: int, run: Sequence[bytearray | bytes], start: int) -> int:
     """Write packets into buffers.
 
     Args:
@@ -193,7 +194,7 @@ def fill(bufs: Sequence[memif_buffer_t], n: int, run: Sequence[bytearray | bytes
     return k - start
 
 
-def send_in_place(c: MemifConnection, qid: int, bufs: list[memif_buffer_t]) -> None:
+def send_in_place(c: MemifConnection, qid: int, bufs: list[memif_buffer_t] | memif_buffers) -> None:
     """Slave: send received buffers as they are, without a copy; count in `tx_err` those for which there is no room."""
     assert c.conn is not None
     if not bufs:
