@@ -6,8 +6,21 @@ moments is one run. A run is valid only if both processes had their core all the
 a busy machine makes results missing, not wrong.
 """
 
-from memif.bench.measurement import Measurement, cores, figure, machine, markdown, measure, note, rate, rows, table
-from memif.bench.scenario import CATALOGUE, Scenario, select
+from memif.bench.measurement import (
+    CATALOGUE,
+    Measurement,
+    Scenario,
+    cores,
+    figure,
+    machine,
+    markdown,
+    measure,
+    note,
+    rate,
+    rows,
+    select,
+    table,
+)
 
 __all__ = [
     "CATALOGUE",

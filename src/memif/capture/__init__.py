@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .decode import ControlRecord as ControlRecord, describe as describe, parse_dump as parse_dump
-    from .errors import (
+    from .packet import (
         CaptureFormatError as CaptureFormatError,
+        CaptureInterface as CaptureInterface,
         CaptureOSError as CaptureOSError,
         CapturePipeClosedError as CapturePipeClosedError,
         CaptureTruncatedError as CaptureTruncatedError,
-    )
-    from .packet import (
-        CaptureInterface as CaptureInterface,
         Direction as Direction,
         InterfaceStatistics as InterfaceStatistics,
         LinkType as LinkType,
@@ -26,12 +24,12 @@ if TYPE_CHECKING:
     from .writer import PcapngWriter as PcapngWriter, RotatingWriter as RotatingWriter
 
 _HOMES = {
-    "CaptureFormatError": "errors",
+    "CaptureFormatError": "packet",
     "CaptureInterface": "packet",
-    "CaptureOSError": "errors",
-    "CapturePipeClosedError": "errors",
+    "CaptureOSError": "packet",
+    "CapturePipeClosedError": "packet",
     "CaptureReader": "reader",
-    "CaptureTruncatedError": "errors",
+    "CaptureTruncatedError": "packet",
     "ControlRecord": "decode",
     "Direction": "packet",
     "InterfaceStatistics": "packet",

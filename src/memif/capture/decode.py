@@ -12,8 +12,7 @@ from memif.errors import MemifError
 from memif.protocol import wire
 
 from .blocks import plain
-from .errors import CaptureFormatError
-from .packet import Direction
+from .packet import CaptureFormatError, Direction
 
 _SENDERS: Final = {
     "Ack": "master",

@@ -25,7 +25,7 @@ from memif.errors import MemifClosedError, MemifTypeError, MemifValueError
 from memif.system import Single
 
 from .blocks import whole_blocks
-from .errors import CaptureFormatError, CapturePipeClosedError, os_error
+from .packet import CaptureFormatError, CapturePipeClosedError, os_error
 
 #: What may be read or written.
 FILES: Final = 'a path as str or PathLike, "-", an open descriptor, or a binary file object'

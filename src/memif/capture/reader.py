@@ -15,9 +15,8 @@ from memif.errors import MemifClosedError
 from memif.system import Closing
 
 from . import blocks
-from .errors import CaptureFormatError, CaptureTruncatedError
 from .files import MAX_BLOCK, ByteStream, EndOfData, Source, compression
-from .packet import CaptureInterface, Direction, InterfaceStatistics, Packet
+from .packet import CaptureFormatError, CaptureInterface, CaptureTruncatedError, Direction, InterfaceStatistics, Packet
 
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
 
