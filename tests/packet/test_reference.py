@@ -132,8 +132,8 @@ def test_layers_that_lie_stay_inside_the_rows(data: st.DataObject, width: int, c
         None,
     )
     size = count * width
-    rows = np.frombuffer(data.draw(st.binary(min_size=size, max_size=size)), np.uint8).reshape(count, width)
-    matrix = shaped(rows, "gaps")
+    rows = np.frombuffer(bytearray(data.draw(st.binary(min_size=size, max_size=size))), np.uint8).reshape(count, width)
+    matrix = shaped(rows, data.draw(st.sampled_from(["plain", "columns", "gaps", "backwards"])))
     for call in LOOPS:
         call(matrix, layers)
         assert intact(matrix)
