@@ -38,8 +38,8 @@ def documented(tree: ast.Module, module: Any) -> Iterator[tuple[str, Documented,
 
 
 def is_plain(node: ast.FunctionDef) -> bool:
-    """Special methods that say no more than the language does, setters, and what only narrows a type."""
-    special = node.name.startswith("__") and node.name != "__iter__"
+    """Special methods, of which compiled classes say what the language says, setters, and what only narrows a type."""
+    special = node.name.startswith("__")
     decorators = [ast.unparse(d) for d in node.decorator_list]
     return special or any(d == "overload" or d.endswith(".setter") for d in decorators)
 

@@ -61,7 +61,7 @@ class Burst:
     @overload
     def __getitem__(self, key: slice, /) -> list[memoryview]: ...
     def __iter__(self) -> Iterator[memoryview]:
-        """Implement iter(self)."""
+        """Give the packets, one after the other, as `burst[i]` does."""
     def fragments(self, i: int) -> list[memoryview]:
         """The pieces of one packet, in place.
 

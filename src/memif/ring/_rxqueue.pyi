@@ -194,4 +194,4 @@ class RxQueue(Queue):
             MemifValueError: The time-out is negative.
         """
     def __iter__(self) -> Iterator[Burst]:
-        """Implement iter(self)."""
+        """Receive bursts of up to 256 packets, each released when the next is asked for, until the link goes down."""
