@@ -67,8 +67,8 @@ docs: $(S)/group-docs
 	$(PY) -m sphinx --fail-on-warning --keep-going -q -b man docs docs/_build/man
 
 # The wheel has to import without any extra, in an environment with nothing else in it, and the sdist has to be
-# complete: the wheel made from it has the same files.
-wheel: $(S)/package
+# complete: the wheel made from it has the same files. Beside the wheel for this interpreter there is the one for all.
+wheel: $(S)/package $(S)/stable
 	$(PIP) install "build>=1.2" "abi3audit>=0.0.19" "twine>=6"
 	rm -rf dist $(S)/clean-venv
 	$(PY) -m build --sdist --outdir dist .
@@ -79,10 +79,13 @@ wheel: $(S)/package
 	  sys.exit(f"the sdist is incomplete: {set(ours) ^ set(theirs)}" if ours != theirs else 0)' \
 	  dist/memif-*.whl $(S)/from-sdist/memif-*.whl
 	$(PY) -m twine check --strict dist/*
-	$(VENV)/bin/abi3audit --strict --summary dist/memif-*.whl
 	$(PY) -m venv $(S)/clean-venv
-	$(S)/clean-venv/bin/python -m pip --disable-pip-version-check --quiet install --no-index dist/memif-*.whl
-	cd / && $(abspath $(S))/clean-venv/bin/python -c "import memif; print('memif', memif.__version__, 'imports')"
+	$(VENV)/bin/abi3audit --strict --summary $(S)/stable-dist/memif-*.whl
+	for wheel in dist/memif-*.whl $(S)/stable-dist/memif-*.whl; do \
+	  $(S)/clean-venv/bin/python -m pip --disable-pip-version-check --quiet install --no-index --force-reinstall $$wheel && \
+	  (cd / && $(abspath $(S))/clean-venv/bin/python -c "import memif, memif.libmemif; print('memif', memif.__version__)") || exit 1; \
+	done
+	cp $(S)/stable-dist/memif-*.whl dist/
 
 # Lines of the Python part that the quick tests reach, in their child processes too; the least share is in
 # pyproject.toml. The others repeat much and reach little more, or limit what tracing itself needs: memory, the size of
@@ -118,8 +121,8 @@ fuzz: $(S)/fuzzable
 	fi; $(PY) tests/fuzz/run.py rings --seconds $(FUZZ_SECONDS) --out $(S)/fuzz/rings
 
 # The other interpreters of this machine: the package builds with each, and the parts that touch the interpreter
-# pass with the wheel that all of them get.
-versions: $(S)/wheel
+# pass; so does the wheel against the stable ABI.
+versions: $(S)/stable
 	bash .ci/versions $(abspath $(S)) $(JOBS) $(PY)
 
 clean:
@@ -149,6 +152,12 @@ $(S)/venv: | $(S)/tools
 $(S)/wheel: $(SOURCES) | $(S)/venv
 	rm -rf $(S)/dist
 	$(PIP) wheel --no-deps --wheel-dir $(S)/dist .
+	@touch $@
+
+# One wheel for every Python from 3.11 on, for interpreters that have none of their own.
+$(S)/stable: $(SOURCES) | $(S)/venv
+	rm -rf $(S)/stable-dist
+	$(PIP) wheel --no-deps --wheel-dir $(S)/stable-dist -C wheel.py-api=cp311 .
 	@touch $@
 
 $(S)/package: $(S)/wheel
