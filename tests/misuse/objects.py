@@ -200,6 +200,12 @@ def _looks(table: dict[str, Callable[[Any], object]]) -> Callable[[Judge, Any, W
     return more
 
 
+# Its next waits for packets: that is tried with the queue itself.
+entry("bursts of a queue", _types()["_Bursts"], skip=frozenset({"*"}), more=_looks({"repr": repr, "iter": iter}))(
+    lambda w: iter(w.own.rx[0])
+)
+
+
 def _view(name: str, get: Callable[[World], Any], table: dict[str, Any]) -> None:
     entry(name, by_hand=False, skip=frozenset({"*"}), more=_looks(table))(get)
 

@@ -96,8 +96,7 @@ class RxQueue(Queue):
             MemifStateError: Another thread is receiving on this queue.
             MemifBufferError: Bursts that were not released have held all slots of the ring for a second, so that
                 nothing can come.
-            MemifTypeError: An argument is of the wrong kind.
-            MemifValueError: An argument is outside its range.
+            MemifValueError: An argument is outside its range; `MemifTypeError` if it is of the wrong kind.
         """
     def recv_packet(self, timeout: float | None = None) -> bytes | None:
         """Receive one packet, copied.
@@ -109,11 +108,7 @@ class RxQueue(Queue):
             The packet; None when the time is over.
 
         Raises:
-            MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.
-            MemifStateError: Another thread is receiving on this queue.
-            MemifBufferError: As in `recv`.
-            MemifTypeError: An argument is of the wrong kind.
-            MemifValueError: An argument is outside its range.
+            MemifError: As in `recv`, of the same kinds.
         """
     def recv_list(self, count: int = 256, timeout: float | None = None) -> list[bytes]:
         """Receive up to `count` packets, copied: `recv`, `Burst.tobytes` and `Burst.release` in one call.
@@ -126,11 +121,7 @@ class RxQueue(Queue):
             The packets; an empty list when the time is over.
 
         Raises:
-            MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.
-            MemifStateError: Another thread is receiving on this queue.
-            MemifBufferError: As in `recv`.
-            MemifTypeError: An argument is of the wrong kind.
-            MemifValueError: An argument is outside its range.
+            MemifError: As in `recv`, of the same kinds.
         """
     def recv_array(
         self, width: int, count: int = 256, timeout: float | None = None
@@ -150,11 +141,7 @@ class RxQueue(Queue):
             arrays that an earlier call returned and that nobody has any more.
 
         Raises:
-            MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.
-            MemifStateError: Another thread is receiving on this queue.
-            MemifBufferError: As in `recv`.
-            MemifTypeError: An argument is of the wrong kind.
-            MemifValueError: An argument is outside its range.
+            MemifError: As in `recv`, of the same kinds.
         """
     def recv_into(
         self, matrix: Buffer | NDArray[np.uint8], lengths: Buffer | NDArray[np.uint32], timeout: float | None = None
@@ -172,11 +159,7 @@ class RxQueue(Queue):
             Packets received; 0 when the time is over. Rows behind them are left alone.
 
         Raises:
-            MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.
-            MemifStateError: Another thread is receiving on this queue.
-            MemifBufferError: As in `recv`.
-            MemifTypeError: An argument is of the wrong kind.
-            MemifValueError: An argument is outside its range.
+            MemifError: As in `recv`, of the same kinds.
         """
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until a packet is there.

@@ -2,10 +2,9 @@
 # cython: binding=False, embedsignature=True, embedsignature.format=clinic
 """RxQueue: receiving, and waiting for something to receive.
 
-A consumer that goes to sleep clears MASK_INT, passes a full fence, looks at the ring once more and only then
-polls the event fd. Peers that lack a fence between publishing and reading MASK_INT can lose a wake-up; no
-sleep is longer than 100 ms for that reason. The control channel is watched in the same poll, so a blocking
-call also keeps the link alive.
+A consumer that goes to sleep clears MASK_INT, passes a full fence, looks at the ring once more and only then polls the
+event fd. Peers without a fence between publishing and reading MASK_INT can lose a wake-up, so no sleep is longer than
+100 ms. The control channel is watched in the same poll: a blocking call also keeps the link alive.
 
 Somebody may watch the event fd from outside (`fileno`, on_interrupt). From then on, in every mode:
 
@@ -16,12 +15,11 @@ Somebody may watch the event fd from outside (`fileno`, on_interrupt). From then
 cimport cython
 from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint16_t, uint32_t
-from libc.string cimport strerror
 from posix.unistd cimport close
 
 from memif.errors import MemifBufferError, MemifClosedError, MemifDisconnectedError, MemifValueError, from_os_error
+from memif.system._steady import eventfd, notify
 
 from memif.ring._arguments cimport Numpy, check_matrix, load_numpy, number, span_of, take_buffer, take_words
 from memif.ring._atomics cimport memif_flag_get, memif_try_lock, memif_unlock
@@ -33,12 +31,6 @@ from memif.ring._region cimport fork_count
 from memif.ring._ring cimport OK, POLLIN, Ring, lock_ring, poll, pollfd, readable
 from memif.ring._rows cimport copy_out, join
 from memif.ring._views cimport Store, end_loan, new_matrix, new_words, put_store, take_store
-
-cdef extern from "sys/eventfd.h" nogil:
-    int eventfd(unsigned int count, int flags)
-    enum:
-        EFD_CLOEXEC
-        EFD_NONBLOCK
 
 cdef enum:
     MODE_INTERRUPT = 0
@@ -57,6 +49,42 @@ MODES = ("interrupt", "polling", "adaptive")
 cdef int sleep_ms(int64_t left) noexcept nogil:
     """Milliseconds for poll, rounded up, never above the longest sleep."""
     return <int>((max(min(left, LONGEST_SLEEP), 0) + 999_999) // 1_000_000)
+
+
+@cython.final
+cdef class _Bursts:
+    """Iterates over a queue. No generator: one that is left by ``break`` needs memory then, and crashes without."""
+    cdef RxQueue queue      # None at the end
+    cdef Burst burst
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef RxQueue queue = self.queue
+        self.release()
+        if queue is None or queue.any_ring is None and queue.left is None:
+            self.queue = None
+            raise StopIteration
+        try:
+            self.burst = queue.recv(256)
+        except (MemifDisconnectedError, MemifClosedError):
+            self.queue = None
+            raise StopIteration from None
+        return self.burst
+
+    def __del__(self):
+        self.release()
+
+    cdef int release(self) except -1:
+        cdef Burst burst = self.burst
+        self.burst = None
+        if burst is not None:
+            burst.release()
+        return 0
+
+    def __reduce__(self):
+        raise TypeError("an iterator over a queue cannot be pickled or copied")
 
 
 @cython.final
@@ -227,8 +255,7 @@ cdef class RxQueue(Queue):
             MemifStateError: Another thread is receiving on this queue.
             MemifBufferError: Bursts that were not released have held all slots of the ring for a second, so that
                 nothing can come.
-            MemifTypeError: An argument is of the wrong kind.
-            MemifValueError: An argument is outside its range.
+            MemifValueError: An argument is outside its range; `MemifTypeError` if it is of the wrong kind.
         """
         cdef uint32_t run = 0, limit = <uint32_t>number("count", count, 1, 16384)
         cdef int64_t span = span_of(timeout)
@@ -252,11 +279,7 @@ cdef class RxQueue(Queue):
             The packet; None when the time is over.
 
         Raises:
-            MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.
-            MemifStateError: Another thread is receiving on this queue.
-            MemifBufferError: As in `recv`.
-            MemifTypeError: An argument is of the wrong kind.
-            MemifValueError: An argument is outside its range.
+            MemifError: As in `recv`, of the same kinds.
         """
         cdef uint32_t run = 0
         cdef int64_t span = span_of(timeout)
@@ -280,19 +303,15 @@ cdef class RxQueue(Queue):
             The packets; an empty list when the time is over.
 
         Raises:
-            MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.
-            MemifStateError: Another thread is receiving on this queue.
-            MemifBufferError: As in `recv`.
-            MemifTypeError: An argument is of the wrong kind.
-            MemifValueError: An argument is outside its range.
+            MemifError: As in `recv`, of the same kinds.
         """
         cdef uint32_t i, run = 0, limit = <uint32_t>number("count", count, 1, 16384)
         cdef int64_t span = span_of(timeout)
         cdef RxRing ring = self.source()
         cdef Store store = self.fetch(ring, limit, span, &run)
-        cdef list packets = []
         if store is None:
-            return packets
+            return []
+        packets = []
         try:
             for i in range(store.c.packets):
                 packets.append(join(ring, &store.c, i))
@@ -316,11 +335,7 @@ cdef class RxQueue(Queue):
             arrays that an earlier call returned and that nobody has any more.
 
         Raises:
-            MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.
-            MemifStateError: Another thread is receiving on this queue.
-            MemifBufferError: As in `recv`.
-            MemifTypeError: An argument is of the wrong kind.
-            MemifValueError: An argument is outside its range.
+            MemifError: As in `recv`, of the same kinds.
         """
         cdef Py_ssize_t columns = number("width", width, 1, MAX_PACKET)
         cdef uint32_t run = 0, limit = <uint32_t>number("count", count, 1, 16384)
@@ -357,11 +372,7 @@ cdef class RxQueue(Queue):
             Packets received; 0 when the time is over. Rows behind them are left alone.
 
         Raises:
-            MemifDisconnectedError: The link is or goes down, and all that the peer sent before it left was received.
-            MemifStateError: Another thread is receiving on this queue.
-            MemifBufferError: As in `recv`.
-            MemifTypeError: An argument is of the wrong kind.
-            MemifValueError: An argument is outside its range.
+            MemifError: As in `recv`, of the same kinds.
         """
         cdef uint32_t run = 0
         cdef int64_t span = span_of(timeout)
@@ -445,18 +456,9 @@ cdef class RxQueue(Queue):
         return found
 
     def __iter__(self):
-        """Receive bursts until the link goes down or the interface is closed.
-
-        Yields:
-            A burst of up to 256 packets, released when the next is asked for.
-        """
-        while self.any_ring is not None or self.left is not None:
-            try:
-                burst = self.recv(256)
-            except (MemifDisconnectedError, MemifClosedError):
-                return
-            with burst:
-                yield burst
+        cdef _Bursts bursts = _Bursts.__new__(_Bursts)
+        bursts.queue = self
+        return bursts
 
     cdef Store take(self, RxRing ring, uint32_t limit, uint32_t *run):
         """What is there now, or None. Makes the next burst too, before any slot is taken: that may fail."""
@@ -588,11 +590,11 @@ cdef class RxQueue(Queue):
 cdef int renew_event_fd(RxRing ring) except -1:
     """The link has ended, and what its peer sent before is still to be received: a descriptor that says so, which
     is no longer shared with the peer."""
-    cdef int fd
     if not readable(ring.event_fd):
-        fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK)
-        if fd < 0:
-            raise from_os_error(OSError(errno, strerror(errno).decode()), "eventfd")
+        try:
+            fresh = eventfd()
+        except OSError as error:
+            raise from_os_error(error, "eventfd") from error
+        notify(fresh)
         close(ring.event_fd)
-        ring.event_fd = fd
-    return 0
+        ring.event_fd = fresh.owner.release()
