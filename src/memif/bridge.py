@@ -16,6 +16,7 @@ from memif.config import check_callback, seconds
 from memif.errors import MemifDisconnectedError, MemifOSError, MemifTypeError
 from memif.interface import Interface
 from memif.ring import Burst
+from memif.system import Closing
 
 #: Packets as they come from a port: a burst in shared memory, or copies.
 Packets = Burst | list[bytes]
@@ -198,7 +199,7 @@ class DevicePort:
 Port = MemifPort | DevicePort
 
 
-class Bridge:
+class Bridge(Closing):
     """Moves packets between two ports, both ways. Context manager, which closes both ports. One thread.
 
     Attributes:
@@ -269,9 +270,3 @@ class Bridge:
     def close(self) -> None:
         """Close both ports."""
         self._exit.close()
-
-    def __enter__(self) -> "Bridge":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

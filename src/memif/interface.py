@@ -1,14 +1,13 @@
 """`Interface`, one memif interface as users see it. `memif.control.endpoint` does the work."""
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Protocol, Self, Unpack
 
 from memif.address import Address
 from memif.config import CommonOptions, InterfaceConfig
 from memif.control.endpoint import Endpoint
 from memif.ring import RxQueue, TxQueue
-from memif.system import Single
+from memif.system import Closing
 from memif.types import Details, InterfaceStats, ModeName, Peer, Side, SocketStats
 
 
@@ -47,7 +46,7 @@ class ControlSocket(Protocol):
         """Close all interfaces and the socket."""
 
 
-class Interface(Single):
+class Interface(Closing):
     """One memif interface. Created by `memif.connect`, `memif.listen` and `memif.Socket.interface`.
 
     `up` says whether the link is up; `rx` and `tx` hold its queues. A slave connects by itself and reconnects when the
@@ -194,11 +193,6 @@ class Interface(Single):
     def __enter__(self) -> Self:
         self._endpoint.check_open()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return repr(self._endpoint)

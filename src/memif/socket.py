@@ -1,7 +1,6 @@
 """`Socket`, one control socket with all its interfaces; `connect` and `listen`, which open one interface on a socket of
 its own. `memif.control.engine` does the work."""
 
-from types import TracebackType
 from typing import Self, Unpack
 
 from memif.address import Address, SocketName, parse_address
@@ -9,13 +8,13 @@ from memif.config import InterfaceConfig, SocketOptions, check_mode, check_name,
 from memif.control.endpoint import Endpoint
 from memif.control.engine import Engine
 from memif.interface import Interface, Options, endpoint_of
-from memif.system import Single
+from memif.system import Closing
 from memif.types import SocketStats
 
 DEFAULT_APP_NAME = "memif for Python"
 
 
-class Socket(Single):
+class Socket(Closing):
     """A control socket. It listens for clients while it has master interfaces, and connects for each slave interface.
 
     `poll` and the calls on interfaces and queues do all work, in the calling thread. Any thread may call any method.
@@ -137,11 +136,6 @@ class Socket(Single):
         self._engine.check_open()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         state = "closed" if self._engine.closed else f"{len(self._engine.members)} interfaces"
         return f"<Socket {self.address}, {state}>"
@@ -241,8 +235,3 @@ def check_file(socket_mode: object, socket_owner: object) -> None:
     """Check the arguments of `listen` for the socket file under the names that its caller used."""
     check_mode("socket_mode", socket_mode)
     check_owner("socket_owner", socket_owner)
-
-
-def engine_of(socket: Socket) -> Engine:
-    """Return the engine of a socket, for other parts of this package."""
-    return socket._engine

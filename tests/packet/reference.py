@@ -283,24 +283,7 @@ def fill_ipv4(matrix: Matrix, layers: Layers) -> None:
 
 
 def l4_checksum(matrix: Matrix, layers: Layers) -> Words:
-    """Return the checksum that each ICMP, ICMPv6, UDP or TCP packet should have, pseudo header included.
-
-    A UDP checksum of 0 is returned as 0xFFFF (RFC 768). The pseudo header has the final destination: with segments
-    left, the last address of a routing header of type 0, 2 or 4 (segment routing), or of an IPv4 source route. The
-    source is that of the IP header, also where a home address option (RFC 6275) names another.
-
-    Args:
-        matrix: uint8, shape (n, width), the matrix of ``layers``.
-        layers: What `classify` returned.
-
-    Returns:
-        Numbers, uint16, shape (n,). 0 where no checksum can be computed, because the matrix does not hold all of the
-        packet, or it is a fragment, or its final destination is not known.
-
-    Raises:
-        MemifTypeError: when an argument is of another kind.
-        MemifValueError: when ``matrix`` is not that of ``layers``.
-    """
+    """Return the checksum that each ICMP, ICMPv6, UDP or TCP packet should have, pseudo header included."""
     value = np.zeros(len(matrix), np.uint16)
     rows = l4_computable(matrix, layers).nonzero()[0]
     blank = _without(matrix, rows, _checksum_offset(layers, rows))
@@ -311,10 +294,7 @@ def l4_checksum(matrix: Matrix, layers: Layers) -> Words:
 
 
 def verify_l4(matrix: Matrix, layers: Layers) -> Bools:
-    """Return True where the ICMP, ICMPv6, UDP or TCP checksum can be computed (see `l4_checksum`) and is right.
-
-    UDP over IPv4 with a checksum of 0 has no checksum, which counts as right. Over IPv6 it is wrong (RFC 8200).
-    """
+    """Return True where the ICMP, ICMPv6, UDP or TCP checksum can be computed (see `l4_checksum`) and is right."""
     good = np.zeros(len(matrix), np.bool_)
     rows = l4_computable(matrix, layers).nonzero()[0]
     block, at = matrix[rows], _checksum_offset(layers, rows)
@@ -330,11 +310,7 @@ def fill_l4(matrix: Matrix, layers: Layers) -> None:
 
 
 def l4_computable(matrix: Matrix, layers: Layers) -> Bools:
-    """Return True where a layer 4 checksum can be computed: all of an unfragmented packet is in the matrix.
-
-    A UDP packet must also state a length of at least 8 and at most what IP carries. Where the final destination is
-    not known (malformed routing headers, and other types with segments left) there is no checksum either.
-    """
+    """Return True where a layer 4 checksum can be computed: all of an unfragmented packet is in the matrix."""
     known = (layers.icmp | layers.icmp6 | layers.udp | layers.tcp) & layers.whole & ~layers.is_fragment
     rows = (known & layers.udp).nonzero()[0]
     stated = gather(matrix, UDP, layers.l4_offset, rows)["length"]
@@ -427,13 +403,7 @@ _Places = NDArray[np.intp]
 
 
 def final_destination(block: Matrix, layers: Layers, rows: NDArray[np.intp]) -> _Places:
-    """Return the offsets of the final destinations, which layer 4 checksums cover (RFC 8200, 8.1).
-
-    The final destination is usually that of the IP header. On the way to it, it is the last address of a routing header
-    or of an IPv4 source route. ``block`` is a copy of ``rows``, valid IP packets. The offset is `UNKNOWN` where
-    segments are left in a malformed routing header, or in one of another type than 0, 2 and 4, and where an IPv4 source
-    route is malformed.
-    """
+    """Return the offsets of the final destinations, which layer 4 checksums cover (RFC 8200, 8.1)."""
     header, routing = layers.l3_offset[rows], layers.routing_offset[rows]
     place = (header + np.where(layers.ipv6[rows], 24, 16)).astype(np.intp)
     routed = (routing > 0).nonzero()[0]

@@ -8,8 +8,11 @@ import pkgutil
 import sys
 from typing import Any
 
+import numpy as np
 import pytest
+from memif.packet._matrix import LayerColumns, Rows
 
+import memif.packet
 import memif.ring
 from children import in_child
 from ring.memory import pair
@@ -17,11 +20,12 @@ from ring.memory import pair
 MODULES = [f"memif.ring.{name}" for _, name, _ in pkgutil.iter_modules(memif.ring.__path__)]
 #: The account of single buffers that is kept beside the rings; the buffers themselves are in tests/libmemif.
 MODULES += ["memif.libmemif._receive", "memif.libmemif._transmit"]
+MODULES += [f"memif.packet.{name}" for _, name, _ in pkgutil.iter_modules(memif.packet.__path__) if name[0] == "_"]
 
 
 def compiled(kind: type) -> bool:
     """Whether a class comes from one of the modules."""
-    return str(kind.__module__).startswith(("memif.ring._", "memif.libmemif._receive", "memif.libmemif._transmit"))
+    return str(kind.__module__).startswith(("memif.ring._", *MODULES))
 
 
 def extension_types() -> list[type]:
@@ -111,6 +115,7 @@ def test_all_types_are_found() -> None:
     names = {kind.__name__ for kind in TYPES}
     assert names >= {"Burst", "_Packets", "Lease", "Window", "Column", "Store", "Pool", "Numpy", "Stats", "Region"}
     assert names >= {"Ring", "RxRing", "TxRing", "Queue", "RxQueue", "TxQueue"}
+    assert names >= {"Rows", "LayerColumns"}
 
 
 @pytest.mark.parametrize("kind", TYPES, ids=lambda kind: kind.__name__)
@@ -149,3 +154,26 @@ def test_a_ring_is_set_up_once_even_from_inside() -> None:
         ring.__init__(Regions(), 0, 0, 4, slave=False)  # type: ignore[misc]
         assert len(inner) == 1
         assert ring.alive
+
+
+def test_rows_of_packets_are_set_up_once() -> None:
+    """A second set-up would lose the first buffer, and with it the matrix."""
+    matrix = np.zeros((4, 64), np.uint8)
+    layers = memif.packet.classify(matrix, np.full(4, 64, np.uint32))
+    arrays = [matrix, layers.l3_offset]
+    before = [sys.getrefcount(array) for array in arrays]
+    for made, arguments in ((Rows(matrix), (matrix,)), (LayerColumns(layers, 4), (layers, 4))):
+        for _ in range(3):
+            attempt(lambda made=made, arguments=arguments: made.__init__(*arguments))
+    del made, arguments
+    assert [sys.getrefcount(array) for array in arrays] == before
+
+
+def test_rows_are_of_two_dimensions() -> None:
+    """Also where something says so and has a buffer of one."""
+
+    class Liar(bytearray):
+        strides, size = (1, 1), 1
+
+    with pytest.raises(memif.MemifValueError, match="matrix: got"):
+        Rows(Liar(8))

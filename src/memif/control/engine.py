@@ -193,16 +193,15 @@ class Engine(Single):
         self.check_open()
         try:
             with self._pollers:
-                interrupts = self.poller.ready()
-                for interrupt in interrupts:
-                    if not isinstance(interrupt, Interrupt) or interrupt.running:
-                        self._poll_until(0)
-                        return
+                ready = self.poller.ready()
+                interrupts = [each for each in ready if isinstance(each, Interrupt) and not each.running]
+                if len(interrupts) != len(ready):
+                    self._poll_until(0)
+                    return
                 for interrupt in interrupts:
                     with self._in_interrupt:
-                        interrupt.run()  # type: ignore[union-attr]
-                if self._calls:
-                    self._run_calls()
+                        interrupt.run()
+                self._run_calls()
         finally:
             if self._closed:
                 self._release_descriptors()

@@ -116,10 +116,8 @@ class Poller(Single):
     def ready(self) -> list[Watcher | None]:
         """Return the watchers of what is ready now, 64 at most, without a call to them; None for the poller's own
         descriptors. For any thread."""
-        found: list[Watcher | None] = []
-        for fd, _ in self._epoll.poll(0, 64):  # without a number it makes room for a thousand
-            found.append(self._watchers.get(fd))
-        return found
+        # Without a number epoll makes room for a thousand.
+        return [self._watchers.get(fd) for fd, _ in self._epoll.poll(0, 64)]
 
     def dispatch(self, *, awake: bool) -> bool:
         """Call the watchers of what is ready now.

@@ -26,7 +26,7 @@ cdef enum:
 cdef class Rows:
     """The rows of a matrix that has been checked to be uint8 with two dimensions."""
 
-    def __init__(self, matrix, bint writable=False):
+    def __cinit__(self, matrix, bint writable=False):       # which runs once, whoever calls what
         self.array = matrix
         strides = matrix.strides
         if strides[1] != 1 and matrix.size:
@@ -34,6 +34,8 @@ cdef class Rows:
             self.array = numpy.array(matrix, order="C")
         PyObject_GetBuffer(self.array, &self.view, PyBUF_STRIDES | (PyBUF_WRITABLE if writable else 0))
         self.held = True
+        if self.view.ndim != 2:
+            raise MemifValueError.argument("matrix", matrix, "two dimensions")
         self.base = <uint8_t *>self.view.buf
         self.stride = self.view.strides[0]
         self.count = self.view.shape[0]
@@ -74,7 +76,7 @@ cdef Column column(str name, array, Py_ssize_t size, Py_ssize_t count, bint writ
 cdef class LayerColumns:
     """The arrays of a `Layers` of `count` packets."""
 
-    def __init__(self, layers, Py_ssize_t count):
+    def __cinit__(self, layers, Py_ssize_t count):
         cdef int k
         cdef Py_ssize_t size
         cdef Py_buffer *view
