@@ -31,7 +31,7 @@ LARGEST_REGION_LIMIT: Final = 1 << 46
 _BUFFER_SIZE: Final = 2048
 
 #: Arguments of `memif.connect` and `memif.listen` that do not belong to an interface.
-_OF_OPENING: Final = ("timeout", "app_name", "handshake_timeout", "socket_mode", "socket_owner", "path")
+_OF_OPENING: Final = ("profile", "timeout", "app_name", "handshake_timeout", "socket_mode", "socket_owner", "path")
 
 # Peers on AArch64 are usually built for cache lines of 128 bytes.
 DEFAULT_CACHE_LINE: Final = 128 if platform.machine() == "aarch64" else 64

@@ -1,10 +1,19 @@
 """`Socket`, one control socket with all its interfaces; `connect` and `listen`, which open one interface on a socket of
 its own. `memif.control.engine` does the work."""
 
-from typing import Self, Unpack
+from typing import Self, TypeVar, Unpack, cast
 
 from memif.address import Address, SocketName, parse_address
-from memif.config import InterfaceConfig, SocketOptions, check_mode, check_name, check_owner, seconds, whole
+from memif.config import (
+    CommonOptions,
+    InterfaceConfig,
+    SocketOptions,
+    check_mode,
+    check_name,
+    check_owner,
+    seconds,
+    whole,
+)
 from memif.control.endpoint import Endpoint
 from memif.control.engine import Engine
 from memif.interface import Interface, Options, endpoint_of
@@ -12,6 +21,7 @@ from memif.system import Closing
 from memif.types import SocketStats
 
 DEFAULT_APP_NAME = "memif for Python"
+AnyOptions = TypeVar("AnyOptions", bound=CommonOptions)
 
 
 class Socket(Closing):
@@ -144,6 +154,7 @@ class Socket(Closing):
 def connect(
     path: SocketName | None = None,
     *,
+    profile: str | None = None,
     timeout: float | None = 5.0,
     app_name: str = DEFAULT_APP_NAME,
     handshake_timeout: float = 5.0,
@@ -156,6 +167,8 @@ def connect(
 
     Args:
         path: The control socket, see `Socket`.
+        profile: Name of a profile, which completes the other arguments, see `memif.profiles`. With None neither
+            the file nor the environment is read.
         timeout: Seconds to wait for the link; None waits for ever.
         app_name: See `Socket`.
         handshake_timeout: See `Socket`.
@@ -171,6 +184,7 @@ def connect(
         MemifValueError: An argument is out of range.
     """
     seconds("timeout", timeout)
+    path, options = from_profile(path, options, profile)
     options.setdefault("role", "slave")
     interface = open_interface(path, options, app_name=app_name, handshake_timeout=handshake_timeout)
     try:
@@ -185,6 +199,7 @@ def connect(
 def listen(
     path: SocketName | None = None,
     *,
+    profile: str | None = None,
     app_name: str = DEFAULT_APP_NAME,
     socket_mode: int | None = 0o600,
     socket_owner: tuple[int, int] | None = None,
@@ -198,6 +213,8 @@ def listen(
     Args:
         path: The control socket, see `Socket`. Its directory must exist. A socket file left by a dead program is
             replaced.
+        profile: Name of a profile, which completes the other arguments, see `memif.profiles`. With None neither
+            the file nor the environment is read.
         app_name: See `Socket`.
         socket_mode: The permissions of the socket file. The default, 0o600, allows only this user; None leaves them to
             the umask.
@@ -214,6 +231,7 @@ def listen(
         MemifPermissionError: The file cannot be created, or its owner cannot be set.
         MemifValueError: An argument is out of range.
     """
+    path, options = from_profile(path, options, profile)
     options.setdefault("role", "master")
     check_file(socket_mode, socket_owner)
     return open_interface(
@@ -229,6 +247,18 @@ def open_interface(path: SocketName | None, options: Options, **socket_options: 
     except BaseException:
         socket.close()
         raise
+
+
+def from_profile(
+    path: SocketName | None, options: AnyOptions, profile: str | None
+) -> tuple[SocketName | None, AnyOptions]:
+    """Complete the arguments of `connect` and `listen` by a profile, if there is one."""
+    if profile is None:
+        return path, options
+    from memif.profiles import fill
+
+    socket, filled = fill(path, dict(options), profile)
+    return socket, cast(AnyOptions, filled)
 
 
 def check_file(socket_mode: object, socket_owner: object) -> None:

@@ -96,15 +96,16 @@ def two_ends(path: Any = None, **options: Any) -> None:
         pass
 
 
+PROFILE = {"profile": (5, b"lab", "no-such-profile", "")}
 FILE = {"socket_mode": FILE_MODE, "socket_owner": OWNER}
 OPENED = {
     "Socket": (open_socket, {**OF_SOCKET, "mode": FILE_MODE, "owner": OWNER, "max_pending": (*NUMBER, None, 0, 4097)}),
-    "connect": (connect, {**OPTIONS, **OF_SOCKET, "timeout": (*SECONDS, INF)}),
-    "listen": (listen, {**OPTIONS, **OF_SOCKET, **FILE}),
+    "connect": (connect, {**OPTIONS, **OF_SOCKET, **PROFILE, "timeout": (*SECONDS, INF)}),
+    "listen": (listen, {**OPTIONS, **OF_SOCKET, **PROFILE, **FILE}),
     "interface": (interface, OPTIONS),
     "aio.Socket": (aio_socket, {**OF_SOCKET, "mode": FILE_MODE, "owner": OWNER, "max_pending": (*NUMBER, None)}),
-    "aio.connect": (aio_connect, {**OPTIONS, **OF_SOCKET, "timeout": (*SECONDS, INF)}),
-    "aio.listen": (aio_listen, {**OPTIONS, **OF_SOCKET, **FILE}),
+    "aio.connect": (aio_connect, {**OPTIONS, **OF_SOCKET, **PROFILE, "timeout": (*SECONDS, INF)}),
+    "aio.listen": (aio_listen, {**OPTIONS, **OF_SOCKET, **PROFILE, **FILE}),
     "aio.interface": (aio_interface, OPTIONS),
     "pair": (two_ends, {**OPTIONS, "path": PATH, "timeout": (*SECONDS, None), "master": (5, "a"), "slave": (5, "a")}),
     "pump": (lambda timeout: pump(until=lambda: True, timeout=timeout), {"timeout": (*SECONDS, None)}),

@@ -10,7 +10,7 @@ from memif.aio.interface import AioOptions, Done, Interface
 from memif.aio.loop import Signal
 from memif.config import SocketOptions, seconds
 from memif.interface import endpoint_of
-from memif.socket import DEFAULT_APP_NAME, Socket as SyncSocket, check_file
+from memif.socket import DEFAULT_APP_NAME, Socket as SyncSocket, check_file, from_profile
 from memif.system import Single
 from memif.types import SocketStats
 
@@ -138,6 +138,7 @@ class Opening(Single):
 def connect(
     path: SocketName | None = None,
     *,
+    profile: str | None = None,
     timeout: float | None = 5.0,
     app_name: str = DEFAULT_APP_NAME,
     handshake_timeout: float = 5.0,
@@ -150,6 +151,7 @@ def connect(
 
     Args:
         path: The control socket, see `memif.Socket`.
+        profile: Name of a profile, see `memif.connect`.
         timeout: Seconds to wait for the link; None waits for ever.
         app_name: See `memif.Socket`.
         handshake_timeout: See `memif.Socket`.
@@ -162,6 +164,7 @@ def connect(
         MemifError: The errors of `memif.connect`, raised by the await.
     """
     seconds("timeout", timeout)
+    path, options = from_profile(path, options, profile)
     options.setdefault("role", "slave")
 
     async def opener() -> Interface:
@@ -181,6 +184,7 @@ def connect(
 def listen(
     path: SocketName | None = None,
     *,
+    profile: str | None = None,
     app_name: str = DEFAULT_APP_NAME,
     socket_mode: int | None = 0o600,
     socket_owner: tuple[int, int] | None = None,
@@ -193,6 +197,7 @@ def listen(
 
     Args:
         path: The control socket, see `memif.listen`.
+        profile: Name of a profile, see `memif.connect`.
         app_name: See `memif.Socket`.
         socket_mode: The permissions of the socket file, see `memif.listen`.
         socket_owner: The user id and group id of the socket file, see `memif.listen`.
@@ -205,6 +210,7 @@ def listen(
     Raises:
         MemifError: The errors of `memif.listen`, raised by the await.
     """
+    path, options = from_profile(path, options, profile)
     options.setdefault("role", "master")
 
     async def opener() -> Interface:

@@ -13,6 +13,7 @@ from memif.tools.files import file_options, summarise_files, take_files
 from memif.tools.options import duration_option, examples, interval_option, json_option, read_secret
 from memif.tools.terminal import Status, Stop, print_json
 from memif.tools.values import seconds, si
+from memif.tools.verb import Verb
 
 if TYPE_CHECKING:
     from memif.bridge import Bridge, DevicePort, MemifPort, Packets
@@ -38,6 +39,7 @@ _NUMBERS: Final = ("id", "rx-queues", "tx-queues", "ring-size", "buffer-size", "
 
 @click.command(
     "bridge",
+    cls=Verb,
     epilog=examples(
         "bridge memif:/run/vpp/memif.sock tap:tap0,address=192.0.2.1/24",
         "bridge memif:/tmp/a.sock,role=master memif:/tmp/b.sock,id=3",

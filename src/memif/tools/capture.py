@@ -13,6 +13,7 @@ from memif.tools.options import LinkOptions, duration_option, examples, interval
 from memif.tools.terminal import Status, Stop, print_json
 from memif.tools.transfer import bursts
 from memif.tools.values import Count, seconds, si
+from memif.tools.verb import Verb
 
 if TYPE_CHECKING:
     from memif.capture import PcapngWriter
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "capture",
+    cls=Verb,
     epilog=examples(
         "capture --role master -w all.pcapng",
         "capture -w ring.pcapng --rotate-size 100M --files 5",
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("-x", "--hex", "show_hex", is_flag=True, help="Print the bytes below each line (without -w).")
 @interval_option
 @json_option
-@link_options(short_socket=False)
+@link_options(without="s")
 def command(
     link: LinkOptions,
     as_json: bool,

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -17,10 +18,10 @@ import click
 from click.shell_completion import CompletionItem
 
 from memif import __version__
-from memif.address import DEFAULT_SOCKET
 from memif.errors import MemifError
-from memif.tools.options import complete_file, examples
+from memif.tools.options import complete_file, examples, socket_options
 from memif.tools.terminal import fail, print_json, print_rich
+from memif.tools.verb import Verb
 
 #: Verb and the line that ``memif --help`` shows. The command of a verb that is not in this module is ``command`` in the
 #: module of its name.
@@ -37,6 +38,7 @@ VERBS: dict[str, str] = {
     "decode": "Explain control messages from strace, a hex dump or sniff's captures.",
     "console": "Create and examine interfaces by typed commands, as libmemif's example does.",
     "bench": "Measure what this machine can do.",
+    "help": "Show the help of a verb.",
     "extcap": "Wireshark's interface to memif; --install makes it known to Wireshark.",
 }
 
@@ -56,6 +58,17 @@ class VerbGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb of a command line; usage error, with the verb that was probably meant, if there is none."""
+        word = args[0]
+        if word not in VERBS and not word.startswith("-") and not ctx.resilient_parsing:
+            near = [verb for verb in VERBS if verb.startswith(word)] or get_close_matches(word, VERBS, 1)
+            hint = "did you mean " + " or ".join(map(repr, near)) + "?" if near else "memif --help lists them"
+            ctx.fail(f"there is no verb {word!r}: {hint}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of verbs, without importing them."""
         with formatter.section("Commands"):
@@ -63,13 +76,16 @@ class VerbGroup(click.Group):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete verbs, without importing them, and the group's own options."""
-        verbs = [CompletionItem(verb, help=line) for verb, line in VERBS.items() if verb.startswith(incomplete)]
-        return verbs + click.Command.shell_complete(self, ctx, incomplete)
+        return _verbs(incomplete) + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb."""
         with _messages():
             return super().invoke(ctx)
+
+
+def _verbs(incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(verb, help=line) for verb, line in VERBS.items() if verb.startswith(incomplete)]
 
 
 @contextmanager
@@ -138,18 +154,11 @@ def cli(ctx: click.Context) -> None:
         _log_to_stderr()
 
 
-@cli.command("console", epilog=examples("console", "console --socket /tmp/m.sock"))
-@click.option(
-    "-s",
-    "--socket",
-    default=DEFAULT_SOCKET,
-    show_default=True,
-    metavar="NAME",
-    envvar="MEMIF_SOCKET",
-    show_envvar=True,
-    shell_complete=complete_file,
-    help="Control socket of all interfaces: a path or @abstract.",
-)
+def _complete_verb(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return _verbs(incomplete)
+
+
+@cli.command("console", cls=Verb, epilog=examples("console", "console --socket /tmp/m.sock"))
 @click.option(
     "--history",
     default="~/.memif_history",
@@ -158,6 +167,7 @@ def cli(ctx: click.Context) -> None:
     shell_complete=complete_file,
     help="Where lines typed on a terminal are remembered; empty: nowhere.",
 )
+@socket_options
 def _console(socket: str, history: str) -> None:
     """Create interfaces, look at them, answer pings and send them, by typed commands.
 
@@ -169,7 +179,7 @@ def _console(socket: str, history: str) -> None:
     sys.exit(run(Console(socket), history=history or None))
 
 
-@cli.command("bench", epilog="Example: memif bench --quick --only 'burst 256'")
+@cli.command("bench", cls=Verb, epilog="Example: memif bench --quick --only 'burst 256'")
 @click.option("--quick", is_flag=True, help="A choice of rows, under two minutes.")
 @click.option("--only", default="", metavar="TEXT", help="Only rows with this in their title.")
 @click.option("--runs", type=click.IntRange(1, 100), default=5, show_default=True, help="Runs a row, at least.")
@@ -192,6 +202,13 @@ def _bench(quick: bool, only: str, runs: int, seconds: float, as_json: bool) -> 
         print_json({"machine": machine(), "outcomes": [m.as_dict() for m in measured]})
     else:
         print_rich(table(rows(measured), f"memif on {machine()['cpu']}, {machine()['cores']} cores"))
+
+
+@cli.command("help", cls=Verb)
+@click.argument("verb", required=False, shell_complete=_complete_verb)
+def _help(verb: str | None) -> None:
+    """Show the help of VERB, or the list of verbs."""
+    cli.main([*([verb] if verb else []), "--help"], prog_name="memif")
 
 
 @cli.command(

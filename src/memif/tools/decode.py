@@ -10,6 +10,7 @@ import click
 from memif.errors import MemifError
 from memif.tools.options import complete_file, examples, json_option
 from memif.tools.terminal import print_json
+from memif.tools.verb import Verb
 
 _ARROWS = {"in": "received", "out": "sent", "unknown": ""}
 _PCAPNG = b"\x0a\x0d\x0d\x0a"
@@ -17,6 +18,7 @@ _PCAPNG = b"\x0a\x0d\x0d\x0a"
 
 @click.command(
     "decode",
+    cls=Verb,
     epilog=examples("decode trace.txt", "decode control.pcapng")
     + "\n  strace -f -s 256 -xx -e trace=sendmsg,recvmsg -p PID 2>&1 "
     "| memif decode",

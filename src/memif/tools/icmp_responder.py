@@ -11,6 +11,7 @@ from memif.tools.options import LinkOptions, duration_option, examples, json_opt
 from memif.tools.terminal import Stop, print_json
 from memif.tools.transfer import bursts
 from memif.tools.values import parse_mac
+from memif.tools.verb import Verb
 
 #: Bytes of each packet that the responder reads: two VLAN tags, IPv6 and a neighbour solicitation fit.
 WIDTH = 128
@@ -18,6 +19,7 @@ WIDTH = 128
 
 @click.command(
     "icmp-responder",
+    cls=Verb,
     epilog=examples("icmp-responder --role master --ip 192.168.1.2", "icmp-responder --mode ip --ip6 2001:db8::2"),
 )
 @click.option(

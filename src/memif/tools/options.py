@@ -2,20 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_args
 
 import click
-from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
+from memif import profiles
 from memif.address import DEFAULT_SOCKET
 from memif.errors import MemifValueError
+from memif.tools.verb import LinkOption
 from memif.types import ModeName, RoleName, RxMode
 
 if TYPE_CHECKING:
     from memif.interface import Interface, Options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Command], Command]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,72 +53,56 @@ class LinkOptions:
             raise click.UsageError(error.detail) from error
 
 
-def link_options(*, short_socket: bool = True) -> Callable[[Command], Command]:
+def link_options(*, without: str = "") -> Callable[[Command], Command]:
     """Decorator: adds the options of `LinkOptions`, and passes them to the command as ``link``.
 
+    What the command line leaves open comes from the profile, the environment and the file of profiles, see
+    `memif.profiles`.
+
     Args:
-        short_socket: Whether -s means the socket; for captures it means the snap length.
+        without: Letters that are not to be short options of the link, because the verb means something else by them.
     """
+
+    option = _options(without)
     options = [
-        click.option(
-            *(("-s",) if short_socket else ()),
-            "--socket",
-            default=DEFAULT_SOCKET,
-            show_default=True,
-            metavar="NAME",
-            shell_complete=complete_file,
-            help="Control socket: a path, @abstract or abstract:name.",
-        ),
-        click.option(
-            "-i", "--id", type=click.IntRange(0, 0xFFFFFFFF), default=0, show_default=True, help="Interface id."
-        ),
-        click.option(
+        *_socket_options(option),
+        option("-i", "--id", type=click.IntRange(0, 0xFFFFFFFF), default=0, help="Interface id, as at the other end."),
+        option(
             "-r",
             "--role",
             type=click.Choice(get_args(RoleName)),
             default="slave",
-            show_default=True,
             help="slave (client) connects, master (server) listens.",
         ),
-        click.option(
+        option(
             "--secret",
             metavar="TEXT",
-            envvar="MEMIF_SECRET",
-            show_envvar=True,
-            help="Shared secret, at most 23 bytes. Every user of this machine can see it here; better use the "
-            "environment, or --secret-file.",
+            help="Shared secret, at most 23 bytes. Every user of this machine can see it here; better use "
+            "--secret-file or the environment.",
         ),
-        click.option(
+        option(
             "--secret-file",
             metavar="FILE",
             shell_complete=complete_file,
             help="File whose first line is the shared secret.",
         ),
-        click.option(
+        option(
             "-m",
             "--mode",
             type=click.Choice(get_args(ModeName)),
             default="ethernet",
-            show_default=True,
             help="What the packets start with.",
         ),
-        click.option("--rx-queues", type=click.IntRange(0, 255), help="Receive queues (slave: 1; master: any)."),
-        click.option("--tx-queues", type=click.IntRange(0, 255), help="Transmit queues (slave: 1; master: any)."),
-        click.option("--ring-size", type=int, default=1024, show_default=True, help="Slots of a ring (slave)."),
-        click.option("--buffer-size", type=int, default=2048, show_default=True, help="Bytes of a buffer (slave)."),
-        click.option(
-            "--rx-mode",
-            type=click.Choice(get_args(RxMode)),
-            default="interrupt",
-            show_default=True,
-            help="How to wait for packets.",
-        ),
+        option("--rx-queues", type=click.IntRange(0, 255), help="Receive queues (slave: 1; master: any)."),
+        option("--tx-queues", type=click.IntRange(0, 255), help="Transmit queues (slave: 1; master: any)."),
+        option("--ring-size", type=int, metavar="SLOTS", default=1024, help="Slots of a ring (slave)."),
+        option("--buffer-size", type=int, metavar="BYTES", default=2048, help="Bytes of a buffer (slave)."),
+        option("--rx-mode", type=click.Choice(get_args(RxMode)), default="interrupt", help="How to wait for packets."),
     ]
 
     def decorate(command: Command) -> Command:
         def call(**arguments: Any) -> Any:
-            if (file := arguments.pop("secret_file")) is not None:
-                arguments["secret"] = _from_file(file)
+            arguments["secret"] = _secret(arguments["secret"], arguments.pop("secret_file"))
             names = LinkOptions.__dataclass_fields__
             link = LinkOptions(**{name: arguments.pop(name) for name in names})
             return command(link=link, **arguments)
@@ -130,19 +116,75 @@ def link_options(*, short_socket: bool = True) -> Callable[[Command], Command]:
     return decorate
 
 
-def _from_file(file: str) -> bytes:
-    """The secret of ``--secret-file``, which goes before the environment's."""
+def socket_options(command: Command) -> Command:
+    """Decorator: ``--profile`` and ``--socket`` alone, as ``socket``, for a verb that opens no interface itself."""
+    for option in reversed(_socket_options(_options())):
+        command = option(command)
+    return command
+
+
+def _options(without: str = "") -> Callable[..., Decorator[Any]]:
+    """Return what makes an option of the link, whose short form is none of these letters."""
+
+    def option(*names: str, **settings: Any) -> Decorator[Any]:
+        kept = [name for name in names if name[1:] not in [*without]]
+        return click.option(*kept, cls=LinkOption, show_default=True, **settings)
+
+    return option
+
+
+def _socket_options(option: Callable[..., Decorator[Any]]) -> list[Decorator[Any]]:
+    return [
+        option(
+            "-P",
+            "--profile",
+            metavar="NAME",
+            is_eager=True,
+            expose_value=False,
+            callback=_take_profile,
+            shell_complete=complete_profile,
+            help="A profile of the file named below, for what is not said here.",
+        ),
+        option(
+            "-s",
+            "--socket",
+            default=DEFAULT_SOCKET,
+            metavar="NAME",
+            shell_complete=complete_file,
+            help="Control socket: a path, @abstract or abstract:name.",
+        ),
+    ]
+
+
+_SECRET: Final = "memif.tools.secret"  # of the profile or the environment, in a context
+
+
+def _take_profile(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Make the options of the profile, the environment and the file the defaults of the others."""
+    try:
+        found = profiles.link_options(value)
+    except MemifValueError as error:
+        if ctx.resilient_parsing:  # the shell asks for words that could follow
+            return
+        raise click.UsageError(error.detail.removeprefix("argument "), ctx) from error
+    ctx.meta[_SECRET] = found.pop("secret", None)
+    ctx.default_map = found
+
+
+def _secret(text: str | None, file: str | None) -> str | bytes | None:
+    """The secret: of the options, else of the profile or the environment."""
     context = click.get_current_context()
-    if context.get_parameter_source("secret") is ParameterSource.COMMANDLINE:
+    if text is not None and file is not None:
         raise click.UsageError("--secret and --secret-file: only one of them", context)
-    return read_secret(file)
+    if file is not None:
+        return read_secret(file)
+    return context.meta.get(_SECRET) if text is None else text
 
 
 def read_secret(file: str) -> bytes:
     """Return the first line of a file; usage error when it cannot be read."""
     try:
-        with open(file, "rb") as source:
-            return source.readline(1024).rstrip(b"\r\n")
+        return profiles.read_secret(file)
     except OSError as error:
         raise click.UsageError(f"secret file {file!r}: {error.strerror}") from error
 
@@ -150,6 +192,11 @@ def read_secret(file: str) -> bytes:
 def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Shell completion: names of files."""
     return [CompletionItem(incomplete, type="file")]
+
+
+def complete_profile(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Shell completion: names of profiles."""
+    return [CompletionItem(name) for name in profiles.profile_names() if name.startswith(incomplete)]
 
 
 def json_option(command: Command) -> Command:

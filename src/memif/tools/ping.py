@@ -18,6 +18,7 @@ from memif.tools.options import LinkOptions, examples, link_options, timeout_opt
 from memif.tools.terminal import fail, print_json
 from memif.tools.transfer import come_up
 from memif.tools.values import parse_host, parse_mac
+from memif.tools.verb import Verb
 
 _ASK_AGAIN = 0.25  # seconds between two ARP requests
 _ASK_AT_MOST = 3.0  # seconds until a host that does not answer them is unreachable, as with the kernel
@@ -27,6 +28,7 @@ _OWN = ("192.168.1.1", "192.168.1.2")  # the second one if the first is the targ
 
 @click.command(
     "ping",
+    cls=Verb,
     epilog=examples(
         "ping --ip 192.168.1.1 -c 4 192.168.1.2", "ping --role master --mode ip --json -c 100 -I 0.01 192.168.1.2"
     ),

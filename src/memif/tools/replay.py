@@ -35,6 +35,7 @@ from memif.tools.options import (
 from memif.tools.terminal import Status, Stop, fail, print_json
 from memif.tools.transfer import announce, come_up, drain, wait_room
 from memif.tools.values import Count, seconds, si
+from memif.tools.verb import Verb
 
 _BURST = 256
 #: Packets and bytes that are read ahead: all of an ordinary file, so that neither a loop nor top speed waits for it.
@@ -54,6 +55,7 @@ _DAY: Final = 86400 * _SECOND
 
 @click.command(
     "replay",
+    cls=Verb,
     epilog=examples(
         "replay trace.pcapng",
         "replay --speed 10 --max-gap 1 trace.pcap.gz",

@@ -23,12 +23,14 @@ from memif.tools.options import (
 from memif.tools.terminal import Status, Stop, print_json
 from memif.tools.transfer import announce, come_up, drain, wait_room
 from memif.tools.values import Count, Rate, RateType, seconds, si
+from memif.tools.verb import Verb
 
 _BURST = 256
 
 
 @click.command(
     "send",
+    cls=Verb,
     epilog=examples(
         "send --count 1M --size 64",
         "send --size imix --rate 100Mbit --duration 10",

@@ -18,6 +18,7 @@ from memif.tools.options import LinkOptions, duration_option, examples, json_opt
 from memif.tools.terminal import Stop, print_json, print_rich
 from memif.tools.transfer import bursts
 from memif.tools.values import si, sparkline
+from memif.tools.verb import Verb
 from memif.types import Details, InterfaceStats
 
 _SAMPLES = 40
@@ -25,6 +26,7 @@ _SAMPLES = 40
 
 @click.command(
     "show",
+    cls=Verb,
     epilog=examples("show --role master", "show --once", "show --once --json --socket /run/vpp/memif.sock --id 3"),
 )
 @click.option("--once", is_flag=True, help="Print it once, when the link is up or the time for that is over.")

@@ -11,12 +11,14 @@ from memif.tools.options import LinkOptions, duration_option, examples, interval
 from memif.tools.terminal import Status, Stop, print_json
 from memif.tools.transfer import bursts
 from memif.tools.values import Count, seconds, si
+from memif.tools.verb import Verb
 
 _BAR = 30
 
 
 @click.command(
     "sink",
+    cls=Verb,
     epilog=examples(
         "sink --role master --duration 10", "sink --count 1M --json", "sink --rx-mode polling --no-analyse"
     ),

@@ -12,6 +12,7 @@ from memif.tools.files import LINKTYPES, file_options, make_filter, summarise_fi
 from memif.tools.options import complete_file, duration_option, examples, interval_option, json_option
 from memif.tools.terminal import Status, Stop, fail, print_json
 from memif.tools.values import Count, seconds, si
+from memif.tools.verb import Verb
 
 if TYPE_CHECKING:
     from memif.capture import PcapngWriter
@@ -23,6 +24,7 @@ _SECRET = slice(9, 33)  # of the INIT message
 
 @click.command(
     "sniff",
+    cls=Verb,
     epilog=examples(
         "sniff /tmp/tap.sock /run/vpp/memif.sock",
         "sniff -w link.pcapng /tmp/tap.sock /run/vpp/memif.sock",
