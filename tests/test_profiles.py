@@ -100,7 +100,7 @@ def test_what_is_wrong_is_said(write: Write, text: str, words: str) -> None:
         profiles.link_options("lab")
     assert words in str(caught.value)
     assert "too-long" not in str(caught.value)
-    result = tool("sink", "-P", "lab", "-d", 0.1)
+    result = tool("sink", "-P", "lab", "-t", 0.1)
     assert (result.code, result.out) == (2, "")
     assert words in " ".join(result.err.split())
 
@@ -118,7 +118,7 @@ def test_wrong_variables_are_named(
     write: Write, monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    result = tool("sink", "-d", 0.1)
+    result = tool("sink", "-t", 0.1)
     assert result.code == 2
     assert words in " ".join(result.err.split())
 
@@ -164,7 +164,7 @@ def test_a_link_by_profiles_alone(write: Write, socket_path: str, tmp_path: Path
 def test_an_option_goes_before_the_profile(write: Write, socket_path: str) -> None:
     write("[lab]\nsocket = '/no/such/folder/m.sock'\nid = 5\nsecret = 'hush'\n")
     with memif.listen(socket_path, id=6, secret="other") as master:
-        with running("sink", "-P", "lab", "-s", socket_path, "-i", 6, "--secret", "other", "-d", 5):
+        with running("sink", "-P", "lab", "--socket", socket_path, "--id", 6, "--secret", "other", "-t", 5):
             pump(master, until=lambda: master.up, timeout=30)
 
 

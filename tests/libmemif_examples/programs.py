@@ -173,7 +173,7 @@ def until(ready: Callable[[], bool], timeout: float = PATIENCE) -> None:
 @contextlib.contextmanager
 def two_consoles(path: str, first: str = "conn 0 1", second: str = "conn 0 0") -> Iterator[tuple[Program, Program]]:
     """Context: two consoles whose interfaces are connected; `first` is the master."""
-    with Program(console("-s", path)) as one, Program(console("-s", path)) as two:
+    with Program(console("--socket", path)) as one, Program(console("--socket", path)) as two:
         one.tell(first)
         until(lambda: Path(path).exists())
         two.tell(second)

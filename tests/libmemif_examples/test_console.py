@@ -30,14 +30,14 @@ BANNER = [
 @pytest.fixture
 def terminal(tmp_path: Path, socket_path: str) -> Iterator[Program]:
     """A console on a pseudo-terminal."""
-    words = console("-s", socket_path, "--history", str(tmp_path / "history"))
+    words = console("--socket", socket_path, "--history", str(tmp_path / "history"))
     with Program(words, terminal=True, home=tmp_path) as it:
         it.expect("^\tsend <index> <tx> <ip> <mac> - .*$")
         yield it
 
 
 def test_banner_help_and_end_of_input(socket_path: str) -> None:
-    with Program(console("-s", socket_path)) as it:
+    with Program(console("--socket", socket_path)) as it:
         it.tell("help")
         it.end_of_input()
         lines = it.ended().splitlines()
@@ -49,19 +49,19 @@ def test_banner_help_and_end_of_input(socket_path: str) -> None:
 def test_any_input_ends_well(text: bytes, socket_path: str, tmp_path: Path) -> None:
     file = tmp_path / "input"
     file.write_bytes(text)
-    with Program(["sh", "-c", f'exec "$@" < {file}', "sh", *console("-s", socket_path)]) as it:
+    with Program(["sh", "-c", f'exec "$@" < {file}', "sh", *console("--socket", socket_path)]) as it:
         output = it.ended()
     assert "Traceback" not in output
     assert output.count("MEMIF DETAILS") == (text == b"show")  # not behind exit; the last line needs no end
 
 
 def test_closed_input_is_the_end_of_it(socket_path: str) -> None:
-    with Program(["sh", "-c", 'exec "$@" <&-', "sh", *console("-s", socket_path)]) as it:
+    with Program(["sh", "-c", 'exec "$@" <&-', "sh", *console("--socket", socket_path)]) as it:
         assert "Traceback" not in it.ended()
 
 
 def test_survives_rubbish_and_goes_on(socket_path: str) -> None:
-    with Program(console("-s", socket_path)) as it:
+    with Program(console("--socket", socket_path)) as it:
         it.type(bytes(range(256)) * 20 + b"\n")
         it.tell("conn 0 0", "y" * 5000, "show")
         it.expect("^INFO: line of more than 255 characters$")
@@ -206,7 +206,7 @@ def test_master_that_is_killed_and_comes_back(socket_path: str) -> None:
         slave.expect("^INFO: memif disconnected!$")
         slave.tell("show")
         slave.expect("\tlink: down\n")
-        with Program(console("-s", socket_path)) as next_one:
+        with Program(console("--socket", socket_path)) as next_one:
             next_one.tell("conn 0 1")
             slave.expect("^INFO: memif connected!$")
             slave.tell("send 0 3 192.168.1.2 2:2:2:2:2:2")
@@ -244,7 +244,7 @@ def test_history_outlives_the_program(terminal: Program, tmp_path: Path, socket_
     terminal.expect("^INFO: memif 0 ip address set to 10.9.8.7$")
     terminal.end_of_input()
     terminal.ended()
-    words = console("-s", f"{socket_path}2", "--history", str(tmp_path / "history"))
+    words = console("--socket", f"{socket_path}2", "--history", str(tmp_path / "history"))
     with Program(words, terminal=True, home=tmp_path) as again:
         again.expect("^\tsend .*$")
         again.type("conn 0 0\n\x1b[A\x1b[A\n")
@@ -264,7 +264,7 @@ def test_end_of_input_and_ctrl_c(terminal: Program, socket_path: str, tmp_path: 
 def test_links_on_a_terminal(terminal: Program, socket_path: str) -> None:
     terminal.type("conn 0 1 0\n")
     until(lambda: Path(socket_path).exists())
-    with Program(console("-s", socket_path)) as slave:
+    with Program(console("--socket", socket_path)) as slave:
         slave.tell("conn 0 0")
         slave.expect("connected!")
         terminal.expect("^INFO: memif connected!$")

@@ -145,7 +145,7 @@ def test_wrong_queue_is_refused(socket_path: str) -> None:
 def test_threads_are_shown(socket_path: str) -> None:
     """icmp_responder-mt against a console: four queues, two threads, which end with the link."""
     with (
-        Program(console("-s", socket_path)) as master,
+        Program(console("--socket", socket_path)) as master,
         Program(example("icmp_responder_mt", "--socket", socket_path)) as slave,
     ):
         master.tell("conn 3 1")
@@ -177,7 +177,7 @@ def test_threads_are_shown(socket_path: str) -> None:
 
 def test_zero_copy_slave_sends_one_flow_at_a_time(socket_path: str) -> None:
     with (
-        Program(console("-s", socket_path)) as master,
+        Program(console("--socket", socket_path)) as master,
         Program(example("icmp_responder_zero_copy_slave", "--socket", socket_path)) as slave,
     ):
         master.tell("conn 0 1", "conn 1 1")
@@ -214,7 +214,7 @@ def test_zero_copy_slave_puts_a_header_in_front(socket_path: str) -> None:
 
 def test_external_region_comes_and_goes(socket_path: str) -> None:
     with (
-        Program(console("-s", socket_path)) as master,
+        Program(console("--socket", socket_path)) as master,
         Program(example("icmp_responder_eb", "--socket", socket_path)) as slave,
     ):
         master.tell("conn 0 1")
@@ -320,7 +320,7 @@ def test_wrong_options(arguments: list[str]) -> None:
 
 def test_responder_of_4_0_ends_with_its_link(socket_path: str) -> None:
     with (
-        Program(console("-s", socket_path)) as master,
+        Program(console("--socket", socket_path)) as master,
         Program(example("icmp_responder_4_0", "-s", socket_path, "-i", "6", "-a", "10.0.0.9", "-b", "1024")) as slave,
     ):
         master.tell("conn 6 1")
@@ -337,7 +337,7 @@ def test_responder_of_4_0_ends_with_its_link(socket_path: str) -> None:
 def test_app_joins_a_console_and_a_responder(socket_path: str) -> None:
     """test_app as slave between two interfaces of one console: what 0 sends arrives at 1, and is answered back."""
     with (
-        Program(console("-s", socket_path)) as master,
+        Program(console("--socket", socket_path)) as master,
         Program(example("test_app", "-s", socket_path, "-i", "0", "-t", "1")) as app,
     ):
         master.tell("conn 0 1", "conn 1 1")

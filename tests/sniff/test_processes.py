@@ -254,7 +254,9 @@ def test_every_recorded_packet_of_a_fast_link_is_whole_and_all_are_counted(socke
         master(socket_path, "sink", "--json", "--wait", 1.0) as sink,
         running("sniff", "-w", file, "--json", socket_path + "t", socket_path) as tool,
     ):
-        sent = memif("send", "-s", socket_path + "t", "-d", 2, "--size", "60,590,1514", "--json", "--timeout", 20)
+        sent = memif(
+            "send", "--socket", socket_path + "t", "--duration", 2, "--size", "60,590,1514", "--json", "--timeout", 20
+        )
         received = sink.ended().json
         result = tool.stop().json
     count = sent.json["packets"]

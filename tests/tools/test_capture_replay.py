@@ -196,7 +196,10 @@ def received(socket_path: str, file: Path, count: int, *args: object) -> tuple[l
     """What arrives when a file is replayed, and when."""
     times: list[float] = []
     frames: list[bytes] = []
-    with library.listen(socket_path) as iface, running("replay", "-s", socket_path, "--json", *args, file) as tool:
+    with (
+        library.listen(socket_path) as iface,
+        running("replay", "--socket", socket_path, "--json", *args, file) as tool,
+    ):
         iface.wait_up(30)
         with contextlib.suppress(library.MemifDisconnectedError):
             while len(frames) < count:
@@ -212,7 +215,7 @@ def test_a_replay_is_exact(socket_path: str, tmp_path: Path) -> None:
     frames = [frame[: 60 + i % 1000].ljust(60 + i % 1000, b".") for i, frame in enumerate(numbered(5000))]
     file = tmp_path / "r.pcap"
     file.write_bytes(pcap(frames, step=0.00001))
-    got, _, end = received(socket_path, file, 5000, "--top-speed")
+    got, _, end = received(socket_path, file, 5000, "--topspeed")
     assert got == frames
     assert end.code == 0
 
@@ -224,14 +227,14 @@ def test_a_replay_keeps_the_times(socket_path: str, tmp_path: Path) -> None:
     assert 0.85 < times[-1] - times[0] < within(1.6)
     gaps = sorted(after - before for before, after in itertools.pairwise(times))
     assert 0.05 < gaps[len(gaps) // 2] < within(0.2)
-    _, times, _ = received(socket_path, file, 11, "--speed", 10)
+    _, times, _ = received(socket_path, file, 11, "-x", 10)
     assert 0.05 < times[-1] - times[0] < within(0.6)
 
 
 def test_a_replay_loops(socket_path: str, tmp_path: Path) -> None:
     file = tmp_path / "r.pcap"
     file.write_bytes(pcap(numbered(40)))
-    got, _, end = received(socket_path, file, 100, "--top-speed", "--loop", 0, "-c", 100)
+    got, _, end = received(socket_path, file, 100, "--topspeed", "--loop", 0, "-L", 100)
     assert got == (numbered(40) * 3)[:100]
     assert end.json["packets"] == 100
 
@@ -239,7 +242,7 @@ def test_a_replay_loops(socket_path: str, tmp_path: Path) -> None:
 def test_capture_and_replay_through_standard_input(socket_path: str, tmp_path: Path) -> None:
     file = tmp_path / "c.pcapng"
     with master(socket_path, "capture", "-w", file, "-c", 50) as tool:
-        result = memif("replay", "-s", socket_path, "-t", "-", stdin=pcap(numbered(50)))
+        result = memif("replay", "--socket", socket_path, "-t", "-", stdin=pcap(numbered(50)))
         assert result.code == 0, result.err
         tool.ended()
     assert captured(file) == numbered(50)
@@ -268,8 +271,8 @@ def test_files_that_are_no_captures(tmp_path: Path, content: bytes | None, code:
 def test_a_truncated_file_is_sent_as_far_as_it_goes(socket_path: str, tmp_path: Path) -> None:
     file = tmp_path / "t.pcap"
     file.write_bytes(pcap(numbered(20))[:-30])
-    with master(socket_path, "sink", "--json", "-c", 19) as sink:
-        result = memif("replay", "-t", "-s", socket_path, file)
+    with master(socket_path, "sink", "--json", "-k", 19) as sink:
+        result = memif("replay", "-t", "--socket", socket_path, file)
         assert sink.ended().json["packets"] == 19
     assert result.code == 1
     assert "19 packets" in result.out

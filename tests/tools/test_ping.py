@@ -25,7 +25,7 @@ def test_ping_is_answered_in_all_roles_and_modes(socket_path: str, responder: st
     pinger = {"master": "slave", "slave": "master"}[responder]
     common = ("--socket", socket_path, "--mode", mode)
     with running("icmp-responder", "--role", responder, *common, until="answering"):
-        result = memif("ping", "--role", pinger, *common, "-c", 5, "-I", 0.01, "--timeout", 20, "192.168.1.2")
+        result = memif("ping", "--role", pinger, *common, "-c", 5, "-i", 0.01, "--timeout", 20, "192.168.1.2")
     assert result.code == 0, result.err
     assert "5 packets transmitted, 5 received, 0% packet loss" in result.out
     assert result.out.count("bytes from 192.168.1.2") == 5
@@ -39,13 +39,13 @@ def test_all_sizes_come_back_through_chains(socket_path: str, mode: str) -> None
                 "ping",
                 "--mode",
                 mode,
-                "-s",
+                "--socket",
                 socket_path,
-                "-S",
+                "-s",
                 size,
                 "-c",
                 2,
-                "-I",
+                "-i",
                 0.01,
                 "--json",
                 "-W",
@@ -57,7 +57,7 @@ def test_all_sizes_come_back_through_chains(socket_path: str, mode: str) -> None
 
 def test_the_summary_for_programs(socket_path: str) -> None:
     with master(socket_path, "icmp-responder", "--json") as responder:
-        summary = memif("ping", "-s", socket_path, "-c", 3, "-I", 0.01, "--json", "192.168.1.2").json
+        summary = memif("ping", "--socket", socket_path, "-c", 3, "-i", 0.01, "--json", "192.168.1.2").json
         end = responder.stop()
     assert (summary["transmitted"], summary["received"], summary["duplicates"]) == (3, 3, 0)
     assert 0 < summary["rtt_ms"]["min"] <= summary["rtt_ms"]["avg"] <= summary["rtt_ms"]["max"]
@@ -68,13 +68,13 @@ def test_the_summary_for_programs(socket_path: str) -> None:
 
 def test_nobody_answers(socket_path: str) -> None:
     with master(socket_path, "icmp-responder"):
-        result = memif("ping", "-s", socket_path, "-c", 2, "-I", 0.01, "-W", 0.2, "192.168.1.77")
+        result = memif("ping", "--socket", socket_path, "-c", 2, "-i", 0.01, "-W", 0.2, "192.168.1.77")
     assert result.code == 1
     assert "2 packets transmitted, 0 received, +2 errors, 100% packet loss" in result.out
 
 
 def test_there_is_no_master(socket_path: str) -> None:
-    result = memif("ping", "-s", socket_path, "--timeout", 0.3, "192.168.1.2")
+    result = memif("ping", "--socket", socket_path, "--timeout", 0.3, "192.168.1.2")
     assert (result.code, result.out) == (1, "")
     assert socket_path in result.err
     assert len(result.err.splitlines()) == 1
@@ -85,9 +85,9 @@ def test_a_wrong_secret_is_told_at_once(socket_path: str, secret: str | None, wo
     with master(socket_path, "icmp-responder", "--secret", "s3cret"):
         began = time.monotonic()
         option = ("--secret", secret) if secret else ()
-        result = memif("ping", "-s", socket_path, *option, "--timeout", 20, "192.168.1.2")
+        result = memif("ping", "--socket", socket_path, *option, "--timeout", 20, "192.168.1.2")
         assert time.monotonic() - began < within(15)
-        assert memif("ping", "-s", socket_path, "--secret", "s3cret", "-c", 1, "192.168.1.2").code == 0
+        assert memif("ping", "--socket", socket_path, "--secret", "s3cret", "-c", 1, "192.168.1.2").code == 0
     assert result.code == 1
     assert word in result.err
     assert len(result.err.splitlines()) == 1
@@ -152,7 +152,7 @@ def test_damaged_requests_get_no_valid_answer(socket_path: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_both_with_a_summary(socket_path: str, number: int) -> None:
     with master(socket_path, "icmp-responder") as responder:
-        with running("ping", "-s", socket_path, "-I", 0.05, "192.168.1.2", until="icmp_seq=3") as ping:
+        with running("ping", "--socket", socket_path, "-i", 0.05, "192.168.1.2", until="icmp_seq=3") as ping:
             end = ping.stop(number)
         assert end.code == 0
         assert "packets transmitted" in end.out

@@ -161,7 +161,7 @@ HASTY = {
 @pytest.mark.parametrize("name", ANSWERS)
 def test_lines_and_counts_are_those_of_ping(socket_path: str, name: str) -> None:
     with memif_peer(socket_path, ANSWERS[name]):
-        ours = memif("ping", "-s", socket_path, "--ip", HOST4, "-c", 3, "-I", 0.3, "-W", 1, PEER4)
+        ours = memif("ping", "--socket", socket_path, "--ip", HOST4, "-c", 3, "-i", 0.3, "-W", 1, PEER4)
     found = counts(ours.out)
     found.pop("wrong", None)  # we say how many replies had wrong data, ping does not
     assert ours.code == (0 if found["received"] else 1)
@@ -180,7 +180,7 @@ def test_lines_and_counts_are_those_of_ping(socket_path: str, name: str) -> None
 
 def test_nobody_answers_arp(socket_path: str) -> None:
     with memif_peer(socket_path, ANSWERS["right"]):
-        ours = memif("ping", "-s", socket_path, "--ip", HOST4, "-c", 1, "-W", 4, SILENT)
+        ours = memif("ping", "--socket", socket_path, "--ip", HOST4, "-c", 1, "-W", 4, SILENT)
     reference = theirs(ANSWERS["right"], SILENT, "-c", "1", "-W", "4")
     assert counts(ours.out) == counts(reference) == {"sent": 1, "received": 0, "errors": 1}
     assert told(ours.out) == told(reference) == [f"From {HOST4} icmp_seq=1 Destination Host Unreachable"]
@@ -190,8 +190,8 @@ def test_nobody_answers_arp(socket_path: str) -> None:
 def test_replies_of_others_are_not_the_targets(socket_path: str) -> None:
     """ping(8) takes them as the target's but for a word."""
     with memif_peer(socket_path, lambda ip, icmp: [(0, packet(reply(icmp), "203.0.113.9"))]):
-        ours = memif("ping", "-s", socket_path, "--ip", HOST4, "-c", 2, "-I", 0.1, PEER4)
-        quiet = memif("ping", "-s", socket_path, "--ip", HOST4, "-c", 2, "-I", 0.1, "--json", PEER4)
+        ours = memif("ping", "--socket", socket_path, "--ip", HOST4, "-c", 2, "-i", 0.1, PEER4)
+        quiet = memif("ping", "--socket", socket_path, "--ip", HOST4, "-c", 2, "-i", 0.1, "--json", PEER4)
     assert ours.out.count("bytes from 203.0.113.9") == ours.out.count("(DIFFERENT ADDRESS!)") == 2
     assert "2 transmitted" not in ours.out
     assert "2 packets transmitted, 0 received, +2 from others, 100% packet loss" in ours.out
@@ -200,7 +200,7 @@ def test_replies_of_others_are_not_the_targets(socket_path: str) -> None:
 
 def test_data_of_another_length(socket_path: str) -> None:
     with memif_peer(socket_path, lambda ip, icmp: [(0, packet(reply(icmp, icmp[8:40])))]):
-        ours = memif("ping", "-s", socket_path, "--ip", HOST4, "-c", 1, PEER4)
+        ours = memif("ping", "--socket", socket_path, "--ip", HOST4, "-c", 1, PEER4)
     assert "wrong size: 32 bytes of data should be 56" in ours.out
     assert "1 received, +1 wrong data" in ours.out
 
@@ -208,11 +208,11 @@ def test_data_of_another_length(socket_path: str) -> None:
 def test_waiting_without_end(socket_path: str) -> None:
     """As with ping(8), -W 0 is no limit."""
     with memif_peer(socket_path, ANSWERS["late"]):
-        done = memif("ping", "-s", socket_path, "--ip", HOST4, "-c", 1, "-W", 0, PEER4)
+        done = memif("ping", "--socket", socket_path, "--ip", HOST4, "-c", 1, "-W", 0, PEER4)
     assert counts(done.out) == {"sent": 1, "received": 1}
     with (
         memif_peer(socket_path, ANSWERS["nothing"]),
-        running("ping", "-s", socket_path, "--ip", HOST4, "-c", 1, "-W", 0, PEER4, until="PING") as waiting,
+        running("ping", "--socket", socket_path, "--ip", HOST4, "-c", 1, "-W", 0, PEER4, until="PING") as waiting,
     ):
         time.sleep(1.5)
         end: Any = waiting.stop()
@@ -220,10 +220,10 @@ def test_waiting_without_end(socket_path: str) -> None:
 
 
 def test_our_address_is_not_the_targets(socket_path: str) -> None:
-    result = memif("ping", "-s", socket_path, "--ip", "192.168.1.9/24", "192.168.1.9")
+    result = memif("ping", "--socket", socket_path, "--ip", "192.168.1.9/24", "192.168.1.9")
     assert (result.code, "is the target's address" in result.err) == (2, True)
     with library.listen(socket_path) as interface:
-        with running("ping", "-s", socket_path, "-c", 1, "-W", 0.2, "192.168.1.1"):
+        with running("ping", "--socket", socket_path, "-c", 1, "-W", 0.2, "192.168.1.1"):
             interface.wait_up(20)
             with interface.rx[0].recv(1, timeout=20) as burst:
                 frame = bytes(burst[0])
@@ -233,4 +233,4 @@ def test_our_address_is_not_the_targets(socket_path: str) -> None:
 
 @pytest.mark.parametrize("target", ["224.0.0.1", "255.255.255.255", "0.0.0.0", "host", "::1"])
 def test_what_is_no_host(socket_path: str, target: str) -> None:
-    assert memif("ping", "-s", socket_path, target).code == 2
+    assert memif("ping", "--socket", socket_path, target).code == 2

@@ -52,13 +52,16 @@ def replaying(
         assert fifo is not None
         os.mkfifo(fifo)
         process = subprocess.Popen(
-            words("replay", "-s", path, *args, fifo), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            words("replay", "--socket", path, *args, fifo), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         end = os.open(fifo, os.O_WRONLY)
     else:
         reading, end = os.pipe()
         process = subprocess.Popen(
-            words("replay", "-s", path, *args, "-"), stdin=reading, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            words("replay", "--socket", path, *args, "-"),
+            stdin=reading,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         os.close(reading)
     with open(end, "wb", buffering=0) as writing:
@@ -145,7 +148,7 @@ def test_the_peer_leaves_while_the_pipe_is_silent(socket_path: str) -> None:
 )
 def test_pipes_that_bring_no_capture(data: bytes, word: str) -> None:
     """Said before anybody is asked for a link."""
-    result = memif("replay", "-s", "@nobody-is-here", "-", stdin=data)
+    result = memif("replay", "--socket", "@nobody-is-here", "-", stdin=data)
     assert (result.code, result.out) == (1, "")
     assert word in result.err
     assert len(result.err.splitlines()) == 1
@@ -162,7 +165,7 @@ def sent_to(path: str, count: int, *args: object, stdin: bytes) -> tuple[list[by
 
         thread = threading.Thread(target=receiver)
         thread.start()
-        result = memif("replay", "-t", "-s", path, *args, "-", stdin=stdin)
+        result = memif("replay", "-t", "--socket", path, *args, "-", stdin=stdin)
         thread.join()
     return got, result
 
@@ -198,7 +201,7 @@ T = 1_700_000_000_000_000
         ("time 0, then times", [], [timed(FRAMES[0], 0), timed(FRAMES[1], T), timed(FRAMES[2], T + 300_000)]),
         ("no time in between", [], [timed(FRAMES[0], T), simple(FRAMES[1]), timed(FRAMES[2], T + 300_000)]),
         ("clock from 0", [], [timed(FRAMES[0], 0), timed(FRAMES[1], 150_000), timed(FRAMES[2], 300_000)]),
-        ("three years", ["--max-gap", "0.3"], [timed(FRAMES[0], T - 10**14), timed(FRAMES[1], T), simple(FRAMES[2])]),
+        ("three years", ["--maxsleep", "300"], [timed(FRAMES[0], T - 10**14), timed(FRAMES[1], T), simple(FRAMES[2])]),
         ("set back", [], [timed(FRAMES[0], T), timed(FRAMES[1], T - 10**10), timed(FRAMES[2], T - 10**10 + 300_000)]),
     ],
 )
@@ -214,7 +217,7 @@ def test_times(socket_path: str, tmp_path: Path, pipe: bool, what: str, options:
             writing.write(file.read_bytes())
             writing.close()
         else:
-            process = stack.enter_context(running("replay", "-s", socket_path, *options, file)).process
+            process = stack.enter_context(running("replay", "--socket", socket_path, *options, file)).process
         iface.wait_up(30)
         start, got = time.monotonic(), receive(iface.rx[0], 3, timeout=10)
         took = time.monotonic() - start
@@ -227,9 +230,9 @@ def test_a_long_wait_is_told(socket_path: str, tmp_path: Path) -> None:
     """How long, and what bounds it; Ctrl-C ends it."""
     file = tmp_path / "x.pcapng"
     file.write_bytes(HEAD + timed(FRAMES[0], T) + timed(FRAMES[1], T + 10**14))
-    with library.listen(socket_path) as iface, running("replay", "-s", socket_path, file) as tool:
+    with library.listen(socket_path) as iface, running("replay", "--socket", socket_path, file) as tool:
         iface.wait_up(30)
-        tool.until("the next packet is due in 3.17 years, as recorded; --max-gap")
+        tool.until("the next packet is due in 3.17 years, as recorded; --maxsleep")
         assert tool.stop().code == 0
 
 

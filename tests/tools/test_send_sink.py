@@ -18,7 +18,10 @@ from tools.process import Result, master, memif, running
 
 def sent_frames(socket_path: str, count: int, *args: object) -> tuple[list[bytes], Result]:
     """What a master in this process receives from ``memif send``, and how that ended."""
-    with library.listen(socket_path) as iface, running("send", "-s", socket_path, "-c", count, "--json", *args) as tool:
+    with (
+        library.listen(socket_path) as iface,
+        running("send", "--socket", socket_path, "-k", count, "--json", *args) as tool,
+    ):
         iface.wait_up(30)
         frames = receive(iface.rx[0], count, timeout=20)
         while tool.process.poll() is None:
@@ -30,9 +33,9 @@ def sent_frames(socket_path: str, count: int, *args: object) -> tuple[list[bytes
 @pytest.mark.parametrize("sink_role", ["master", "slave"])
 def test_everything_sent_arrives_in_order(socket_path: str, mode: str, sink_role: str) -> None:
     sender = {"master": "slave", "slave": "master"}[sink_role]
-    common = ("-s", socket_path, "--mode", mode, "--json")
+    common = ("--socket", socket_path, "--mode", mode, "--json")
     with running("sink", "--role", sink_role, *common, "--count", 20000, "--duration", 50) as sink:
-        sent = memif("send", "--role", sender, *common, "-c", 20000, "--size", "64,300,1500", "--timeout", 20)
+        sent = memif("send", "--role", sender, *common, "-k", 20000, "--size", "64,300,1500", "--timeout", 20)
         received = sink.ended()
     assert (sent.code, received.code) == (0, 0), (sent, received)
     assert sent.json["packets"] == received.json["packets"] == received.json["stamped"] == 20000
@@ -45,7 +48,7 @@ def test_everything_sent_arrives_in_order(socket_path: str, mode: str, sink_role
 
 def test_two_queues_have_their_own_numbers(socket_path: str) -> None:
     with master(socket_path, "sink", "--json", "--wait", 0.5) as sink:
-        memif("send", "-s", socket_path, "-c", 9999, "--tx-queues", 2, "--rx-queues", 2)
+        memif("send", "--socket", socket_path, "-k", 9999, "--tx-queues", 2, "--rx-queues", 2)
         received = sink.ended().json
     assert (received["stamped"], received["lost"], received["reordered"]) == (9999, 0, 0)
 
@@ -123,20 +126,22 @@ def test_the_packets_of_a_capture_take_turns(socket_path: str, tmp_path: Path) -
 
 def test_a_rate_is_kept(socket_path: str) -> None:
     with master(socket_path, "sink", "--duration", 50):
-        by_packets = memif("send", "-s", socket_path, "--rate", "2k", "-c", 2000, "--json").json
-        by_bits = memif("send", "-s", socket_path, "--rate", "8Mbit", "--size", 1000, "-d", 1, "--json").json
+        by_packets = memif("send", "--socket", socket_path, "--rate", "2k", "-k", 2000, "--json").json
+        by_bits = memif(
+            "send", "--socket", socket_path, "--rate", "8Mbit", "--size", 1000, "--duration", 1, "--json"
+        ).json
     assert 1500 < by_packets["pps"] <= 2100
     assert 6e6 < by_bits["bps"] <= 8.4e6
 
 
 def test_a_full_ring_waits_or_drops(socket_path: str) -> None:
     with library.listen(socket_path) as iface:
-        with running("send", "-s", socket_path, "--ring-size", 64, "-d", 0.5, "--json") as waits:
+        with running("send", "--socket", socket_path, "--ring-size", 64, "--duration", 0.5, "--json") as waits:
             iface.wait_up(30)
             _serve_until_end(iface, waits)
             result = waits.ended().json
         assert (result["packets"], result["dropped"]) == (64, 0)
-        with running("send", "-s", socket_path, "--ring-size", 64, "-c", 1000, "--drop", "--json") as drops:
+        with running("send", "--socket", socket_path, "--ring-size", 64, "-k", 1000, "--drop", "--json") as drops:
             iface.wait_up(30)
             _serve_until_end(iface, drops)
             result = drops.ended().json
@@ -150,7 +155,7 @@ def _serve_until_end(iface: library.Interface, tool: object) -> None:
 
 
 def test_the_peer_leaves_while_sending(socket_path: str) -> None:
-    with library.listen(socket_path) as iface, running("send", "-s", socket_path, "--rate", "1k") as tool:
+    with library.listen(socket_path) as iface, running("send", "--socket", socket_path, "--rate", "1k") as tool:
         iface.wait_up(30)
         receive(iface.rx[0], 10)
         iface.close()
@@ -163,7 +168,7 @@ def test_the_peer_leaves_while_sending(socket_path: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_with_a_summary(socket_path: str, number: int) -> None:
     with master(socket_path, "sink") as sink:
-        with running("send", "-s", socket_path, "--rate", "1k", "--interval", 0.1, until=" packets") as send:
+        with running("send", "--socket", socket_path, "--rate", "1k", "--interval", 0.1, until=" packets") as send:
             sent = send.stop(number)
         received = sink.stop(number)
     assert (sent.code, received.code) == (0, 0)
@@ -173,7 +178,7 @@ def test_signals_end_with_a_summary(socket_path: str, number: int) -> None:
 
 
 def test_nothing_comes(socket_path: str) -> None:
-    result = memif("sink", "--role", "master", "-s", socket_path, "-d", 0.3)
+    result = memif("sink", "--role", "master", "--socket", socket_path, "--duration", 0.3)
     assert result.code == 1
     assert result.out.startswith("0 packets")
 
@@ -231,7 +236,7 @@ def test_a_link_without_a_queue_to_send_on(socket_path: str) -> None:
     with linked(socket_path + "x"):
         pass
     with master(socket_path, "sink"):
-        result = memif("send", "-s", socket_path, "--tx-queues", 0, "-c", 1)
+        result = memif("send", "--socket", socket_path, "--tx-queues", 0, "-k", 1)
     assert result.code == 1
     assert "no queue to send on" in result.err
 
@@ -240,7 +245,7 @@ def test_a_link_without_a_queue_to_send_on(socket_path: str) -> None:
 def test_testpmd_counts_what_was_sent(socket_path: str, testpmd: Callable[..., Testpmd]) -> None:
     peer = testpmd("server", forward="rxonly")
     peer.start()
-    with running("send", "-s", socket_path, "--size", "imix", "--rate", "20k", "--json") as send:
+    with running("send", "--socket", socket_path, "--size", "imix", "--rate", "20k", "--json") as send:
         peer.wait_stats("ipackets", 20000, timeout=30)
         send.process.send_signal(signal.SIGSTOP)  # so that it is still there when its peer stops
         time.sleep(0.2)
@@ -255,7 +260,7 @@ def test_testpmd_counts_what_was_sent(socket_path: str, testpmd: Callable[..., T
 @pytest.mark.dpdk
 def test_sink_counts_what_testpmd_sends(socket_path: str, testpmd: Callable[..., Testpmd]) -> None:
     peer = testpmd("server", forward="txonly", txpkts=128, tolerate_crash=True)  # the sink leaves first
-    with running("sink", "-s", socket_path, "--json", "--count", 100000) as sink:
+    with running("sink", "--socket", socket_path, "--json", "--count", 100000) as sink:
         peer.wait_link(20)
         peer.start()
         received = sink.ended()

@@ -36,7 +36,7 @@ def strace(messages: list[bytes]) -> str:
 
 def test_an_interface_that_is_up(socket_path: str) -> None:
     with library.listen(socket_path, name="the-server", secret=b"s3cret") as iface:
-        with running("show", "--once", "-s", socket_path, "--secret", "s3cret", "--timeout", 30) as tool:
+        with running("show", "--once", "--socket", socket_path, "--secret", "s3cret", "--timeout", 30) as tool:
             iface.wait_up(30)
             while tool.process.poll() is None:
                 iface.socket.poll(0.05)
@@ -51,7 +51,7 @@ def test_an_interface_that_is_up(socket_path: str) -> None:
 
 
 def test_an_interface_that_is_down(socket_path: str) -> None:
-    result = memif("show", "--once", "--timeout", 0.2, "-s", socket_path, "--json")
+    result = memif("show", "--once", "--timeout", 0.2, "--socket", socket_path, "--json")
     assert result.code == 1
     assert (result.json["link_up"], result.json["queues"]) == (False, [])
 
@@ -165,7 +165,8 @@ def test_the_shell_completes_verbs_options_and_choices() -> None:
 
 def test_the_reader_of_the_output_may_leave(socket_path: str) -> None:
     with master(socket_path, "icmp-responder"):
-        command = f"{' '.join(words('ping', '-s', socket_path, '-c', '50', '-I', '0.01', '192.168.1.2'))} | head -1"
-        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+        ping = " ".join(words("ping", "--socket", socket_path, "-c", "50", "-i", "0.01", "192.168.1.2"))
+        line = ["bash", "-c", f"{ping} | head -1"]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     assert "Traceback" not in done.stderr
     assert done.stdout.startswith("PING")

@@ -75,9 +75,9 @@ def terminal(*args: object) -> Iterator[Terminal]:
 
 
 def test_show_draws_one_picture_again_and_again(socket_path: str) -> None:
-    with terminal("show", "--role", "master", "-s", socket_path, "--interval", 0.2) as tool:
+    with terminal("show", "--role", "master", "--socket", socket_path, "--interval", 0.2) as tool:
         tool.until("link")
-        with running("send", "-s", socket_path, "--rate", "5k", "--timeout", 30):
+        with running("send", "--socket", socket_path, "--rate", "5k", "--timeout", 30):
             tool.until("rx 0")
             tool.read(1.0)
         tool.process.terminate()
@@ -92,13 +92,16 @@ def test_show_draws_one_picture_again_and_again(socket_path: str) -> None:
 @pytest.mark.parametrize("verb", ["send", "sink"])
 def test_progress_fits_the_line_and_gives_way_to_the_summary(socket_path: str, verb: str) -> None:
     if verb == "sink":
-        with terminal("sink", "--role", "master", "-s", socket_path, "-d", 3, "--interval", 0.2) as tool:
+        with terminal("sink", "--role", "master", "--socket", socket_path, "--duration", 3, "--interval", 0.2) as tool:
             tool.until("sink")
-            with running("send", "-s", socket_path, "-d", 1, "--timeout", 30) as send:
+            with running("send", "--socket", socket_path, "--duration", 1, "--timeout", 30) as send:
                 send.ended()
             tool.until("received in")
     else:
-        with master(socket_path, "sink"), terminal("send", "-s", socket_path, "-d", 1.5, "--interval", 0.2) as tool:
+        with (
+            master(socket_path, "sink"),
+            terminal("send", "--socket", socket_path, "--duration", 1.5, "--interval", 0.2) as tool,
+        ):
             tool.until("sent in")
     assert max(map(len, tool.lines)) <= 80
     assert any(line.startswith(verb) and "pps" in line and "bit/s" in line for line in tool.lines)

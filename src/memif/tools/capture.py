@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @click.option("-x", "--hex", "show_hex", is_flag=True, help="Print the bytes below each line (without -w).")
 @interval_option
 @json_option
-@link_options(without="s")
+@link_options()
 def command(
     link: LinkOptions,
     as_json: bool,

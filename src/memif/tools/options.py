@@ -53,51 +53,47 @@ class LinkOptions:
             raise click.UsageError(error.detail) from error
 
 
-def link_options(*, without: str = "") -> Callable[[Command], Command]:
+def link_options() -> Callable[[Command], Command]:
     """Decorator: adds the options of `LinkOptions`, and passes them to the command as ``link``.
 
     What the command line leaves open comes from the profile, the environment and the file of profiles, see
     `memif.profiles`.
 
-    Args:
-        without: Letters that are not to be short options of the link, because the verb means something else by them.
+    All but the profile are written out: the short forms are for what ping(8), tcpdump, tcpreplay and iperf3 mean by
+    them.
     """
-
-    option = _options(without)
     options = [
-        *_socket_options(option),
-        option("-i", "--id", type=click.IntRange(0, 0xFFFFFFFF), default=0, help="Interface id, as at the other end."),
-        option(
-            "-r",
+        *_socket_options(),
+        _option("--id", type=click.IntRange(0, 0xFFFFFFFF), default=0, help="Interface id, as at the other end."),
+        _option(
             "--role",
             type=click.Choice(get_args(RoleName)),
             default="slave",
             help="slave (client) connects, master (server) listens.",
         ),
-        option(
+        _option(
             "--secret",
             metavar="TEXT",
             help="Shared secret, at most 23 bytes. Every user of this machine can see it here; better use "
             "--secret-file or the environment.",
         ),
-        option(
+        _option(
             "--secret-file",
             metavar="FILE",
             shell_complete=complete_file,
             help="File whose first line is the shared secret.",
         ),
-        option(
-            "-m",
+        _option(
             "--mode",
             type=click.Choice(get_args(ModeName)),
             default="ethernet",
             help="What the packets start with.",
         ),
-        option("--rx-queues", type=click.IntRange(0, 255), help="Receive queues (slave: 1; master: any)."),
-        option("--tx-queues", type=click.IntRange(0, 255), help="Transmit queues (slave: 1; master: any)."),
-        option("--ring-size", type=int, metavar="SLOTS", default=1024, help="Slots of a ring (slave)."),
-        option("--buffer-size", type=int, metavar="BYTES", default=2048, help="Bytes of a buffer (slave)."),
-        option("--rx-mode", type=click.Choice(get_args(RxMode)), default="interrupt", help="How to wait for packets."),
+        _option("--rx-queues", type=click.IntRange(0, 255), help="Receive queues (slave: 1; master: any)."),
+        _option("--tx-queues", type=click.IntRange(0, 255), help="Transmit queues (slave: 1; master: any)."),
+        _option("--ring-size", type=int, metavar="SLOTS", default=1024, help="Slots of a ring (slave)."),
+        _option("--buffer-size", type=int, metavar="BYTES", default=2048, help="Bytes of a buffer (slave)."),
+        _option("--rx-mode", type=click.Choice(get_args(RxMode)), default="interrupt", help="How to wait for packets."),
     ]
 
     def decorate(command: Command) -> Command:
@@ -118,24 +114,18 @@ def link_options(*, without: str = "") -> Callable[[Command], Command]:
 
 def socket_options(command: Command) -> Command:
     """Decorator: ``--profile`` and ``--socket`` alone, as ``socket``, for a verb that opens no interface itself."""
-    for option in reversed(_socket_options(_options())):
+    for option in reversed(_socket_options()):
         command = option(command)
     return command
 
 
-def _options(without: str = "") -> Callable[..., Decorator[Any]]:
-    """Return what makes an option of the link, whose short form is none of these letters."""
-
-    def option(*names: str, **settings: Any) -> Decorator[Any]:
-        kept = [name for name in names if name[1:] not in [*without]]
-        return click.option(*kept, cls=LinkOption, show_default=True, **settings)
-
-    return option
+def _option(*names: str, **settings: Any) -> Decorator[Any]:
+    return click.option(*names, cls=LinkOption, show_default=True, **settings)
 
 
-def _socket_options(option: Callable[..., Decorator[Any]]) -> list[Decorator[Any]]:
+def _socket_options() -> list[Decorator[Any]]:
     return [
-        option(
+        _option(
             "-P",
             "--profile",
             metavar="NAME",
@@ -145,8 +135,7 @@ def _socket_options(option: Callable[..., Decorator[Any]]) -> list[Decorator[Any
             shell_complete=complete_profile,
             help="A profile of the file named below, for what is not said here.",
         ),
-        option(
-            "-s",
+        _option(
             "--socket",
             default=DEFAULT_SOCKET,
             metavar="NAME",
@@ -211,16 +200,17 @@ def timeout_option(command: Command) -> Command:
     )(command)
 
 
-def duration_option(command: Command) -> Command:
-    """Decorator: ``--duration``."""
+def duration_option(command: Command, *short: str) -> Command:
+    """Decorator: ``--duration``, also by the names `short`."""
     return click.option(
-        "-d", "--duration", type=click.FloatRange(0), metavar="SECONDS", help="End after so many seconds."
+        *short, "--duration", type=click.FloatRange(0), metavar="SECONDS", help="End after so many seconds."
     )(command)
 
 
-def interval_option(command: Command) -> Command:
-    """Decorator: ``--interval`` between two lines of progress."""
+def interval_option(command: Command, *short: str) -> Command:
+    """Decorator: ``--interval`` between two lines of progress, also by the names `short`."""
     return click.option(
+        *short,
         "--interval",
         type=click.FloatRange(0),
         default=1.0,
@@ -228,6 +218,11 @@ def interval_option(command: Command) -> Command:
         metavar="SECONDS",
         help="Time between two reports while it runs, 0 for none.",
     )(command)
+
+
+def iperf_options(command: Command) -> Command:
+    """Decorator: ``--duration`` and ``--interval``, also by iperf3's short names."""
+    return duration_option(interval_option(command, "-i"), "-t")
 
 
 def examples(*lines: str) -> str:

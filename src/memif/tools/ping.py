@@ -30,15 +30,15 @@ _OWN = ("192.168.1.1", "192.168.1.2")  # the second one if the first is the targ
     "ping",
     cls=Verb,
     epilog=examples(
-        "ping --ip 192.168.1.1 -c 4 192.168.1.2", "ping --role master --mode ip --json -c 100 -I 0.01 192.168.1.2"
+        "ping --ip 192.168.1.1 -c 4 192.168.1.2", "ping --role master --mode ip --json -c 100 -i 0.01 192.168.1.2"
     ),
 )
 @click.argument("target")
 @click.option("--ip", metavar="ADDR", help=f"Own IPv4 address.  [default: {_OWN[0]}, for that as target {_OWN[1]}]")
 @click.option("--mac", default="02:fe:00:00:00:01", show_default=True, help="Own MAC address.")
 @click.option("-c", "--count", type=click.IntRange(0), default=0, help="End after so many requests (0: never).")
-@click.option("-I", "--interval", type=click.FloatRange(0), default=1.0, show_default=True, help="Seconds between two.")
-@click.option("-S", "--size", type=click.IntRange(0, 65507), default=56, show_default=True, help="Payload bytes.")
+@click.option("-i", "--interval", type=click.FloatRange(0), default=1.0, show_default=True, help="Seconds between two.")
+@click.option("-s", "--size", type=click.IntRange(0, 65507), default=56, show_default=True, help="Payload bytes.")
 @click.option(
     "-W",
     "--wait",

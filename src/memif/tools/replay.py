@@ -58,30 +58,32 @@ _DAY: Final = 86400 * _SECOND
     cls=Verb,
     epilog=examples(
         "replay trace.pcapng",
-        "replay --speed 10 --max-gap 1 trace.pcap.gz",
-        "replay --top-speed --loop 100 trace.pcap",
+        "replay --multiplier 10 --maxsleep 1000 trace.pcap.gz",
+        "replay --topspeed --loop 100 trace.pcap",
     )
-    + "\n  tcpdump -i eth0 -U -w - | memif replay --top-speed -",
+    + "\n  tcpdump -i eth0 -U -w - | memif replay --topspeed -",
 )
 @click.argument("file", shell_complete=complete_file)
 @click.option(
     "-x",
-    "--speed",
+    "--multiplier",
+    "speed",
     type=click.FloatRange(0, min_open=True),
     default=1.0,
     show_default=True,
     metavar="FACTOR",
     help="So many times as fast as recorded.",
 )
-@click.option("-t", "--top-speed", is_flag=True, help="As fast as the peer takes them.")
+@click.option("-t", "--topspeed", "top_speed", is_flag=True, help="As fast as the peer takes them.")
 @click.option(
-    "--max-gap",
+    "--maxsleep",
+    "max_gap",
     type=click.FloatRange(0),
-    metavar="SECONDS",
-    help="Wait no longer than this for the next packet (default: as recorded).",
+    metavar="MS",
+    help="Milliseconds to wait for the next packet, at most (default: as recorded).",
 )
 @click.option("-l", "--loop", type=Count(), default=1, show_default=True, help="Play the file so often (0: for ever).")
-@click.option("-c", "--count", type=Count(), default=0, help="End after so many packets (0: never).")
+@click.option("-L", "--limit", "count", type=Count(), default=0, help="End after so many packets (0: never).")
 @duration_option
 @interval_option
 @timeout_option
@@ -106,8 +108,9 @@ def command(
     Packets without a time go with the one before them. Packets of another link type than the interface's mode are
     passed over. The ring being full delays the rest; nothing is dropped.
     """
+    gap = None if max_gap is None else max_gap / 1000
     live = loop == 1 and _is_pipe(file)
-    player = (LivePlayer if live else Player)(file, link.mode, None if top_speed else speed, count, max_gap)
+    player = (LivePlayer if live else Player)(file, link.mode, None if top_speed else speed, count, gap)
     player.load()
     if file == "-" and loop != 1 and player.more:
         raise click.UsageError(f"standard input is too long to loop: more than {_CHUNK} packets")
@@ -293,7 +296,7 @@ class Player:
             wait = self.times[at] - now
             if wait > _LONG_WAIT and self.say is not None and at != self._told:
                 self._told = at
-                self.say(f"the next packet is due in {_span(wait)}, as recorded; --max-gap shortens that")
+                self.say(f"the next packet is due in {_span(wait)}, as recorded; --maxsleep shortens that")
             if wait > 0.003:
                 interface.socket.poll(min(wait - 0.002, stop.left()))  # epoll counts in milliseconds
             elif wait > 0.0002:

@@ -13,9 +13,8 @@ from memif.interface import Interface
 from memif.ring import TxQueue
 from memif.tools.options import (
     LinkOptions,
-    duration_option,
     examples,
-    interval_option,
+    iperf_options,
     json_option,
     link_options,
     timeout_option,
@@ -38,11 +37,11 @@ _BURST = 256
         "send --pcap flows.pcapng --rate 10k",
     ),
 )
-@click.option("-c", "--count", type=Count(), default=0, help="End after so many packets (0: never).")
-@duration_option
+@click.option("-k", "--count", type=Count(), default=0, help="End after so many packets (0: never).")
+@iperf_options
 @click.option("--rate", type=RateType(), help="Packets (100k) or bits (10Mbit) a second; default: all that goes.")
 @click.option(
-    "-S",
+    "-l",
     "--size",
     metavar="SIZES",
     help="Bytes of a packet (default 64); a mix as 64,1500 or 64:7,1514:1 (size:weight), or imix.",
@@ -74,7 +73,6 @@ _BURST = 256
     help="Number and time each packet, for memif sink (default: yes, unless --hex or --pcap).",
 )
 @click.option("--drop", is_flag=True, help="Do not wait when the ring is full: drop, and count.")
-@interval_option
 @timeout_option
 @json_option
 @link_options()

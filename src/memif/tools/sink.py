@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from memif.interface import Interface
-from memif.tools.options import LinkOptions, duration_option, examples, interval_option, json_option, link_options
+from memif.tools.options import LinkOptions, examples, iperf_options, json_option, link_options
 from memif.tools.terminal import Status, Stop, print_json
 from memif.tools.transfer import bursts
 from memif.tools.values import Count, seconds, si
@@ -23,8 +23,8 @@ _BAR = 30
         "sink --role master --duration 10", "sink --count 1M --json", "sink --rx-mode polling --no-analyse"
     ),
 )
-@click.option("-c", "--count", type=Count(), default=0, help="End after so many packets (0: never).")
-@duration_option
+@click.option("-k", "--count", type=Count(), default=0, help="End after so many packets (0: never).")
+@iperf_options
 @click.option(
     "--wait",
     type=click.FloatRange(0),
@@ -32,7 +32,6 @@ _BAR = 30
     help="End when nothing has come for so long, once packets have come.",
 )
 @click.option("--analyse/--no-analyse", default=True, help="Look at the packets' stamps (default), or only count.")
-@interval_option
 @json_option
 @link_options()
 def command(
