@@ -50,8 +50,8 @@ _HOME = {
     "MemifProtocolError": "errors",
 }
 _MODULES = ("aio", "capture", "debug", "extcap", "libmemif", "tap", "testing")
-# Importing these needs the package of an extra, so a star import leaves them out.
-_EXTRAS = ("metrics", "packet", "scapy")
+# Importing these needs the package of an extra, so a star import leaves them out, and `dir` where it is missing.
+_EXTRAS = {"metrics": "prometheus_client", "packet": "numpy", "scapy": "scapy"}
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 
@@ -108,7 +108,9 @@ if not TYPE_CHECKING:  # type checkers see all names above, and must report othe
 
 
 def __dir__() -> list[str]:
-    return sorted((*__all__, *_EXTRAS))
+    from memif.extras import is_there
+
+    return sorted((*__all__, *(name for name, package in _EXTRAS.items() if is_there(package))))
 
 
 if _environ.get("MEMIF_DEBUG", "0") not in ("", "0"):

@@ -4,9 +4,8 @@ All errors derive from `MemifError`, so one ``except`` clause catches everything
 built-in exception for such a failure, so ``except TimeoutError`` works too.
 
 The numbers are those of libmemif 2.0, because programs ported from C compare against them. The text of an error says
-what happened. The C library's phrase for its number follows in parentheses, as users find it in the logs of other
-implementations. Its spelling is corrected here; `error_text` and ``memif_strerror`` return the C library's messages
-unchanged.
+what happened, in the words of this package. The C library's messages are those of `error_text` and
+``memif_strerror``, unchanged.
 """
 
 import enum
@@ -109,17 +108,48 @@ _TEXTS: dict[int, str] = {
 _UNDEFINED = "undefined error"
 #: Characters of an argument's value in an error.
 _LONGEST_SHOWN = 300
-#: Phrases that differ from the C library's: corrected spelling, and advice that does not apply here.
-_RIGHT: dict[int, str] = {
-    ErrorCode.SYSCALL: "Unspecified system call error",
-    ErrorCode.ACCES: "Permission to resource denied",
-    ErrorCode.FILE_LIMIT: "System limit on total number of open files reached",
-    ErrorCode.NOCONN: "Memif connection handle does not point to existing connection",
-    ErrorCode.NOBUF: "Not enough memif buffers, there is unreceived data in shared memory",
-    ErrorCode.NOBUF_DET: "Not enough space for memif details in supplied buffer, string data might be malformed",
-    ErrorCode.ACCSLAVE: "Slave cannot accept connection request",
-    ErrorCode.MAXRING: "Limit on total number of rings reached",
-    ErrorCode.MAX_RING: "Maximum log2 ring size is 14",
+#: What an error says that has nothing to add to its number.
+_PLAIN: dict[int, str] = {
+    ErrorCode.SUCCESS: "no error",
+    ErrorCode.SYSCALL: "a system call failed",
+    ErrorCode.ACCES: "permission denied",
+    ErrorCode.NO_FILE: "there is no such socket",
+    ErrorCode.FILE_LIMIT: "the system has no descriptor left",
+    ErrorCode.PROC_FILE_LIMIT: "this process has no descriptor left",
+    ErrorCode.ALREADY: "a connection was requested already",
+    ErrorCode.AGAIN: "the operation would block",
+    ErrorCode.BAD_FD: "the descriptor is not open",
+    ErrorCode.NOMEM: "there is not enough memory",
+    ErrorCode.INVAL_ARG: "an argument is not allowed",
+    ErrorCode.NOCONN: "there is no such interface",
+    ErrorCode.CONN: "the interface exists already",
+    ErrorCode.CB_FDUPDATE: "the callback for descriptors reported an error",
+    ErrorCode.FILE_NOT_SOCK: "the file is not a socket",
+    ErrorCode.NO_SHMFD: "a region came without its descriptor",
+    ErrorCode.COOKIE: "a ring has the wrong cookie",
+    ErrorCode.NOBUF_RING: "the ring is full",
+    ErrorCode.NOBUF: "more packets wait than there are buffers for",
+    ErrorCode.NOBUF_DET: "the buffer is too small for the details",
+    ErrorCode.INT_WRITE: "the peer could not be woken",
+    ErrorCode.MFMSG: "a control message is malformed",
+    ErrorCode.QID: "there is no queue with this number",
+    ErrorCode.PROTO: "the peer speaks another version of memif",
+    ErrorCode.ID: "there is no interface with this id",
+    ErrorCode.ACCSLAVE: "a slave does not accept connections",
+    ErrorCode.ALRCONN: "the interface is connected already",
+    ErrorCode.MODE: "the two ends have different modes",
+    ErrorCode.SECRET: "the secret is wrong",
+    ErrorCode.NOSECRET: "a secret is required",
+    ErrorCode.MAXREG: "there are too many regions",
+    ErrorCode.MAXRING: "there are too many rings",
+    ErrorCode.NO_INTFD: "a ring came without its descriptor",
+    ErrorCode.DISCONNECT: "the peer disconnected",
+    ErrorCode.DISCONNECTED: "the link is down",
+    ErrorCode.UNKNOWN_MSG: "a control message is of unknown type",
+    ErrorCode.POLL_CANCEL: "another thread ended the wait",
+    ErrorCode.MAX_RING: "a ring has at most 16384 slots (log2 14)",
+    ErrorCode.PRIVHDR: "private headers are not supported",
+    ErrorCode.CONNREFUSED: "the connection was refused",
 }
 
 
@@ -135,18 +165,13 @@ def error_text(code: int) -> str:
     return _TEXTS.get(code, _UNDEFINED)
 
 
-def _phrase(code: int) -> str:
-    """The C library's message with its spelling corrected, to be put into a sentence."""
-    return _RIGHT.get(code) or error_text(code).removesuffix(".")
-
-
 class MemifError(Exception):
     """Base of all errors of this package.
 
-    ``str()`` is the detail, followed by the code's phrase in parentheses. Errors can be pickled.
+    ``str()`` is the detail; without one, what the code means. Errors can be pickled.
 
     Args:
-        detail: What happened, without the code's phrase; may be empty.
+        detail: What happened; may be empty.
         code: Replaces the usual code of the class.
     """
 
@@ -154,7 +179,7 @@ class MemifError(Exception):
 
     #: Number of the error in libmemif.
     code: ErrorCode
-    #: What happened, without the code's phrase; may be empty.
+    #: What happened; may be empty.
     detail: str
 
     def __init__(self, detail: str = "", *, code: ErrorCode | None = None) -> None:
@@ -163,7 +188,7 @@ class MemifError(Exception):
         self.code = self.default_code if code is None else code
 
     def __str__(self) -> str:
-        return f"{self.detail} ({_phrase(self.code)})" if self.detail else _phrase(self.code)
+        return self.detail or _PLAIN.get(self.code, _UNDEFINED)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # OSError keeps errno and strerror outside of __dict__ and would drop them.

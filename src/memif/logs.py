@@ -6,8 +6,8 @@ memif.interface     links that come up and end, with the reason (INFO, WARNING w
 memif.control       a handshake failed for a reason on this side, such as no memory (ERROR); each control message that
                     is sent and received, by its name (DEBUG)
 memif.memory        memory of a peer that is not sealed (WARNING); huge pages that are not available (WARNING)
-memif.socket        clients refused before they had an interface (WARNING, one a second; more at DEBUG); no descriptor
-                    left to accept clients with (ERROR)
+memif.socket        clients refused before the interface was theirs (WARNING, one a second; more at DEBUG); no
+                    descriptor left to accept clients with (ERROR)
 memif.libmemif      callbacks of the C library's API that raise (ERROR)
 ==================  ===============================================================================================
 

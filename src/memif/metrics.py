@@ -34,17 +34,19 @@ memif_ring_slots                           gauge    size of the ring, by ``direc
 memif_ring_used_slots                      gauge    slots with packets in them, or lent out by bursts; likewise
 memif_clients_accepted_total               counter  of a socket (no other label): clients that connected
 memif_clients_turned_away_total            counter  of a socket: clients beyond its limit, or without descriptors left
-memif_clients_refused_total                counter  of a socket: clients that did not get as far as an interface
+memif_clients_refused_total                counter  of a socket: clients refused that asked for no interface of it
 =========================================  =======  ===============================================================
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
-from prometheus_client.registry import Collector
-
 from memif.errors import MemifTypeError
+from memif.extras import with_advice
+
+with with_advice():
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+    from prometheus_client.registry import Collector
 
 _KEY = ("socket", "id", "role", "interface")
 
@@ -73,7 +75,7 @@ _LINK_COUNTERS = {
 _SOCKET_COUNTERS = {
     "accepted": ("clients_accepted", "Clients that connected"),
     "turned_away": ("clients_turned_away", "Clients turned away because there were too many"),
-    "refused": ("clients_refused", "Clients refused before it was known which interface they wanted"),
+    "refused": ("clients_refused", "Clients refused that had not asked for an interface of this socket"),
 }
 
 

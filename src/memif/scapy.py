@@ -25,22 +25,24 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, ClassVar, Unpack
 
-from scapy.config import conf
-from scapy.data import MTU
-from scapy.error import log_runtime
-from scapy.interfaces import InterfaceProvider, NetworkInterface
-from scapy.layers.inet import IP
-from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import Ether
-from scapy.packet import Packet
-from scapy.supersocket import SuperSocket
-
 from memif.address import SocketName, parse_address
 from memif.config import seconds
 from memif.errors import MemifBufferError, MemifClosedError, MemifDisconnectedError, MemifValueError
+from memif.extras import with_advice
 from memif.interface import ConnectOptions, Interface, endpoint_of
 from memif.socket import connect
 from memif.system import Single
+
+with with_advice():
+    from scapy.config import conf
+    from scapy.data import MTU
+    from scapy.error import log_runtime
+    from scapy.interfaces import InterfaceProvider, NetworkInterface
+    from scapy.layers.inet import IP
+    from scapy.layers.inet6 import IPv6
+    from scapy.layers.l2 import Ether
+    from scapy.packet import Packet
+    from scapy.supersocket import SuperSocket
 
 _LONGEST_SLEEP = 0.1  # seconds: some peers lose a wake-up now and then
 _POLLING_SLEEP = 1e-3  # seconds: peers of a queue that does not ask for interrupts send none

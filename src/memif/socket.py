@@ -1,10 +1,11 @@
 """`Socket`, one control socket with all its interfaces; `connect` and `listen`, which open one interface on a socket of
 its own. `memif.control.engine` does the work."""
 
-from typing import Self, TypeVar, Unpack, cast
+from typing import Any, Self, TypeVar, Unpack, cast
 
 from memif.address import Address, SocketName, parse_address
 from memif.config import (
+    ROLES,
     CommonOptions,
     InterfaceConfig,
     SocketOptions,
@@ -16,9 +17,10 @@ from memif.config import (
 )
 from memif.control.endpoint import Endpoint
 from memif.control.engine import Engine
+from memif.errors import MemifValueError
 from memif.interface import Interface, Options, endpoint_of
 from memif.system import Closing
-from memif.types import SocketStats
+from memif.types import Side, SocketStats
 
 DEFAULT_APP_NAME = "memif for Python"
 AnyOptions = TypeVar("AnyOptions", bound=CommonOptions)
@@ -172,7 +174,7 @@ def connect(
         timeout: Seconds to wait for the link; None waits for ever.
         app_name: See `Socket`.
         handshake_timeout: See `Socket`.
-        **options: The options of `Socket.interface`. ``role`` is "slave" by default.
+        **options: The options of `Socket.interface`, as slave; `listen` opens a master.
 
     Returns:
         The interface, with its link up.
@@ -185,7 +187,7 @@ def connect(
     """
     seconds("timeout", timeout)
     path, options = from_profile(path, options, profile)
-    options.setdefault("role", "slave")
+    check_side(options, "slave")
     interface = open_interface(path, options, app_name=app_name, handshake_timeout=handshake_timeout)
     try:
         endpoint_of(interface).connect_once()
@@ -220,7 +222,7 @@ def listen(
             the umask.
         socket_owner: The user id and group id of the socket file, see `Socket`.
         handshake_timeout: See `Socket`.
-        **options: The options of `Socket.interface`. ``role`` is "master" by default.
+        **options: The options of `Socket.interface`, as master; `connect` opens a slave.
 
     Returns:
         The interface. Its link comes up when a client connects.
@@ -232,7 +234,7 @@ def listen(
         MemifValueError: An argument is out of range.
     """
     path, options = from_profile(path, options, profile)
-    options.setdefault("role", "master")
+    check_side(options, "master")
     check_file(socket_mode, socket_owner)
     return open_interface(
         path, options, app_name=app_name, mode=socket_mode, owner=socket_owner, handshake_timeout=handshake_timeout
@@ -259,6 +261,14 @@ def from_profile(
 
     socket, filled = fill(path, dict(options), profile)
     return socket, cast(AnyOptions, filled)
+
+
+def check_side(options: Any, side: Side) -> None:
+    """Set the role of an interface that `connect` or `listen` opens. The other role is refused: it waits otherwise."""
+    role = options.setdefault("role", side)
+    if isinstance(role, str) and role in ROLES and ROLES[role] is not ROLES[side]:
+        instead = "listen(), which waits for clients" if side == "slave" else "connect(), which connects to a master"
+        raise MemifValueError.argument("role", role, f"{side!r}; or use {instead}")
 
 
 def check_file(socket_mode: object, socket_owner: object) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from memif.config import each, one_of, whole, yes_or_no
 from memif.errors import MemifClosedError, MemifOSError, MemifQueueError, MemifTypeError, MemifValueError
+from memif.extras import with_advice
 from memif.system import Closing
 
 if TYPE_CHECKING:
@@ -292,11 +293,10 @@ def _enter_namespace(path: str) -> None:
 
 def _configure(name: str, addresses: Sequence[str], settings: dict[str, Any]) -> None:
     try:
-        from pyroute2 import IPRoute, NetlinkError
-    except ImportError:
-        raise TapError(
-            f"configure {name}: pyroute2 is not installed; install memif[tap], or use the command ip"
-        ) from None
+        with with_advice():
+            from pyroute2 import IPRoute, NetlinkError
+    except ImportError as error:
+        raise TapError(f"configure {name}: {error}, or use the command ip") from None
     try:
         with IPRoute() as route:
             (index,) = route.link_lookup(ifname=name)

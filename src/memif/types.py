@@ -59,7 +59,7 @@ class InterfaceStats(TypedDict):
     disconnects: int
     """How often it went down."""
     refused: int
-    """Connections that ended before the link was up."""
+    """Connections that ended before the link was up; of a master, also clients that asked for it and were refused."""
 
 
 class SocketStats(TypedDict):
@@ -70,7 +70,7 @@ class SocketStats(TypedDict):
     turned_away: int
     """Clients turned away because there were too many, or because no file descriptors were left."""
     refused: int
-    """Clients refused before they were assigned to an interface."""
+    """Clients refused that had not asked for an interface of this socket."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def test_connect_in_vain(run: Run, socket_path: str) -> None:
 
     async def main() -> None:
         start = time.monotonic()
-        with pytest.raises(memif.MemifTimeoutError, match=r"within 0\.2 s") as caught:
+        with pytest.raises(memif.MemifTimeoutError, match=r"^there is no socket .* \(waited 0\.2 s\)$") as caught:
             await memif.aio.connect(socket_path, timeout=0.2)
         assert 0.2 <= time.monotonic() - start < within(1.0)
         assert isinstance(caught.value.__cause__, memif.MemifFileNotFoundError)

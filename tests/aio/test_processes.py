@@ -1,9 +1,10 @@
 """The asyncio API against other processes: our own echo, and DPDK's testpmd."""
 
 import asyncio
+import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -14,15 +15,28 @@ import memif.aio
 from aio.conftest import Run
 from aio.ways import echo, numbers, rows
 from ends import Child
+from memif.types import RxMode
 from patience import within
 from peers.testpmd import Testpmd
 
 COUNT = 100_000
 
 
-def _echo_process(path: str, role: str, with_uvloop: bool, mode: str) -> int:
+@contextlib.asynccontextmanager
+async def opening(path: str, role: str, mode: RxMode) -> AsyncIterator[memif.aio.Interface]:
+    """An interface of either role with its link up."""
+    if role == "slave":
+        async with memif.aio.connect(path, timeout=10.0, rx_mode=mode) as iface:
+            yield iface
+    else:
+        async with memif.aio.listen(path, rx_mode=mode) as iface:
+            await iface.wait_up(10.0)
+            yield iface
+
+
+def _echo_process(path: str, role: str, with_uvloop: bool, mode: RxMode) -> int:
     async def main() -> int:
-        async with memif.aio.connect(path, role=role, timeout=10.0, rx_mode=mode) as iface:
+        async with opening(path, role, mode) as iface:
             return await echo(iface)
 
     factory = uvloop.new_event_loop if with_uvloop else None
@@ -33,12 +47,12 @@ def _echo_process(path: str, role: str, with_uvloop: bool, mode: str) -> int:
 @pytest.mark.usefixtures("no_second_look")
 @pytest.mark.parametrize("with_uvloop", [False, True], ids=["to-asyncio", "to-uvloop"])
 @pytest.mark.parametrize(("role", "mode"), [("slave", "interrupt"), ("master", "adaptive"), ("slave", "polling")])
-def test_echo_between_processes(run: Run, socket_path: str, with_uvloop: bool, role: str, mode: str) -> None:
+def test_echo_between_processes(run: Run, socket_path: str, with_uvloop: bool, role: str, mode: RxMode) -> None:
     """A hundred thousand numbered packets there and back between two event loops: none lost, none out of order."""
 
     async def main() -> None:
         other = "master" if role == "slave" else "slave"
-        async with memif.aio.connect(socket_path, role=other, timeout=10.0, rx_mode=mode) as iface:
+        async with opening(socket_path, other, mode) as iface:
             sending = asyncio.ensure_future(iface.tx[0].send_all(rows(COUNT)))
             found = 0
             async with asyncio.timeout(20):

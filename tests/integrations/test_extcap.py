@@ -256,7 +256,7 @@ def test_the_secret(installed: Path, socket_path: str, monkeypatch: pytest.Monke
             pump(iface, until=lambda: process.poll() is not None, timeout=40)
             _, errors = process.communicate()
         assert not iface.stats["connects"]
-        assert errors.count("Secret required") == 1
+        assert errors.count("secret required") == 1
         monkeypatch.setenv("MEMIF_SECRET", "s3cret")
         with tshark(file, "-c", "1", socket=socket_path) as process:
             iface.wait_up(45)

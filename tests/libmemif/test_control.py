@@ -228,7 +228,7 @@ def test_a_slave_comes_back(socket_path: str) -> None:
     [
         ({"master": {"secret": "abc"}, "slave": {"secret": b"abd\0\0"}}, "incorrect secret"),
         ({"master": {"secret": "abc"}}, "secret required"),
-        ({"slave": {"mode": 1}}, "mode mismatch"),
+        ({"slave": {"mode": 1}}, "mode mismatch: the master is ethernet, the slave ip"),
         ({"slave": {"interface_id": 9}}, "cannot connect to slave"),
     ],
 )

@@ -120,7 +120,7 @@ def refusing(*answers: InterfaceInfo | Refusal) -> object:
         ({}, refusing(UNKNOWN_ID), "unmatched interface id", ErrorCode.ID),
         ({}, refusing(IS_SLAVE), "cannot connect to slave", ErrorCode.ACCSLAVE),
         ({}, refusing(ALREADY_CONNECTED), "already connected", ErrorCode.ALRCONN),
-        ({"mode": Mode.IP}, admit, "mode mismatch", ErrorCode.MODE),
+        ({"mode": Mode.IP}, admit, "mode mismatch: the master is ethernet, the slave ip", ErrorCode.MODE),
         ({}, refusing(InterfaceInfo(secret=b"abc")), "secret required", ErrorCode.NOSECRET),
         ({"secret": b"ab"}, refusing(InterfaceInfo(secret=b"abc")), "incorrect secret", ErrorCode.SECRET),
         ({"s2m_rings": 3}, refusing(InterfaceInfo(max_s2m_rings=2)), "too many rings", ErrorCode.MAXRING),

@@ -62,7 +62,11 @@ Script = list[tuple[Message, int]]
             "too many rings",
             ErrorCode.MAXRING,
         ),
-        ([(Init(0), 0), (AddRing(True, 0, 0, 0, 15), 1)], "ring size out of range", ErrorCode.MAX_RING),
+        (
+            [(Init(0), 0), (AddRing(True, 0, 0, 0, 15), 1)],
+            "ring size out of range (log2 15, at most 14)",
+            ErrorCode.MAX_RING,
+        ),
         ([(Init(0), 0), REGION, (Connect(), 0)], "no rings", ErrorCode.MAXRING),
         (
             [(Init(0), 0), RING, (Connect(), 0)],

@@ -12,6 +12,7 @@ from memif.aio.loop import LONGEST_SLEEP, Signal
 from memif.aio.queues import RxQueue, TxQueue
 from memif.config import CommonOptions, Deadline, seconds
 from memif.errors import MemifClosedError, MemifDisconnectedError, MemifTimeoutError, MemifValueError
+from memif.hints import OnlyAsync, RxQueues, TxQueues
 from memif.interface import Interface as SyncInterface, Options, endpoint_of
 from memif.socket import Socket as SyncSocket
 from memif.system import Single
@@ -39,7 +40,7 @@ class Done:
         yield
 
 
-class Interface(Single):
+class Interface(OnlyAsync, Single):
     """One memif interface. Created by `memif.aio.connect`, `memif.aio.listen` and `memif.aio.Socket.interface`.
 
     It has the members of `memif.Interface`; `wait_up`, `drain` and the waiting methods of the queues are coroutines.
@@ -64,6 +65,7 @@ class Interface(Single):
             # A coroutine object is true, so it would admit every client.
             raise MemifValueError.argument("authorize", "a coroutine function", "a function that returns a bool")
         self.sync: SyncInterface = socket.sync.interface(**self._with_callbacks(options))
+        endpoint_of(self.sync).advice = "await wait_up() first"
 
     @property
     def id(self) -> int:
@@ -117,12 +119,12 @@ class Interface(Single):
     @property
     def rx(self) -> tuple[RxQueue, ...]:
         """The receive queues of the current or last link."""
-        return tuple(self._rx.get(queue.index) or self._new_rx(queue) for queue in self.sync.rx)
+        return RxQueues(self._rx.get(queue.index) or self._new_rx(queue) for queue in self.sync.rx)
 
     @property
     def tx(self) -> tuple[TxQueue, ...]:
         """The transmit queues of the current or last link."""
-        return tuple(self._tx.get(queue.index) or self._new_tx(queue) for queue in self.sync.tx)
+        return TxQueues(self._tx.get(queue.index) or self._new_tx(queue) for queue in self.sync.tx)
 
     def _new_rx(self, queue: Any) -> RxQueue:
         return self._rx.setdefault(queue.index, RxQueue(self.socket.loop, queue, self.socket.changed))
@@ -152,8 +154,7 @@ class Interface(Single):
             except MemifTimeoutError as error:
                 left = deadline.left(LONGEST_SLEEP)
                 if left <= 0:
-                    text = error.detail.replace("within 0 s", f"within {deadline.timeout:g} s")
-                    raise MemifTimeoutError(text) from error.__cause__
+                    raise endpoint_of(self.sync).timed_out(deadline.timeout or 0.0) from error.__cause__
             else:
                 break
             await self.socket.changed.wait(left)

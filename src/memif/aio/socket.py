@@ -3,19 +3,20 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from memif.address import Address, SocketName
 from memif.aio.interface import AioOptions, Done, Interface
 from memif.aio.loop import Signal
 from memif.config import SocketOptions, seconds
+from memif.hints import OnlyAsync
 from memif.interface import endpoint_of
-from memif.socket import DEFAULT_APP_NAME, Socket as SyncSocket, check_file, from_profile
+from memif.socket import DEFAULT_APP_NAME, Socket as SyncSocket, check_file, check_side, from_profile
 from memif.system import Single
 from memif.types import SocketStats
 
 
-class Socket(Single):
+class Socket(OnlyAsync, Single):
     """A control socket with any number of interfaces, served by the running event loop.
 
     Create it in a coroutine or callback of the loop. As an async context manager it closes itself and its interfaces at
@@ -113,13 +114,26 @@ class Socket(Single):
             self.changed.set()
 
 
-class Opening(Single):
+class Opening(OnlyAsync, Single):
     """The result of `connect` and `listen`: await it to get the interface, or use it in ``async with``."""
 
     def __init__(self, opener: Callable[[], Coroutine[Any, Any, Interface]]) -> None:
         """For `connect` and `listen` only."""
         self._opener = opener
         self._interface: Interface | None = None
+
+    def __repr__(self) -> str:
+        return f"memif.aio.{self._opener.__qualname__.partition('.')[0]}(...)"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if hasattr(Interface, name):
+                raise AttributeError(
+                    f"{self!r} is no interface yet: write iface = await {self!r}, then iface.{name}; "
+                    f"or async with {self!r} as iface"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __await__(self) -> Generator[Any, None, Interface]:
         return self._opener().__await__()
@@ -155,7 +169,7 @@ def connect(
         timeout: Seconds to wait for the link; None waits for ever.
         app_name: See `memif.Socket`.
         handshake_timeout: See `memif.Socket`.
-        **options: The options of `Socket.interface`. ``role`` is "slave" by default.
+        **options: The options of `Socket.interface`, as slave; `listen` opens a master.
 
     Returns:
         An object to await for the interface.
@@ -165,7 +179,7 @@ def connect(
     """
     seconds("timeout", timeout)
     path, options = from_profile(path, options, profile)
-    options.setdefault("role", "slave")
+    check_side(options, "slave")
 
     async def opener() -> Interface:
         socket = Socket(path, app_name=app_name, handshake_timeout=handshake_timeout)
@@ -202,7 +216,7 @@ def listen(
         socket_mode: The permissions of the socket file, see `memif.listen`.
         socket_owner: The user id and group id of the socket file, see `memif.listen`.
         handshake_timeout: See `memif.Socket`.
-        **options: The options of `Socket.interface`. ``role`` is "master" by default.
+        **options: The options of `Socket.interface`, as master; `connect` opens a slave.
 
     Returns:
         An object to await for the interface.
@@ -211,7 +225,7 @@ def listen(
         MemifError: The errors of `memif.listen`, raised by the await.
     """
     path, options = from_profile(path, options, profile)
-    options.setdefault("role", "master")
+    check_side(options, "master")
 
     async def opener() -> Interface:
         check_file(socket_mode, socket_owner)

@@ -21,6 +21,7 @@ from memif.bench.measurement import (
     select,
     table,
 )
+from memif.extras import numpy as _numpy  # noqa: F401  # says which extra is missing
 
 __all__ = [
     "CATALOGUE",

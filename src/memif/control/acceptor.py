@@ -22,7 +22,7 @@ from memif.control import transport
 from memif.control.connection import Connection
 from memif.control.listener import Listener, listen_socket
 from memif.control.poller import Poller
-from memif.logs import Seldom, get_logger
+from memif.logs import Seldom, get_logger, of
 from memif.protocol import Cause, Close, InterfaceInfo, MasterConfig, MasterHandshake, Refusal, Role
 from memif.protocol.refusals import IS_SLAVE, UNKNOWN_ID
 from memif.protocol.wire import MAX_RING, Init
@@ -42,6 +42,9 @@ class Candidate(Protocol):
 
     def offer(self) -> InterfaceInfo | Refusal:
         """Return what a client that asks for it may have. `InterfaceInfo.owner` becomes its connection's host."""
+
+    def turned_down(self, end: Close) -> None:
+        """A client that asked for it did not get it."""
 
 
 Candidates = Mapping[tuple[Role, int], Candidate]
@@ -80,6 +83,8 @@ class Acceptor:
         self._listener: Listener | None = None
         self._adopted = False
         self.stats: SocketStats = {"accepted": 0, "turned_away": 0, "refused": 0}
+        #: The last id that a client asked for in vain, because there is no such master.
+        self.unknown_id: int | None = None
 
     @property
     def fd(self) -> int:
@@ -174,13 +179,25 @@ class Acceptor:
         wanted = self._candidates.get((Role.MASTER, init.id))
         if wanted is not None:
             return wanted.offer()
+        self.unknown_id = init.id
         return IS_SLAVE if (Role.SLAVE, init.id) in self._candidates else UNKNOWN_ID
+
+    def _wanted(self, connection: Connection) -> Candidate | None:
+        """The interface that a client has asked for."""
+        shake = connection.handshake
+        asked = shake.asked if isinstance(shake, MasterHandshake) else None
+        return None if asked is None else self._candidates.get((Role.MASTER, asked.id))
 
     def closed_with(self, connection: Connection, end: Close) -> None:
         """A client left, or was refused, before it had an interface."""
         if end.cause is not Cause.LOCAL:
-            self.stats["refused"] += 1
-            _log.log(self._seldom.level(), "%s: client refused: %s", self._address, end.text)
+            wanted = self._wanted(connection)
+            if wanted is None:
+                self.stats["refused"] += 1
+            else:
+                wanted.turned_down(end)
+            name = "" if wanted is None else wanted.config.name
+            _log.log(self._seldom.level(), "%s: client refused: %s", self._address, end.text, extra=of(name))
 
 
 class Gate:

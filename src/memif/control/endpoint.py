@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from memif.config import DEFAULT_CACHE_LINE, MODE_NAMES, Deadline, InterfaceConfig, seconds
-from memif.control import transport
+from memif.control import causes, transport
 from memif.control.connection import Connection
 from memif.control.engine import Engine, Interrupt
 from memif.errors import (
@@ -26,6 +26,7 @@ from memif.errors import (
     MemifTimeoutError,
     MemifTypeError,
 )
+from memif.hints import RxQueues, TxQueues
 from memif.logs import Seldom, get_logger
 from memif.memory import mapped as memory
 from memif.memory.mapped import Mapped
@@ -74,12 +75,15 @@ class Endpoint(Single):
         self.config: InterfaceConfig = config
         #: What the callbacks of the user get.
         self.face: Any = self
+        #: For the error of an operation before the first link: how to wait for it.
+        self.advice: str = "call wait_up() or poll() first"
         self.log: logging.LoggerAdapter[logging.Logger] = logging.LoggerAdapter(_log, {"interface": config.name})
         self.connection: Connection | None = None
         self.up: bool = False
         self.closed: bool = False
         self.reason: str | None = None
-        self._error: MemifError | None = None
+        self._error: MemifError | None = None  # of the present attempt
+        self._last: MemifError | None = None  # of the attempts since the link was up
         self._failures = 0
         self._seldom = Seldom()
         self._up_since = 0.0
@@ -104,9 +108,9 @@ class Endpoint(Single):
 
     def _show_queues(self, rx: int | None = None, tx: int | None = None) -> None:
         #: Receive queues (M2S rings of a slave, S2M rings of a master); as many as the present or last link has.
-        self.rx: tuple[RxQueue, ...] = tuple(self._rx[:rx])
+        self.rx: tuple[RxQueue, ...] = RxQueues(self._rx[:rx])
         #: Transmit queues (S2M rings of a slave, M2S rings of a master).
-        self.tx: tuple[TxQueue, ...] = tuple(self._tx[:tx])
+        self.tx: tuple[TxQueue, ...] = TxQueues(self._tx[:tx])
         self.face.rx, self.face.tx = self.rx, self.tx  # looked up for each call on a queue, so without a call
 
     # -- what it is
@@ -181,13 +185,11 @@ class Endpoint(Single):
         deadline = None if limit is None else time.monotonic() + limit
         self.check_open()
         while not self.up:
-            if self._error is not None and (self._error.code in _FINAL or self._given_up()):
+            if self._error is not None and self._given_up(self._error):
                 raise self._error
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
-                detail = f"{self.name}: the link did not come up within {limit:g} s"
-                cause = f"; {self._error}" if self._error is not None else self._hint()
-                raise MemifTimeoutError(detail + cause) from self._error
+                raise self.timed_out(limit or 0.0)
             self.engine.poll(0.1 if left is None else min(left, 0.1))
             self.check_open()
         while self.filling(time.monotonic()) and (deadline is None or time.monotonic() < deadline):
@@ -201,13 +203,27 @@ class Endpoint(Single):
         self._offered = all(ring.head != ring.tail for ring in rings)
         return not self._offered
 
-    def _given_up(self) -> bool:
-        return self.config.role is Role.SLAVE and self.config.reconnect is None and self.connection is None
-
-    def _hint(self) -> str:
+    def _given_up(self, error: MemifError) -> bool:
+        """Whether another attempt is not made, or cannot help. The next client of a master may be a better one."""
         if self.config.role is Role.MASTER:
-            return f"; no client asked for id {self.config.id} on {self.engine.address}"
-        return f"; {self.engine.address} did not answer"
+            return False
+        return error.code in _FINAL or (self.config.reconnect is None and self.connection is None)
+
+    def timed_out(self, waited: float) -> MemifTimeoutError:
+        """Return the error for having waited in vain for that many seconds: the cause once and first."""
+        error = MemifTimeoutError(f"{self._cause()} (waited {waited:g} s)")
+        error.__cause__ = self._last
+        return error
+
+    def _cause(self) -> str:
+        if self.config.role is Role.SLAVE:
+            return f"{self.engine.address} did not answer" if self._last is None else str(self._last)
+        place = f"id {self.config.id} on {self.engine.address}"
+        if self._last is not None:
+            return f"{self._last}: {place}"
+        other = self.engine.acceptor.unknown_id
+        asked = "" if other is None else f"; one asked for id {other}, which is not open here"
+        return f"no client asked for {place}{asked}"
 
     def connect(self) -> None:
         """See `memif.Interface.connect`."""
@@ -282,8 +298,19 @@ class Endpoint(Single):
         """Return the error for an operation that needs the link."""
         if self.closed:
             return MemifClosedError(f"{self.name} was closed")
+        if not self._connects and self.reason is None:
+            return MemifDisconnectedError(f"{self.name}: {self._not_yet()}")
         reason = f": {self.reason}" if self.reason else ""
         return MemifDisconnectedError(f"{self.name}: the link is down{reason}")
+
+    def _not_yet(self) -> str:
+        address = self.engine.address
+        if self.config.role is Role.MASTER:
+            return f"no peer has connected yet on {address}; {self.advice}"
+        if self._last is not None:
+            return str(self._last)
+        connect = "call connect(), then " if self.config.reconnect is None and self.connection is None else ""
+        return f"not connected to {address} yet; {connect}{self.advice}"
 
     # -- a member of the engine; the lock is held
 
@@ -350,7 +377,7 @@ class Endpoint(Single):
             m2s_rings=1 if config.rx_queues is None else config.rx_queues,
             log2_ring_size=config.log2_ring_size,
         )
-        before = self._error
+        before = self._last
         try:
             sock = transport.connect_socket(self.engine.address)
             shake = SlaveHandshake(slave, time.monotonic(), self.engine.handshake_timeout)
@@ -363,7 +390,7 @@ class Endpoint(Single):
             self.connection = None
             if before is None or str(before) != str(error):
                 self.log.info("%s: %s", self.name, error)
-            self._error = error
+            self._error = self._last = error
             self._plan_retry()
 
     def _plan_retry(self) -> None:
@@ -428,15 +455,15 @@ class Endpoint(Single):
         self._connects += 1
         call = self.config.on_connect
         self._commit(connection, True, None if call is None else partial(call, self.face))
-        self._error, self._failures, self._retry_at = None, 0, None
+        self._error = self._last = None
+        self._failures, self._retry_at = 0, None
 
     def closed_with(self, connection: Connection, end: Close) -> None:
         """The connection has ended: the queues have no rings any more."""
         if connection is not self.connection:
             return
         was_up = self.up
-        self.reason = end.reason or end.text
-        self._error = end.error()
+        self._note(end)
         self.unwatch()
         for queue in (*self._rx, *self._tx):
             if queue.ring is not None:
@@ -452,6 +479,20 @@ class Endpoint(Single):
         if was_up:
             self.engine.poller.wake()  # threads that wait in a queue's call
         self._plan_retry()
+
+    def turned_down(self, end: Close) -> None:
+        """Master: a client that asked for this interface did not get it."""
+        self._refused += 1
+        if self.connection is None:  # else it has to do with a second client, not with the link
+            self._note(end)
+
+    def _note(self, end: Close) -> None:
+        self.reason = end.reason or end.text
+        config = self.config
+        text = (
+            causes.of_master(end) if config.role is Role.MASTER else causes.of_slave(end, config, self.engine.address)
+        )
+        self._error = self._last = end.error(text)
 
     def _commit(self, connection: Connection | None, up: bool, call: Callable[[], object] | None) -> None:
         """Be up, or down, and owe the user a call: all or nothing, if an exception comes from a signal handler."""

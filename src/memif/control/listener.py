@@ -261,7 +261,9 @@ def _remove_dead(folder: int, name: bytes, address: Address) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise MemifOSError(f"{address} was left alone", code=ErrorCode.FILE_NOT_SOCK, errno=errno.EEXIST)
+        raise MemifOSError(
+            f"{address} is not a socket, and was left alone", code=ErrorCode.FILE_NOT_SOCK, errno=errno.EEXIST
+        )
     if _is_alive(folder, name, address):
         raise _active(address)
     try:

@@ -185,7 +185,7 @@ def _explain(error: OSError, address: Address) -> MemifError:
     if number == errno.ECONNREFUSED:
         return _explain_refused(address)
     if number == errno.ENOENT:
-        return MemifFileNotFoundError(f"{address}: {_missing(address)}", errno=number)
+        return MemifFileNotFoundError(_missing(address), errno=number)
     if number in (errno.EACCES, errno.EPERM):
         return MemifPermissionError(f"{address}: {describe_denial(address.display)}", errno=number)
     return from_os_error(error, f"connect to {address}")
@@ -199,17 +199,17 @@ def _explain_refused(address: Address) -> MemifError:
     except OSError:
         is_socket = True
     if not is_socket:
-        return MemifOSError(f"{address}", code=ErrorCode.FILE_NOT_SOCK, errno=errno.ENOTSOCK)
+        return MemifOSError(f"{address} is not a socket", code=ErrorCode.FILE_NOT_SOCK, errno=errno.ENOTSOCK)
     return MemifRefusedError(f"nobody listens on {address}, it is left over from a program that has ended")
 
 
 def _missing(address: Address) -> str:
     folder = os.path.dirname(os.path.abspath(address.display))
     if not os.path.isdir(folder):
-        return f"there is no directory {folder}"
+        return f"there is no socket {address}, for there is no directory {folder}"
     return (
-        "start the listening side (master) first; for a DPDK server without socket-abstract=no "
-        f"the name is @{address.display}"
+        f"there is no socket {address}: start the listening side (master) first; for a DPDK server without "
+        f"socket-abstract=no the name is @{address.display}"
     )
 
 

@@ -157,7 +157,7 @@ class Main(Single):
         self._owners[fd] = owner
         if not self._call_back(fd, events):
             self._owners.pop(fd, None)
-            raise MemifError(f"for descriptor {fd}", code=ErrorCode.CB_FDUPDATE)
+            raise MemifError(f"the callback for descriptor {fd} returned an error", code=ErrorCode.CB_FDUPDATE)
 
     def knows(self, fd: int) -> bool:
         """Return whether the user was told of a descriptor."""

@@ -25,6 +25,8 @@ Needs numpy (``pip install memif[numpy]``). All functions are free of global sta
 thread at a time can use a `Responder`.
 """
 
+from memif.extras import numpy as _numpy  # noqa: F401  # says which extra is missing
+
 from .checksum import (
     fill_ipv4,
     fill_l4,

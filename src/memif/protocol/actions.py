@@ -167,17 +167,22 @@ class Close:
         """Whether the peer ended the connection."""
         return self.cause in (Cause.PEER, Cause.EOF)
 
-    def error(self) -> MemifError:
-        """Build the exception for a caller who waits for the link."""
+    def error(self, detail: str = "") -> MemifError:
+        """Build the exception for a caller who waits for the link.
+
+        Args:
+            detail: Its text, if `text` is not what that caller needs to hear.
+        """
+        detail = detail or self.text
         if self.cause is Cause.TIMEOUT:
-            return MemifTimeoutError(self.text, code=self.code)
+            return MemifTimeoutError(detail, code=self.code)
         if self.cause is Cause.PROTOCOL:
-            return MemifProtocolError(self.text, code=self.code)
+            return MemifProtocolError(detail, code=self.code)
         if self.was_up or self.cause is Cause.LOCAL:
-            return MemifDisconnectedError(self.text, code=self.code)
+            return MemifDisconnectedError(detail, code=self.code)
         if self.remote:
-            return MemifRefusedError(self.text, code=self.code, reason=self.reason)
-        return MemifConnectionError(self.text, code=self.code)
+            return MemifRefusedError(detail, code=self.code, reason=self.reason)
+        return MemifConnectionError(detail, code=self.code)
 
 
 Action = Send | CloseFd | CreateMemory | Selected | MapMemory | Up | Close

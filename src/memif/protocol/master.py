@@ -10,7 +10,6 @@ from memif.protocol.handshake import Handshake, Local, Role
 from memif.protocol.offers import check_offer
 from memif.protocol.refusals import (
     INCORRECT_SECRET,
-    MODE_MISMATCH,
     NO_REGION_FD,
     NO_RING_FD,
     PRIVATE_HEADER,
@@ -24,6 +23,7 @@ from memif.protocol.refusals import (
     UNSUPPORTED_VERSION,
     Refusal,
     broken,
+    mode_mismatch,
 )
 from memif.protocol.wire import (
     MAX_LOG2,
@@ -143,6 +143,8 @@ class MasterHandshake(Handshake):
     def __init__(self, config: MasterConfig, lookup: Lookup, now: float, timeout: float) -> None:
         super().__init__(now, timeout)
         self.config = config
+        #: What the client asked for; None until it has.
+        self.asked: Init | None = None
         self._lookup = lookup
         self._interface = InterfaceInfo()
         self._regions: list[RegionOffer] = []
@@ -172,6 +174,7 @@ class MasterHandshake(Handshake):
         if init.version != VERSION:
             raise broken(UNSUPPORTED_VERSION)
         self.peer_name = init.name
+        self.asked = init
         found = self._lookup(init)
         refusal = found if isinstance(found, Refusal) else _forbidden(found, init)
         if refusal is not None:
@@ -211,8 +214,9 @@ class MasterHandshake(Handshake):
             raise broken(RING_INDEX)
         if message.index >= self._most_rings(message.s2m):
             raise broken(TOO_MANY_RINGS)
-        if message.log2_ring_size > self.config.max_log2_ring_size:
-            raise broken(RING_SIZE)
+        most = self.config.max_log2_ring_size
+        if message.log2_ring_size > most:
+            raise broken(RING_SIZE, f"(log2 {message.log2_ring_size}, at most {most})")
 
     def _most_rings(self, s2m: bool) -> int:
         config, own = self.config, self._interface
@@ -242,7 +246,7 @@ def _lower(limit: int, own: int | None) -> int:
 def _forbidden(interface: InterfaceInfo, init: Init) -> Refusal | None:
     """Compare what a client must know of the interface. Returns None when all is right."""
     if init.mode != interface.mode:
-        return MODE_MISMATCH
+        return mode_mismatch(interface.mode, init.mode)
     if not interface.secret:
         return None
     if not init.secret:

@@ -7,6 +7,7 @@ the error code of a refusal that we receive, because the number in a DISCONNECT 
 from dataclasses import dataclass
 
 from memif.errors import ErrorCode, MemifProtocolError, error_text
+from memif.protocol.wire import Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,6 @@ class Refusal:
 UNKNOWN_ID = Refusal("unmatched interface id", ErrorCode.ID)
 IS_SLAVE = Refusal("cannot connect to slave", ErrorCode.ACCSLAVE)
 ALREADY_CONNECTED = Refusal("already connected", ErrorCode.ALRCONN)
-MODE_MISMATCH = Refusal("mode mismatch", ErrorCode.MODE)
 SECRET_REQUIRED = Refusal("secret required", ErrorCode.NOSECRET)
 INCORRECT_SECRET = Refusal("incorrect secret", ErrorCode.SECRET)
 
@@ -45,6 +45,16 @@ TOO_MANY_RINGS = Refusal("too many rings", ErrorCode.MAXRING)
 PRIVATE_HEADER = Refusal("private headers not supported", ErrorCode.PRIVHDR)
 RING_SIZE = Refusal("ring size out of range", ErrorCode.MAX_RING)
 NO_RINGS = Refusal("no rings", ErrorCode.MAXRING)
+
+
+def mode_mismatch(master: int, slave: int) -> Refusal:
+    """Build the refusal of a client that wants another mode than the master's; the text names both."""
+    return Refusal(f"mode mismatch: the master is {_word(master)}, the slave {_word(slave)}", ErrorCode.MODE)
+
+
+def _word(mode: int) -> str:
+    known = {int(each): each.name.lower().replace("_", "/") for each in Mode}
+    return known.get(mode, f"in mode {mode}")
 
 
 def broken(refusal: Refusal, where: str = "") -> MemifProtocolError:

@@ -68,7 +68,10 @@ cdef int take_buffer(str name, value, Py_buffer *view, int flags, Py_ssize_t i=-
     pointer across this."""
     if get_buffer(value, view, flags) < 0:
         kind = "a writable buffer" if flags & PyBUF_WRITABLE else "a buffer"
-        refuse(name if i < 0 else f"{name}[{i}]", value, f"{kind} of bytes, such as a numpy array of uint8")
+        allowed = f"{kind} of bytes, such as a numpy array of uint8"
+        if isinstance(value, str):
+            allowed = "bytes; write text.encode()"
+        refuse(name if i < 0 else f"{name}[{i}]", value, allowed)
     return 0
 
 

@@ -16,6 +16,7 @@ move buffers around (zero-copy), a packet may have been overwritten before it wa
 unsure. Needs numpy.
 """
 
+from memif.extras import numpy as _numpy  # noqa: F401  # says which extra is missing
 from memif.sniff.batch import Batch
 from memif.sniff.ringtap import RingCounters, RingTap
 from memif.sniff.sniffer import Control, Ended, Link, Note, Sniffer, Started

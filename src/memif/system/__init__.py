@@ -7,6 +7,8 @@ Memory, rings and the control channel are built on this. The compiled part is `m
 from types import TracebackType
 from typing import Never, Self
 
+from memif.hints import NotAsync
+
 
 class Single:
     """Base of what owns descriptors, memory or a link: a copy would close them while the original uses them."""
@@ -18,7 +20,7 @@ class Single:
         raise TypeError(f"cannot copy or pickle a {type(self).__name__}: it owns what there is only once")
 
 
-class Closing(Single):
+class Closing(NotAsync, Single):
     """A `Single` that is a context manager: it is closed at the end of the block."""
 
     __slots__ = ()
