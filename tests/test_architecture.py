@@ -68,7 +68,7 @@ LAYERS = [
     {"memif.protocol"},
     {"memif.control"},
     {"memif.interface", "memif.socket"},
-    {"memif.aio", "memif.libmemif", "memif.waiting", "memif.scapy", "memif.bridge"},
+    {"memif.aio", "memif.libmemif", "memif.waiting", "memif.scapy", "memif.bridge", "memif.vpp"},
     {"memif.tools", "memif.console", "memif.extcap"},
 ]
 

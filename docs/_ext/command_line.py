@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 
-from memif.tools.cli import VERBS
+import click
+
+from memif.tools.cli import VERBS, cli
 
 #: Columns of the terminal that the pages show.
 COLUMNS = 98
@@ -23,4 +25,7 @@ def pages() -> str:
     parts = ["## memif\n", f"```text\n{help_text()}\n```\n"]
     for verb, line in VERBS.items():
         parts += [f"## memif {verb}\n", f"{line}\n", f"```text\n{help_text(verb)}\n```\n"]
+        command = cli.get_command(click.Context(cli), verb)
+        for part in command.commands if isinstance(command, click.Group) else ():
+            parts += [f"### memif {verb} {part}\n", f"```text\n{help_text(verb, part)}\n```\n"]
     return "\n".join(parts)

@@ -37,7 +37,15 @@ COMPLETE: dict[str, list[str]] = {
     "howto_waiting": [],
 }
 #: Programs with a test of their own, here or elsewhere.
-ELSEWHERE = {"demo", "howto_tap", "howto_testing", "tutorial_bridge", "tutorial_counter", "tutorial_responder"}
+ELSEWHERE = {
+    "demo",
+    "howto_tap",
+    "howto_testing",
+    "howto_vpp",
+    "tutorial_bridge",
+    "tutorial_counter",
+    "tutorial_responder",
+}
 
 
 def run(name: str, *arguments: str, timeout: float = 40.0) -> str:
