@@ -49,7 +49,7 @@ _HOME = {
     "MemifPeerError": "errors",
     "MemifProtocolError": "errors",
 }
-_MODULES = ("aio", "capture", "debug", "extcap", "libmemif", "tap", "testing", "vpp")
+_MODULES = ("aio", "capture", "debug", "discovery", "extcap", "libmemif", "tap", "testing", "vpp")
 # Importing these needs the package of an extra, so a star import leaves them out, and `dir` where it is missing.
 _EXTRAS = {"metrics": "prometheus_client", "packet": "numpy", "scapy": "scapy"}
 

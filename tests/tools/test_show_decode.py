@@ -117,7 +117,7 @@ def test_what_can_not_be_explained(content: bytes, word: str) -> None:
     assert len(result.err.splitlines()) == 1
 
 
-VERBS = ["show", "ping", "icmp-responder", "send", "sink", "capture", "replay", "bridge", "sniff", "decode"]
+VERBS = ["list", "show", "ping", "icmp-responder", "send", "sink", "capture", "replay", "bridge", "sniff", "decode"]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -190,8 +190,10 @@ class Acceptor:
 
     def closed_with(self, connection: Connection, end: Close) -> None:
         """A client left, or was refused, before it had an interface."""
-        if end.cause is not Cause.LOCAL:
-            wanted = self._wanted(connection)
+        wanted = self._wanted(connection)
+        if wanted is None and end.cause is Cause.EOF:  # it only looked who is here, as `memif list` does
+            _log.debug("%s: a client left without asking for an interface", self._address)
+        elif end.cause is not Cause.LOCAL:
             if wanted is None:
                 self.stats["refused"] += 1
             else:

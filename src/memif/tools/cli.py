@@ -26,6 +26,7 @@ from memif.tools.verb import Verb
 #: Verb and the line that ``memif --help`` shows. The command of a verb that is not in this module is ``command`` in the
 #: module of its name.
 VERBS: dict[str, str] = {
+    "list": "List the memif sockets of this machine, who listens and who is connected.",
     "show": "Show an interface: state, peer, queues, rings, rates.",
     "ping": "Send ICMP echo requests over memif and time the replies.",
     "icmp-responder": "Answer ARP and ping over memif.",

@@ -139,7 +139,7 @@ def _socket_options() -> list[Decorator[Any]]:
             "--socket",
             default=DEFAULT_SOCKET,
             metavar="NAME",
-            shell_complete=complete_file,
+            shell_complete=complete_socket,
             help="Control socket: a path, @abstract or abstract:name.",
         ),
     ]
@@ -181,6 +181,17 @@ def read_secret(file: str) -> bytes:
 def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Shell completion: names of files."""
     return [CompletionItem(incomplete, type="file")]
+
+
+def complete_socket(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Shell completion: the sockets that somebody listens on, and files."""
+    from memif.discovery import find_sockets
+
+    try:
+        names = [found.name for found in find_sockets(ask="none") if found.name.startswith(incomplete)]
+    except OSError:
+        names = []
+    return [*map(CompletionItem, names), *complete_file(ctx, param, incomplete)]
 
 
 def complete_profile(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
