@@ -31,6 +31,7 @@ COMPLETE: dict[str, list[str]] = {
     "howto_logging": [],
     "howto_memory": [],
     "howto_metrics": [],
+    "howto_profiles": [],
     "howto_reconnect": [],
     "howto_scapy": [],
     "howto_threads": [],
@@ -51,7 +52,8 @@ ELSEWHERE = {
 def run(name: str, *arguments: str, timeout: float = 40.0) -> str:
     """Run one example to its end and return what it printed; AssertionError unless it exits with 0."""
     words = [sys.executable, "-W", "error", str(EXAMPLES / f"{name}.py"), *arguments]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=timeout, check=False)
+    environment = os.environ | {"XDG_CONFIG_HOME": str(EXAMPLES / "profiles")}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -13,11 +13,18 @@ import pytest
 
 import memif
 from docs.pages import ALL_BLOCKS, PAGES, ROOT, Block, blocks, commands
+from memif.profiles import KEYS, variable
 from memif.tools.cli import VERBS, cli
 
 #: Pages whose code is checked by tests of their own.
 OWN_TESTS = {"guide.md", "porting.md", "security.md"}
 COMMANDS = list(commands())
+
+
+@pytest.fixture(autouse=True)
+def profiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The profiles that the pages speak of."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(ROOT / "examples" / "profiles"))
 
 
 def _id(value: object) -> str:
@@ -134,3 +141,10 @@ def test_links_lead_somewhere(page) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_variables_on_the_page() -> None:
+    page = (ROOT / "docs" / "howto" / "profiles.md").read_text()
+    shown = dict(re.findall(r"^\| `([a-z-]+)` \| `(MEMIF_\w+)` \|$", page, re.MULTILINE))
+    assert shown == {key: variable(key) for key in KEYS}
+    assert f"`{variable('profile')}`" in page

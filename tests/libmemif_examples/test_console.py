@@ -239,6 +239,24 @@ def test_completion_editing_and_history(terminal: Program) -> None:
     terminal.ended()
 
 
+def test_a_prompt_on_a_terminal(terminal: Program, socket_path: str) -> None:
+    """It is there before each line, and again below what comes meanwhile; what was typed before stays typed."""
+    terminal.expect("^memif> ")
+    terminal.type("conn 0 1\n")
+    terminal.expect("^memif> ")
+    until(lambda: Path(socket_path).exists())
+    terminal.type("sh")
+    with Program(console("--socket", socket_path)) as slave:
+        slave.tell("conn 0 0")
+        terminal.expect("sh\nINFO: memif connected!\nmemif> ")
+        slave.tell("exit")
+        assert "memif> " not in slave.ended()  # none on a pipe
+    terminal.expect("^INFO: memif disconnected!\nmemif> ")
+    terminal.type("ow\n")
+    terminal.expect("^interface index: 0$")
+    terminal.expect("^memif> ")
+
+
 def test_history_outlives_the_program(terminal: Program, tmp_path: Path, socket_path: str) -> None:
     terminal.type("conn 0 0\nip-set 0 10.9.8.7\n")
     terminal.expect("^INFO: memif 0 ip address set to 10.9.8.7$")

@@ -2,7 +2,8 @@
 
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from memif.libmemif import (
@@ -26,12 +27,25 @@ MAC = b"aaaaaa"
 ALL = 0xFFFF
 
 _print_lock = threading.Lock()
+_prompt = ""
+
+
+@contextmanager
+def prompted(prompt: str) -> Iterator[None]:
+    """Context in which somebody types behind `prompt` on the terminal: what is said goes below, with a new prompt."""
+    global _prompt
+    _prompt = prompt
+    try:
+        yield
+    finally:
+        _prompt = ""
 
 
 def say(text: str) -> None:
     """Print a line at once, whole, whatever other threads print."""
     with _print_lock:
-        sys.stdout.write(f"{text}\n")  # in one piece, also for a reader of the output
+        start = "\n" if _prompt else ""
+        sys.stdout.write(f"{start}{text}\n{_prompt}")  # in one piece, also for a reader of the output
         sys.stdout.flush()
 
 

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from memif.console.commands import LONGEST_LINE, Console
-from memif.console.connection import info
+from memif.console.connection import info, prompted
 from memif.libmemif import (
     MEMIF_ERR_BAD_FD,
     MEMIF_ERR_SUCCESS,
@@ -28,6 +28,8 @@ from memif.libmemif import (
     memif_strerror,
 )
 
+#: Stands before each line that is typed on a terminal.
+PROMPT = "memif> "
 _HISTORY = 1000
 
 
@@ -183,7 +185,7 @@ class Loop:
 def run(console: Console, *, history: str | None = None, stdin: int = 0) -> int:
     """Run a console until ``exit``, the end of input or Ctrl-C.
 
-    On a terminal, lines can be edited, completed with Tab and recalled.
+    On a terminal there is a prompt, and lines can be edited, completed with Tab and recalled.
 
     Args:
         console: The console; it is opened and closed here.
@@ -229,7 +231,8 @@ def _interact(loop: Loop, readline: ModuleType, history: str | None) -> None:
     try:
         while True:
             try:
-                line = input()
+                with prompted(PROMPT):
+                    line = input(PROMPT)
             except EOFError:
                 break
             except UnicodeDecodeError:

@@ -173,8 +173,9 @@ def _complete_verb(ctx: click.Context, param: click.Parameter, incomplete: str) 
 def _console(socket: str, history: str) -> None:
     """Create interfaces, look at them, answer pings and send them, by typed commands.
 
-    The console of libmemif's icmp_responder-epoll: `help` lists its commands. On a terminal lines can be edited,
-    completed with Tab and recalled; else they are read one by one. Ends with `exit`, the end of input, or Ctrl-C.
+    The console of libmemif's icmp_responder-epoll: `help` lists its commands. On a terminal it has a prompt, and
+    lines can be edited, completed with Tab and recalled; else they are read one by one. Ends with `exit`, the end of
+    input, or Ctrl-C.
     """
     from memif.console import Console, run
 
