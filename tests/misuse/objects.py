@@ -589,6 +589,10 @@ def _(w: World) -> Any:
 entry("raw ring", testing.RawRing, extra=_LOOSE)(lambda w: testing.RawRing(bytearray(4096), 0, 4))
 
 
+#: Processes, which `tests/dpdk` and `tests/vpp` start.
+entry("real peers", testing.Testpmd, testing.VppProcess)(lambda w: None)
+
+
 @entry("context of a pair")
 def _(w: World) -> Any:
     return testing.pair()

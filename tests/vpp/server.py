@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import os
 import select
 import socket
 import struct
@@ -78,6 +79,8 @@ class ApiServer:
         self.mute: set[str] = set()
         self.news = False
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # as VPP does, after a crash
         self._listener.bind(path)
         self._listener.listen()
         self._clients: dict[int, tuple[socket.socket, bytearray]] = {}

@@ -2,7 +2,8 @@
 
 `pair` returns two connected interfaces in one process. `leak_check` reports what a test left behind. `HostilePeer`
 violates the protocol on command, in either role, and `CASES` is the table of all violations that this package itself is
-tested with. All of it needs only the standard library.
+tested with. `testpmd` and `vpp` run DPDK's testpmd and FD.io's VPP as peers, without huge pages and network card. All
+of it needs only the standard library.
 """
 
 from itertools import chain
@@ -12,6 +13,8 @@ from memif.testing.cases.exhaustion import crowd_cases, descriptor_cases
 from memif.testing.cases.memory import memory_cases
 from memif.testing.cases.rings import ring_cases
 from memif.testing.cases.talk import master_cases, slave_cases
+from memif.testing.dpdk import Testpmd, TestpmdError, testpmd
+from memif.testing.fdio import VppProcess, vpp
 from memif.testing.harness import Resources, leak_check, leaked, pair, pump, unused_name
 from memif.testing.hostile import HUNG_UP, SILENT, Descriptor, HostilePeer, RawRing, Step
 
@@ -26,11 +29,16 @@ __all__ = [
     "RawRing",
     "Resources",
     "Step",
+    "Testpmd",
+    "TestpmdError",
+    "VppProcess",
     "leak_check",
     "leaked",
     "pair",
     "pump",
+    "testpmd",
     "unused_name",
+    "vpp",
 ]
 
 #: All cases, by name.
