@@ -33,6 +33,7 @@ autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"
 autodoc_default_options = {"members": True, "exclude-members": "__init__, __new__"}
 autodoc_preserve_defaults = True
+maximum_signature_line_length = 88
 
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # attributes have entries of their own, from autodoc
@@ -49,7 +50,7 @@ copybutton_prompt_is_regexp = True
 html_theme = "furo"
 html_title = f"memif for Python {release}"
 html_static_path = ["_static"]
-html_css_files = ["drawings.css"]
+html_css_files = ["pages.css", "drawings.css"]
 html_show_sourcelink = False
 html_theme_options = {"navigation_with_keys": True}
 

@@ -1,8 +1,10 @@
-"""Two ends on one event loop: one sends ten thousand packets, the other sends them back.
+"""Two ends on one event loop: one sends ten thousand packets, the other sends
+them back.
 
     python examples/aio_echo.py
 
-The two could as well be in two processes: each end uses nothing of the other but the name of the socket.
+The two could as well be in two processes: each end uses nothing of the other but the
+name of the socket.
 """
 
 import asyncio
@@ -46,7 +48,11 @@ async def receive(iface: aio.Interface) -> None:
 
 # [main]
 async def main() -> None:
-    """Open both ends. The tasks of the client end by themselves, the task of the server ends with the link."""
+    """Open both ends.
+
+    The tasks of the client end by themselves, the task of the server ends with the
+    link.
+    """
     async with aio.listen("@aio-echo") as server:
         async with aio.connect("@aio-echo") as client, asyncio.timeout(20):
             await server.wait_up()

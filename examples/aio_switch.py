@@ -2,8 +2,11 @@
 
     python examples/aio_switch.py /tmp/switch.sock
 
-Clients connect with the ids 0 to 7, whenever they like: `memif ping --socket /tmp/switch.sock --id 3 ...` from one of
-them reaches `memif icmp-responder --socket /tmp/switch.sock --id 4 ...` on another. Ctrl-C ends it.
+Clients connect with the ids 0 to 7, whenever they like:
+
+    memif ping --socket /tmp/switch.sock --id 3 ...
+
+from one of them reaches `memif icmp-responder` with --id 4 on another. Ctrl-C ends it.
 """
 
 import asyncio
@@ -24,12 +27,17 @@ class Switch:
         self.homes: dict[bytes, aio.Interface] = {}
 
     def add(self, sock: aio.Socket, number: int) -> None:
-        """Open a port. Its task starts when a client connects, and ends when the client leaves."""
-        self.ports.append(sock.interface(id=number, role="master", name=f"port{number}", on_connect=self.serve))
+        """Open a port. Its task runs while a client is there."""
+        name = f"port{number}"
+        port = sock.interface(
+            id=number, role="master", name=name, on_connect=self.serve
+        )
+        self.ports.append(port)
 
     async def serve(self, port: aio.Interface) -> None:
         """Switch all packets from one port."""
-        print(f"{port.name}: {port.peer.app_name if port.peer else 'nobody'} is here", flush=True)
+        who = port.peer.app_name if port.peer else "nobody"
+        print(f"{port.name}: {who} is here", flush=True)
         async for burst in port.rx[0]:
             heads = burst.gather(12)
             for number, head in enumerate(heads):
@@ -38,8 +46,13 @@ class Switch:
         print(f"{port.name}: {port.disconnect_reason}", flush=True)
 
     # [forward]
-    def forward(self, burst: memif.Burst, number: int, target: bytes, source: aio.Interface) -> None:
-        """Send one packet to its destination, or to all other ports. A full ring drops it, as in a switch."""
+    def forward(
+        self, burst: memif.Burst, number: int, target: bytes, source: aio.Interface
+    ) -> None:
+        """Send one packet to its destination, or to all other ports.
+
+        A full ring drops it, as in a switch.
+        """
         home = self.homes.get(target)
         for port in [home] if home is not None else self.ports:
             if port is not source and port.up:

@@ -1,4 +1,5 @@
-"""A responder and a ping talk over memif, in two processes, for a few seconds. This is what ``make demo`` runs.
+"""A responder and a ping talk over memif, in two processes, for a few seconds.
+This is what ``make demo`` runs.
 
 No VPP, no DPDK, no root: the two share memory and a socket with an abstract name.
 """
@@ -14,7 +15,8 @@ MEMIF = [sys.executable, "-m", "memif"]
 
 def main() -> int:
     """Run both programs; the exit code is ping's."""
-    responder_command = ["icmp-responder", "--role", "master", "--socket", SOCKET, "--ip", "192.168.1.2"]
+    responder_command = f"icmp-responder --role master --socket {SOCKET}".split()
+    responder_command += ["--ip", "192.168.1.2"]
     ping_command = [
         "ping",
         "--role",
@@ -33,12 +35,14 @@ def main() -> int:
     responder = subprocess.Popen([*MEMIF, *responder_command, "--duration", "30"])
     try:
         print("$ memif", " ".join(ping_command), flush=True)
-        code = subprocess.run([*MEMIF, *ping_command], timeout=20, check=False).returncode
+        words = [*MEMIF, *ping_command]
+        code = subprocess.run(words, timeout=20, check=False).returncode
     finally:
         responder.send_signal(signal.SIGINT)
         responder.wait(10)
     print(
-        "\nTwo processes exchanged these packets through shared memory: one as master, one as slave."
+        "\nTwo processes exchanged these packets through shared memory: "
+        "one as master, one as slave."
         if code == 0
         else "\nNo reply came: that should not happen.",
         flush=True,

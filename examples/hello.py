@@ -8,7 +8,8 @@ with memif.listen("@hello", id=0) as master, memif.Socket("@hello") as socket:
         master.socket.poll(0.01)
         socket.poll(0.01)
 
-    slave.tx[0].send([b"hello", b"world" * 1000])  # the second one is chained over three buffers
+    # The second packet is chained over three buffers.
+    slave.tx[0].send([b"hello", b"world" * 1000])
 
     with master.rx[0].recv(256, timeout=1.0) as burst:
         print(len(burst), "packets of", [len(packet) for packet in burst], "bytes")

@@ -1,4 +1,5 @@
-"""Who may connect: the socket file's mode and owner, a secret, and a decision for each client.
+"""Who may connect: the socket file's mode and owner, a secret, and a decision for each
+client.
 
 python examples/howto_access.py
 """
@@ -11,7 +12,8 @@ import memif
 
 
 def welcome(peer: memif.Peer) -> bool:
-    """Called before a client is accepted; pid, uid and gid come from the kernel, not from the client."""
+    """Called before a client is accepted; pid, uid and gid come from the kernel, not
+    from the client."""
     print(f"{peer.app_name!r}, user {peer.uid}, asks to come in")
     return peer.uid in (0, os.getuid())
 

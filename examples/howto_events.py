@@ -1,4 +1,5 @@
-"""memif in an event loop of your own: two kinds of descriptors, and what to do when they are readable.
+"""memif in an event loop of your own: two kinds of descriptors, and what to do when
+they are readable.
 
 python examples/howto_events.py
 """
@@ -10,7 +11,7 @@ import memif
 selector = selectors.DefaultSelector()
 with memif.listen("@events", id=0) as server, memif.Socket("@events") as socket:
     client = socket.interface(id=0)
-    # [control] readable when there is something to handle on the control channel, timers included
+    # [control] readable when the control channel or a timer has something to handle
     for end in (server.socket, socket):
         selector.register(end, selectors.EVENT_READ, end.poll)
     while not (server.up and client.up):

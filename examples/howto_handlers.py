@@ -1,10 +1,12 @@
-"""The same packet handler in three styles: a loop over packets, numpy on columns, a function compiled by numba.
+"""The same packet handler in three styles: a loop over packets, numpy on columns, a
+function compiled by numba.
 
     python examples/howto_handlers.py [SECONDS]
 
-The handler is a router's inner step for Ethernet frames with IPv4: exchange the MAC addresses, take one from the TTL,
-correct the header's checksum, leave everything else alone. Prints how many packets a second each style does. Needs
-numpy and, for the third style, numba: pip install 'memif[numba]'.
+The handler is a router's inner step for Ethernet frames with IPv4: exchange the MAC
+addresses, take one from the TTL, correct the header's checksum, leave everything else
+alone. Prints how many packets a second each style does. Needs numpy and, for the third
+style, numba: pip install 'memif[numba]'.
 """
 
 import sys
@@ -15,7 +17,13 @@ import numba
 import numpy as np
 
 import memif
-from memif.packet import classify, decrement_ttl, rewrite_addresses, rewrite_macs, rewrite_ports
+from memif.packet import (
+    classify,
+    decrement_ttl,
+    rewrite_addresses,
+    rewrite_macs,
+    rewrite_ports,
+)
 
 
 # [loop]
@@ -27,7 +35,8 @@ def route_loop(burst: memif.Burst) -> int:
             continue
         packet[0:6], packet[6:12] = bytes(packet[6:12]), bytes(packet[0:6])
         packet[22] -= 1
-        total = (packet[24] << 8 | packet[25]) + 0x0100  # RFC 1624: a word decreased by 0x0100
+        # RFC 1624: a word decreased by 0x0100.
+        total = (packet[24] << 8 | packet[25]) + 0x0100
         total = (total & 0xFFFF) + (total >> 16)
         packet[24], packet[25] = total >> 8, total & 0xFF
         changed += 1
@@ -36,12 +45,20 @@ def route_loop(burst: memif.Burst) -> int:
 
 # [numpy]
 def route_numpy(burst: memif.Burst) -> int:
-    """All packets of the burst at once, on a copy of their first bytes. -> packets changed."""
+    """All packets at once, on a copy of their first bytes. -> packets changed."""
     heads = burst.gather(34)
-    mine = (burst.lengths >= 34) & (heads[:, 12] == 8) & (heads[:, 13] == 0) & (heads[:, 22] >= 2)
-    heads[:, :12] = np.where(mine[:, None], np.roll(heads[:, :12], 6, axis=1), heads[:, :12])
+    mine = (
+        (burst.lengths >= 34)
+        & (heads[:, 12] == 8)
+        & (heads[:, 13] == 0)
+        & (heads[:, 22] >= 2)
+    )
+    heads[:, :12] = np.where(
+        mine[:, None], np.roll(heads[:, :12], 6, axis=1), heads[:, :12]
+    )
     heads[:, 22] -= mine
-    total = (heads[:, 24].astype(np.uint32) << 8 | heads[:, 25]) + (mine.astype(np.uint32) << 8)
+    total = heads[:, 24].astype(np.uint32) << 8 | heads[:, 25]
+    total += mine.astype(np.uint32) << 8
     total = (total & 0xFFFF) + (total >> 16)
     heads[:, 24], heads[:, 25] = total >> 8, total & 0xFF
     burst.scatter(heads)
@@ -50,8 +67,14 @@ def route_numpy(burst: memif.Burst) -> int:
 
 # [numba]
 @numba.njit(cache=True)
-def route_region(memory: np.ndarray, wanted: int, regions: np.ndarray, offsets: np.ndarray, pieces: np.ndarray) -> int:
-    """Compiled: the packets of one burst that lie in region `wanted`, in the shared memory itself."""
+def route_region(
+    memory: np.ndarray,
+    wanted: int,
+    regions: np.ndarray,
+    offsets: np.ndarray,
+    pieces: np.ndarray,
+) -> int:
+    """Compiled: the packets of one burst that lie in region `wanted`, in place."""
     changed = 0
     for i in range(len(offsets)):
         at = offsets[i]
@@ -78,7 +101,10 @@ def route_numba(burst: memif.Burst) -> int:
     if burst.chained:  # then there are more descriptors than packets
         return route_loop(burst)
     columns = burst.regions, burst.offsets, burst.pieces
-    return sum(route_region(memory, index, *columns) for index, memory in enumerate(burst.memory))
+    return sum(
+        route_region(memory, index, *columns)
+        for index, memory in enumerate(burst.memory)
+    )
 
 
 # [measure]
@@ -97,18 +123,25 @@ def frames(count: int) -> np.ndarray:
 
 
 def translate(burst: memif.Burst) -> int:
-    """A router that hides addresses (NAT), made of functions of memif.packet. -> packets changed."""
+    """A router that hides addresses (NAT), of memif.packet. -> packets changed."""
     matrix = burst.gather(128)
     layers = classify(matrix, burst.lengths)
     alive = decrement_ttl(matrix, layers, rows=layers.ipv4 & layers.udp)
     rewrite_addresses(matrix, layers, src="192.0.2.1", rows=alive)
     rewrite_ports(matrix, layers, src=40000 + np.arange(len(matrix)), rows=alive)
-    rewrite_macs(matrix, layers, src=b"\x02\xfe\0\0\0\1", dst=b"\x02\xfe\0\0\0\2", rows=alive)
+    rewrite_macs(
+        matrix, layers, src=b"\x02\xfe\0\0\0\1", dst=b"\x02\xfe\0\0\0\2", rows=alive
+    )
     burst.scatter(matrix)
     return int(alive.sum())
 
 
-def rate(handler: Callable[[memif.Burst], int], tx: memif.TxQueue, rx: memif.RxQueue, seconds: float) -> float:
+def rate(
+    handler: Callable[[memif.Burst], int],
+    tx: memif.TxQueue,
+    rx: memif.RxQueue,
+    seconds: float,
+) -> float:
     """Return packets a second, including sending and receiving in the same process."""
     matrix, packets = frames(256), 0
     start = time.perf_counter()
@@ -127,8 +160,10 @@ def main(seconds: float) -> None:
             master.socket.poll(0.01)
             socket.poll(0.01)
         for handler in (route_loop, route_numpy, route_numba):
-            rate(handler, slave.tx[0], master.rx[0], 0.01)  # numba compiles on the first call
-            print(f"{handler.__name__:12} {rate(handler, slave.tx[0], master.rx[0], seconds) / 1e6:6.2f} Mpps")
+            tx, rx = slave.tx[0], master.rx[0]
+            rate(handler, tx, rx, 0.01)  # numba compiles on the first call
+            mpps = rate(handler, tx, rx, seconds) / 1e6
+            print(f"{handler.__name__:12} {mpps:6.2f} Mpps")
 
 
 if __name__ == "__main__":

@@ -10,12 +10,17 @@ import sys
 import memif
 
 handler = logging.StreamHandler(sys.stdout)
-handler.setFormatter(logging.Formatter("%(levelname)s %(name)s [%(interface)s] %(message)s"))
+handler.setFormatter(
+    logging.Formatter("%(levelname)s %(name)s [%(interface)s] %(message)s")
+)
 logging.getLogger("memif").addHandler(handler)
 logging.getLogger("memif").setLevel(logging.INFO)
 
 # [demo]
-with memif.listen("@logging", id=0, name="inside", secret=b"right") as server, memif.Socket("@logging") as socket:
+with (
+    memif.listen("@logging", id=0, name="inside", secret=b"right") as server,
+    memif.Socket("@logging") as socket,
+):
     client = socket.interface(id=0, name="outside", secret=b"wrong", reconnect=None)
     client.connect()
     while client.disconnect_reason is None:

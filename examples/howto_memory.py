@@ -13,13 +13,19 @@ pages = memif.HugepageAllocator(fallback=True)
 
 # [own]
 class Counted:
-    """Ordinary memory, counted. An allocator returns a descriptor of at least `size` bytes and gets it back."""
+    """Ordinary memory, counted.
+
+    An allocator returns a descriptor of at least `size` bytes and gets it back.
+    """
 
     def __init__(self) -> None:
         self.bytes = 0
 
     def allocate(self, size: int) -> int:
-        """Called once for each region of each link. The memory must be zero and must not shrink."""
+        """Called once for each region of each link.
+
+        The memory must be zero and must not shrink.
+        """
         fd = os.memfd_create("counted", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.truncate(fd, size)
         self.bytes += size

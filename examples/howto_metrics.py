@@ -19,7 +19,8 @@ with memif.listen("@metrics", id=0) as server, memif.Socket("@metrics") as socke
 
     registry = prometheus_client.CollectorRegistry()
     registry.register(MemifCollector(server))
-    http, thread = prometheus_client.start_http_server(0, addr="127.0.0.1", registry=registry)
+    start = prometheus_client.start_http_server
+    http, thread = start(0, addr="127.0.0.1", registry=registry)
 
     # [scrape] what Prometheus would do
     client.tx[0].send([b"x" * 60] * 5)
@@ -27,9 +28,11 @@ with memif.listen("@metrics", id=0) as server, memif.Socket("@metrics") as socke
 
     import urllib.request
 
-    with urllib.request.urlopen(f"http://127.0.0.1:{http.server_port}/metrics") as answer:
+    shown = "memif_up", "memif_receive_packets", "memif_receive_bytes"
+    url = f"http://127.0.0.1:{http.server_port}/metrics"
+    with urllib.request.urlopen(url) as answer:
         for line in answer.read().decode().splitlines():
-            if line.startswith(("memif_up", "memif_receive_packets", "memif_receive_bytes")):
+            if line.startswith(shown):
                 print(line)
     # [end]
     http.shutdown()

@@ -23,7 +23,9 @@ def unlinked(iface: memif.Interface) -> None:
 def work(path: str, packets: int) -> None:
     """Receive `packets` packets, over any number of links."""
     with memif.Socket(path) as socket:
-        iface = socket.interface(id=0, reconnect=0.1, on_connect=linked, on_disconnect=unlinked)
+        iface = socket.interface(
+            id=0, reconnect=0.1, on_connect=linked, on_disconnect=unlinked
+        )
         left = packets
         while left:
             try:
@@ -32,7 +34,8 @@ def work(path: str, packets: int) -> None:
                     left -= len(burst)
             except memif.MemifDisconnectedError:
                 continue  # nothing to clean up: wait_up waits for the next link
-        print("received", iface.stats["rx"][0]["packets"], "packets over", iface.stats["connects"], "links", flush=True)
+        packets, links = iface.stats["rx"][0]["packets"], iface.stats["connects"]
+        print("received", packets, "packets over", links, "links", flush=True)
 
 
 # [master]

@@ -2,8 +2,9 @@
 
     python examples/howto_tap.py SOCKET ROLE NAME ADDRESS [NETNS]
 
-ROLE is master or slave. Makes the device NAME with ADDRESS ("10.0.0.1/24"; "-" for none), in the network namespace
-NETNS if one is given. Needs root (CAP_NET_ADMIN), and pyroute2: pip install 'memif[tap]'. Ctrl-C ends it.
+ROLE is master or slave. Makes the device NAME with ADDRESS ("10.0.0.1/24"; "-" for
+none), in the network namespace NETNS if one is given. Needs root (CAP_NET_ADMIN), and
+pyroute2: pip install 'memif[tap]'. Ctrl-C ends it.
 """
 
 import select
@@ -20,7 +21,7 @@ def carry(iface: memif.Interface, tap: Tap) -> None:
     while True:
         select.select([rx.fileno(), tap.fileno()], [], [], 0.1)
         with rx.recv(256, timeout=0) as burst:
-            tap.send(burst)  # packets that the kernel does not take are lost, as on a wire
+            tap.send(burst)  # what the kernel does not take is lost, as on a wire
         packets = tap.recv(256)
         while packets:
             packets = packets[tx.send(packets) :]

@@ -1,4 +1,5 @@
-"""How to test a program that uses memif: two ends in one process, a peer that misbehaves, a check for leaks.
+"""How to test a program that uses memif: two ends in one process, a peer that
+misbehaves, a check for leaks.
 
 pytest examples/howto_testing.py
 """

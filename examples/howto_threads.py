@@ -10,7 +10,7 @@ import memif
 
 
 def worker(iface: memif.Interface, index: int, seen: list[int]) -> None:
-    """Receive on one queue until the link goes down: one thread for each queue, no lock."""
+    """Receive on one queue until the link goes down: a thread a queue, no lock."""
     queue = iface.rx[index]
     try:
         while True:
@@ -28,7 +28,10 @@ with memif.listen("@threads", id=0) as server, memif.Socket("@threads") as socke
         socket.poll(0.01)
 
     seen = [0, 0]
-    threads = [threading.Thread(target=worker, args=(server, index, seen)) for index in range(2)]
+    threads = [
+        threading.Thread(target=worker, args=(server, index, seen))
+        for index in range(2)
+    ]
     for thread in threads:
         thread.start()
     for index, queue in enumerate(client.tx):

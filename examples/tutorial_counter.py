@@ -2,7 +2,8 @@
 
     python examples/tutorial_counter.py /tmp/memif.sock 5
 
-Listens on the socket, waits for the peer, then prints a line a second, for the seconds given.
+Listens on the socket, waits for the peer, then prints a line a second, for the
+seconds given.
 """
 
 import sys
@@ -16,7 +17,8 @@ with memif.listen(path, id=0) as iface:
     print("waiting for a client on", path, flush=True)
     iface.wait_up(timeout=30.0)
     if peer := iface.peer:
-        print(f"linked to {peer.name!r} of {peer.app_name!r}, process {peer.pid}", flush=True)
+        who = f"{peer.name!r} of {peer.app_name!r}, process {peer.pid}"
+        print("linked to", who, flush=True)
 
     queue = iface.rx[0]
     with queue.recv(1, timeout=10.0) as burst:
@@ -29,6 +31,7 @@ with memif.listen(path, id=0) as iface:
             before, until = queue.stats["packets"], time.monotonic() + 1.0
             while time.monotonic() < until:
                 queue.recv(256, timeout=0.1).release()
-            print(f"{queue.stats['packets'] - before:,} packets in this second", flush=True)
+            count = queue.stats["packets"] - before
+            print(f"{count:,} packets in this second", flush=True)
     except memif.MemifDisconnectedError as error:
         print(error)

@@ -20,7 +20,8 @@ def serve(iface: memif.Interface) -> None:
     while True:
         with iface.rx[0].recv(256) as burst:
             heads = burst.gather(64)
-            answered = responder.answer(heads, burst.lengths)  # True for the requests, now turned into replies
+            # True for the requests, which have become replies.
+            answered = responder.answer(heads, burst.lengths)
             burst.scatter(heads)
             iface.tx[0].forward(burst, select=answered)
 
@@ -34,6 +35,7 @@ with opening(path, id=0) as iface:
             try:
                 serve(iface)
             except memif.MemifDisconnectedError as error:
-                print(error, flush=True)  # a slave reconnects, a master waits for the next client
+                # A slave reconnects, a master waits for the next client.
+                print(error, flush=True)
     except KeyboardInterrupt:
         print({name: count for name, count in responder.counters.items() if count})

@@ -42,7 +42,8 @@ with slave.rx[0].recv(256, timeout=1.0) as burst:
 # [chain]
 slave.tx[0].send([bytes(9000)])
 with master.rx[0].recv(256, timeout=1.0) as burst:
-    print(f"{len(burst)} packet of {burst.lengths[0]} bytes in pieces of {[len(p) for p in burst.fragments(0)]}")
+    pieces = [len(piece) for piece in burst.fragments(0)]
+    print(f"{len(burst)} packet of {burst.lengths[0]} bytes in pieces of {pieces}")
 # [full]
 accepted = slave.tx[0].send([b"x" * 60] * 100)
 print("of 100 packets", accepted, "fitted into the ring of", slave.tx[0].size)

@@ -9,7 +9,7 @@ import click
 from memif.tools.cli import VERBS, cli
 
 #: Columns of the terminal that the pages show.
-COLUMNS = 98
+COLUMNS = 80
 
 
 def help_text(*verb: str) -> str:

@@ -1,7 +1,9 @@
-"""Two things about docstrings that autodoc and napoleon do not do by themselves."""
+"""What Sphinx and its extensions do not do by themselves with docstrings and included programs."""
 
+import re
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.ext.napoleon import GoogleDocstring
 
@@ -27,8 +29,18 @@ def hide_constructor(
     return ("", None) if (getattr(init, "__doc__", "") or "").startswith("For ") else None
 
 
+def hide_markers(app: Sphinx, doctree: nodes.document) -> None:
+    """Handler of ``doctree-read``: markers such as ``# [run]`` are for the directive that includes parts of a file."""
+    for block in doctree.findall(nodes.literal_block):
+        text = re.sub(r"^ *# \[\w+\]\n", "", block.astext() + "\n", flags=re.MULTILINE)
+        text = re.sub(r"^( *# )\[\w+\] (\w)", lambda found: found[1] + found[2].upper(), text, flags=re.MULTILINE)
+        text = re.sub(r"\n{4,}", "\n\n\n", text).rstrip("\n")
+        block.rawsource, block[:] = text, [nodes.Text(text)]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", keep_sentences)
     app.connect("autodoc-process-signature", hide_constructor)
+    app.connect("doctree-read", hide_markers)
     return {"parallel_read_safe": True}

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Two network namespaces, one memif between them. The left one's network stack is behind a TAP device, the right
-# one behind an existing interface (here a veth pair, which stands for a network card). Root; iproute2, memif[cli,tap].
+# Two network namespaces, one memif between them. The left one's network stack is behind
+# a TAP device, the right one behind an existing interface (here a veth pair, which
+# stands for a network card). Root; iproute2, memif[cli,tap].
 set -e
 left=left-$$ right=right-$$ socket=/tmp/namespaces-$$.sock
 
@@ -17,7 +18,8 @@ trap cleanup EXIT
 trap 'exit 1' INT TERM
 
 # Left: makes a TAP device inside the namespace, and listens.
-memif bridge --interval 0 tap:tap0,address=10.8.0.1/24,netns=$left memif:$socket,role=master &
+memif bridge --interval 0 \
+  tap:tap0,address=10.8.0.1/24,netns=$left memif:$socket,role=master &
 programs=$!
 
 # Right: runs inside the namespace, on one end of a veth pair; the kernel has the other.

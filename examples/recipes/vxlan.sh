@@ -1,7 +1,7 @@
 #!/bin/sh
-# Two "hosts" (network namespaces with a cable between them). On each, a program with a memif; between them, the
-# kernel's VXLAN. On real hosts, leave the namespaces out and use the hosts' own addresses.
-# Root; iproute2, memif[cli,tap].
+# Two "hosts" (network namespaces with a cable between them). On each, a program with a
+# memif; between them, the kernel's VXLAN. On real hosts, leave the namespaces out and use
+# the hosts' own addresses. Root; iproute2, memif[cli,tap].
 set -e
 one=host1-$$ two=host2-$$ sockets=/tmp/vxlan-$$
 
@@ -25,7 +25,8 @@ ip -n $two addr add 192.0.2.2/24 dev eth0
 ip -n $one link set eth0 up
 ip -n $two link set eth0 up
 
-# host NAME OWN OTHER SOCKET: a VXLAN to the other host and a TAP, joined by a bridge; the memif ends at the TAP.
+# host NAME OWN OTHER SOCKET: a VXLAN to the other host and a TAP, joined by a bridge;
+# the memif ends at the TAP.
 host() {
   ip -n $1 link add vxlan0 type vxlan id 100 local $2 remote $3 dstport 4789
   ip -n $1 link add br0 type bridge
@@ -38,11 +39,14 @@ host() {
 host $one 192.0.2.1 192.0.2.2 $sockets/one
 host $two 192.0.2.2 192.0.2.1 $sockets/two
 
-# In place of VPP, DPDK or your own program: a responder on the second host, pinged from the first.
+# In place of VPP, DPDK or your own program: a responder on the second host, pinged from
+# the first.
 memif icmp-responder --role slave --socket $sockets/two --ip 10.8.0.2 &
 programs="$programs $!"
 ping="memif ping --role slave --socket $sockets/one --ip 10.8.0.1 --interval 0.2"
-until $ping --count 1 --quiet 10.8.0.2 >/dev/null; do sleep 0.2; done # everything is up
+# Until everything is up.
+until $ping --count 1 --quiet 10.8.0.2 >/dev/null; do sleep 0.2; done
 $ping --count 5 10.8.0.2
-# VXLAN takes 50 bytes: the largest packet between the two programs is 1450 bytes, unless the cable has a larger MTU.
+# VXLAN takes 50 bytes: the largest packet between the two programs is 1450 bytes, unless
+# the cable has a larger MTU.
 $ping --count 2 --size 1422 10.8.0.2

@@ -13,7 +13,8 @@ memif.libmemif      callbacks of the C library's API that raise (ERROR)
 
 `LogRecord.interface` is the interface's name, "" where there is none, so this works for all of them::
 
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s [%(interface)s] %(message)s")
+    line = "%(asctime)s %(levelname)s %(name)s [%(interface)s] %(message)s"
+    logging.basicConfig(format=line)
 
 That format is for the loggers of memif; give it to a handler of the logger ``memif`` if other packages log, too. The
 package adds no handlers and sets no levels.

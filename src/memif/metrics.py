@@ -1,5 +1,7 @@
 """Prometheus metrics of interfaces: a collector that reads their counters when Prometheus asks.
 
+Example::
+
     import prometheus_client
     from memif.metrics import MemifCollector
 

@@ -1,5 +1,7 @@
 """Scapy on a memif: `MemifSocket` is one of Scapy's SuperSockets.
 
+Example::
+
     from memif.scapy import MemifSocket
     from scapy.all import ICMP, IP, Ether
 

@@ -16,8 +16,8 @@ compiled loops: a packet costs some nanoseconds. They release the interpreter lo
     >>> import numpy as np
     >>> from memif.packet import IPV4, classify, view
     >>> matrix = np.zeros((2, 64), np.uint8)
-    >>> matrix[:, 12:16] = (0x08, 0x00, 0x45, 0x00)  # EtherType IPv4, version 4, 20 bytes of header
-    >>> view(matrix, IPV4, 14)["total_length"] = (46, 99)  # the second claims more than there is
+    >>> matrix[:, 12:16] = 8, 0, 0x45, 0  # EtherType IPv4, version 4, 20 bytes of header
+    >>> view(matrix, IPV4, 14)["total_length"] = 46, 99  # the second claims too much
     >>> classify(matrix, np.array([60, 60], np.uint32)).ipv4
     array([ True, False])
 

@@ -5,14 +5,14 @@ Theory of operation
 
 A connection is made by a dialogue in which the slave sends nearly everything and the master confirms::
 
-    slave (connects, owns the memory)            master (listens)
+    slave (connects, owns the memory)    master (listens)
 
-                          <-- HELLO -----------  when the client has connected: versions and limits
-    INIT ------------------------------------>   which interface, which mode, the secret
-    ADD_REGION + memory descriptor ---------->   once for each region
-    ADD_RING + eventfd ---------------------->   once for each ring, slave-to-master rings first
-    CONNECT --------------------------------->   nothing more to offer
-                          <-- CONNECTED -------  the memory is mapped, both ends may use the rings
+                    <-- HELLO ---------  the client has connected: versions and limits
+    INIT ---------------------------->   which interface, which mode, the secret
+    ADD_REGION + memory descriptor -->   once for each region
+    ADD_RING + eventfd -------------->   once for each ring, slave-to-master rings first
+    CONNECT ------------------------->   nothing more to offer
+                    <-- CONNECTED -----  the memory is mapped, the rings can be used
 
 INIT, ADD_REGION and ADD_RING are each answered by one ACK; CONNECT is answered by CONNECTED instead. The
 slave waits for each answer, because peers send one queued message for each that they receive: too few
