@@ -63,6 +63,7 @@ bench: $(S)/group-bench
 
 docs: $(S)/group-docs
 	$(PY) -m sphinx --fail-on-warning --keep-going -q -b html docs docs/_build/html
+	$(PY) docs/_ext/rendered.py docs/_build/html
 	$(PY) -m sphinx --fail-on-warning --keep-going -q -b doctest docs docs/_build/doctest
 	$(PY) -m sphinx --fail-on-warning --keep-going -q -b man docs docs/_build/man
 

@@ -1,4 +1,7 @@
-"""Both ends of a link with VPP in one call: VPP pings us, we answer. ``python howto_vpp.py [API-SOCKET]``"""
+"""Both ends of a link with VPP in one call: VPP pings us, we answer.
+
+``python howto_vpp.py [API-SOCKET]``
+"""
 
 import sys
 import threading

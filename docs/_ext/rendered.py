@@ -1,9 +1,9 @@
 """What a reader of the built pages would miss: text that is cut off, examples run together, markers for the build.
 
-    python docs/rendered.py docs/_build/html
+    python docs/_ext/rendered.py docs/_build/html
 
-`make docs` runs it. Widths are measured by Chromium; where there is none, that part is left out with a line that says so,
-or is an error with MEMIF_REQUIRE_BROWSER=1.
+`make docs` runs it. Widths are measured by Chromium; where there is none, that part is left out with a line that says
+so, or is an error with MEMIF_REQUIRE_BROWSER=1.
 """
 
 import functools
@@ -27,11 +27,12 @@ _TIMEOUT = 180
 # Loads each page into a frame of each width, and sends what does not fit.
 _HARNESS = """<!doctype html><body><script>
 const pages = PAGES, widths = WIDTHS, found = [];
+const boxes = ["pre", ".table-wrapper", "dt.sig", "svg", "img"].map(box => "article " + box).join();
 function measure(page, width, view) {
   const doc = view.contentDocument, say = (what, element) =>
     found.push([page, width, what, element.textContent.trim().replace(/\\s+/g, " ").slice(0, 70)]);
   if (doc.documentElement.scrollWidth > width + 1) say("the page", doc.querySelector("h1"));
-  for (const each of doc.querySelectorAll("article pre, article .table-wrapper, article dt.sig, article svg, article img")) {
+  for (const each of doc.querySelectorAll(boxes)) {
     if (each.scrollWidth > each.clientWidth + 1 && each.clientWidth > 0) say(each.localName, each);
     const box = each.getBoundingClientRect(), room = doc.querySelector("article").getBoundingClientRect();
     if (box.right > room.right + 8) say(each.localName + " beside the text", each);
@@ -82,9 +83,9 @@ def _plain(html: str, *, whole: bool = False) -> str:
 class _Site(http.server.SimpleHTTPRequestHandler):
     """The pages, the harness, and what it finds."""
 
-    found: list[tuple[str, int, str, str]] | None = None
-    done = threading.Event()
-    harness = b""
+    harness: bytes
+    found: list[tuple[str, int, str, str]]
+    done: threading.Event
 
     def do_GET(self) -> None:
         if self.path != "/measure":
@@ -104,14 +105,15 @@ class _Site(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-def measured_faults(root: Path, browser: str) -> Iterator[str]:
+def measured_faults(root: Path, program: str) -> Iterator[str]:
     """What does not fit into its place, as a browser lays the pages out."""
+    _Site.found, _Site.done = [], threading.Event()
     _Site.harness = _HARNESS.replace("PAGES", json.dumps(pages(root))).replace("WIDTHS", json.dumps(WIDTHS)).encode()
     handler = functools.partial(_Site, directory=str(root))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as site, tempfile.TemporaryDirectory() as folder:
         threading.Thread(target=site.serve_forever, daemon=True).start()
-        words = [browser, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}"]
-        words += ["--no-first-run", f"http://127.0.0.1:{site.server_port}/measure"]
+        words = [program, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}"]
+        words += ["--disable-dev-shm-usage", "--no-first-run", f"http://127.0.0.1:{site.server_port}/measure"]
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             ended = _Site.done.wait(_TIMEOUT)
@@ -119,25 +121,35 @@ def measured_faults(root: Path, browser: str) -> Iterator[str]:
             process.terminate()
             process.wait(20)
             site.shutdown()
-    if not ended or _Site.found is None:
-        raise RuntimeError(f"{browser} did not measure the pages within {_TIMEOUT} s")
+    if not ended:
+        raise RuntimeError(f"{program} did not measure the pages within {_TIMEOUT} s")
     for page, width, what, text in _Site.found:
         yield f"{page}: {what} is cut off in a window of {width}: {text}"
+
+
+def browser() -> str | None:
+    """The browser of this machine."""
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+def check(root: Path) -> list[str]:
+    """All faults of the pages below `root`."""
+    faults = list(static_faults(root))
+    program = browser()
+    if program is not None:
+        faults += measured_faults(root, program)
+    elif os.environ.get("MEMIF_REQUIRE_BROWSER") == "1":
+        faults.append("the widths were not measured: there is no chromium")
+    else:
+        print("the widths were not measured: there is no chromium")
+    return faults
 
 
 def main() -> int:
     """Print all faults; 1 if there are any."""
     root = Path(sys.argv[1])
-    faults = list(static_faults(root))
-    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if browser is not None:
-        faults += measured_faults(root, browser)
-    elif os.environ.get("MEMIF_REQUIRE_BROWSER") == "1":
-        faults.append("the widths were not measured: there is no chromium")
-    else:
-        print("the widths were not measured: there is no chromium")
-    print(*faults, sep="\n")
-    print(f"{len(pages(root))} pages, {len(faults)} faults")
+    faults = check(root)
+    print(*faults, f"{len(pages(root))} pages, {len(faults)} faults", sep="\n")
     return bool(faults)
 
 
