@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from arguments.refusals import HUGE, MATRIX, NAN, NUMBER, WORD, cells, refused
+from arguments.refusals import HUGE, MATRIX, NAN, NUMBER, TEXT, WORD, cells, refused
 from memif import packet
 
 WIDTH = 64
@@ -134,6 +134,24 @@ TABLE = {
     "classify": (
         lambda **a: packet.classify(**{"matrix": matrix(), "lengths": lengths(), **a}),
         {"matrix": MATRIX, "lengths": LENGTHS, "mode": (*WORD, np.array([1, 2]))},
+    ),
+    "Filter": (
+        lambda **a: packet.Filter(**{"expression": "udp", **a}),
+        {"expression": (*TEXT, None, "no such word", "udp\0port 53"), "mode": WORD},
+    ),
+    "from_instructions": (
+        lambda **a: packet.Filter.from_instructions(**{"instructions": [(6, 0, 0, 1)], **a}),
+        {
+            "instructions": (None, 5, b"ab", "text", [], [5], [(6, 0, 0)], [(6, 0, 0, "1")], [(6, 0, 0, HUGE)]),
+            "mode": WORD,
+        },
+    ),
+    "match": (
+        lambda **a: packet.Filter("udp").match(**{"packets": matrix(), "lengths": lengths(), **a}),
+        {
+            "packets": (*MATRIX[:2], "text", 5, [1, 2], np.zeros((2, 64), np.int8), np.zeros(64, np.uint8)),
+            "lengths": (*LENGTHS, np.array([-1, 5]), np.array([5, 1 << 32])),
+        },
     ),
     "ipv4_checksum": (of_layers(packet.ipv4_checksum), READ),
     "verify_ipv4": (of_layers(packet.verify_ipv4), READ),

@@ -531,6 +531,7 @@ def _(w: World) -> Any:
 
 
 entry("responder", packet.Responder, extra=_LOOSE)(lambda w: packet.Responder("192.168.1.1"))
+entry("filter", packet.Filter, extra=_LOOSE)(lambda w: packet.Filter("udp port 53"))
 entry("collector of metrics", metrics.MemifCollector, extra=_LOOSE)(lambda w: metrics.MemifCollector(w.m, w.s.socket))
 #: What hands descriptors out, or takes them over.
 _TAKING = frozenset({"allocate", "free"})

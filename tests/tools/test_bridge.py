@@ -75,6 +75,20 @@ def test_two_memifs_both_ways(socket_path: str, tmp_path: Path) -> None:
     assert [packet.data for packet in packets if packet.interface == 1] == frames
 
 
+def test_a_filter_chooses_what_is_written_and_not_what_is_passed_on(socket_path: str, tmp_path: Path) -> None:
+    a, b, file = socket_path, socket_path + "2", tmp_path / "b.pcapng"
+    frames = [ethernet(udp(bytes([i]) * 5000, 1, 53 + i % 3)) for i in range(60)]
+    with running("bridge", "-w", file, f"memif:{a},role=master", f"memif:{b},role=master", "udp", "port 54") as bridge:
+        with library.connect(a, timeout=30) as left, library.connect(b, timeout=30) as right:
+            send_all(left.tx[0], frames)
+            assert receive(right.rx[0], 60) == frames
+        bridge.stop()
+    with CaptureReader(file, strict=True) as reader:
+        assert [packet.data for packet in reader] == frames[1::3]
+    end = memif("bridge", f"memif:{a}", f"memif:{b}", "udp")
+    assert (end.code, "-w" in end.err) == (2, True)
+
+
 def test_what_a_missing_peer_misses_is_counted(socket_path: str) -> None:
     with running("bridge", "--json", f"memif:{socket_path},role=master", f"memif:{socket_path}x") as bridge:
         with library.connect(socket_path, timeout=30) as iface:

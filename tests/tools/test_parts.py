@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from memif.tools.files import Filter, matches_mode
+from memif.tools.files import make_filter, matches_mode
 from memif.tools.stamp import MARK, Analysis, stamps
 from memif.tools.traffic import make_pool, parse_increment, parse_sizes, udp_frames
 from memif.tools.values import FILE_SIZE, Count, Rate, RateType, seconds, si, sparkline
@@ -153,17 +153,16 @@ def test_short_packets_carry_no_stamp() -> None:
     assert make_pool([b"x" * 46], [], "ip", stamped=True, template=True).stamp_at == 28
 
 
-def test_filters_are_those_of_tcpdump() -> None:
-    keep = Filter("udp port 53 and greater 100")
-    assert keep(ethernet(udp(b"x" * 100, 1, 53)))
-    assert not keep(ethernet(udp(b"x" * 10, 1, 53)))
-    assert keep(ethernet(udp(b"x" * 10, 1, 53)), 200)  # cut, but long on the wire
-    assert not keep(ethernet(echo()))
-    assert not keep(b"")
-    assert Filter("icmp", mode="ip")(echo())
-    assert not Filter("icmp", mode="ip")(ethernet(echo()))
-    with pytest.raises(click.UsageError, match="syntax error"):
-        Filter("udp and and")
+def test_a_filter_in_words_of_the_command_line() -> None:
+    assert make_filter((), "ethernet") is None
+    keep = make_filter(("udp", "port 53", "and", "greater 100"), "ethernet")
+    assert keep is not None
+    assert keep.match([ethernet(udp(b"x" * 100, 1, 53)), ethernet(udp(b"x" * 10, 1, 53))]).tolist() == [True, False]
+    inside = make_filter(("icmp",), "ip")
+    assert inside is not None
+    assert inside.match([echo(), ethernet(echo())]).tolist() == [True, False]
+    with pytest.raises(click.UsageError, match=r"filter 'udp and and': .*syntax error"):
+        make_filter(("udp", "and", "and"), "ethernet")
 
 
 def test_link_types() -> None:

@@ -292,7 +292,7 @@ def encode_matrix(
     given, lengths = lengths, np.asarray(lengths)
     if not len(matrix) and not lengths.size:
         return b""
-    check_lengths("lengths", lengths if lengths.dtype.kind in "ui" else given, matrix)
+    check_lengths("lengths", lengths if lengths.dtype.kind in "ui" else given, len(matrix))
     if lengths.min() < 0 or lengths.max() > MAX_LENGTH:
         raise MemifValueError.argument("lengths", f"{lengths.min()} to {lengths.max()}", f"0 to {MAX_LENGTH}")
     kept = np.minimum(lengths, min(matrix.shape[1], snaplen)).astype(np.int64)

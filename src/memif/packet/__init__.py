@@ -8,6 +8,7 @@ compiled loops: a packet costs some nanoseconds. They release the interpreter lo
 - `headers`: structured dtypes, `view` (no copy), `gather` and `scatter` (an offset for each row)
 - `classify`: where the layers of each packet begin and which of them can be trusted
 - `checksum`: Internet checksums: compute, verify, fill in, update incrementally
+- `Filter`: which packets an expression of tcpdump's language lets pass, as ``"udp port 53"``
 - `flows`: hashes that keep the packets of a flow together, also as network cards compute them
 - `rewrite`: new MAC addresses, IP addresses and ports, a lower TTL, with the checksums kept right
 - `vlan`: push and pop VLAN tags
@@ -38,6 +39,7 @@ from .checksum import (
     verify_l4,
 )
 from .classify import Layers, Mode, classify
+from .filters import Filter
 from .flows import RSS_KEY, SYMMETRIC_RSS_KEY, flow_hash, toeplitz_hash
 from .headers import (
     ARP,
@@ -74,6 +76,7 @@ __all__ = [
     "UDP",
     "VLAN",
     "EtherType",
+    "Filter",
     "Layers",
     "Mode",
     "Protocol",

@@ -8,8 +8,8 @@ cdef extern from "words.h" nogil:
     int32_t item32 "memif_item32"(const char *at)
     int64_t item64 "memif_item64"(const char *at)
     uint16_t item16 "memif_item16"(const char *at)
-    uint16_t load16 "memif_load16"(const uint8_t *at)
-    void store16 "memif_store16"(uint8_t *at, uint16_t number)
+    uint16_t load16 "memif_load_be16"(const uint8_t *at)
+    void store16 "memif_store_be16"(uint8_t *at, uint16_t number)
 
 cdef enum:
     ICMP = 1

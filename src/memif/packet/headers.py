@@ -220,7 +220,7 @@ def _cells(
 def _check_cells(matrix: Any, dtype: Any, offsets: Any, rows: Any, name: str = "dtype") -> None:
     """Raise the error for an invalid argument of `gather`."""
     _check_header(matrix, dtype, name)
-    check_lengths("offsets", offsets, matrix)
+    check_lengths("offsets", offsets, len(matrix))
     used = offsets
     if rows is not None:
         try:
@@ -250,25 +250,25 @@ def _check_offset(matrix: Any, dtype: Any, name: str, offset: Any, of: str = "dt
 def check_burst(matrix: Any, lengths: Any) -> None:
     """Raise `MemifTypeError` or `MemifValueError` unless the two arrays describe one burst."""
     check_matrix(matrix)
-    check_lengths("lengths", lengths, matrix)
+    check_lengths("lengths", lengths, len(matrix))
 
 
-def check_matrix(matrix: Any, *, writable: bool = False) -> None:
+def check_matrix(matrix: Any, *, name: str = "matrix", writable: bool = False) -> None:
     """Raise `MemifTypeError` or `MemifValueError` unless `matrix` is a matrix of bytes."""
     if not isinstance(matrix, np.ndarray) or matrix.dtype != np.uint8:
-        raise MemifTypeError.argument("matrix", Described(matrix), "a uint8 array of shape (n, width)")
+        raise MemifTypeError.argument(name, Described(matrix), "a uint8 array of shape (n, width)")
     if matrix.ndim != 2:
-        raise MemifValueError.argument("matrix", Described(matrix), "a uint8 array of shape (n, width)")
+        raise MemifValueError.argument(name, Described(matrix), "a uint8 array of shape (n, width)")
     if writable and not matrix.flags.writeable:
-        raise MemifValueError.argument("matrix", "a read-only array", "a writable one")
+        raise MemifValueError.argument(name, "a read-only array", "a writable one")
 
 
-def check_lengths(name: str, lengths: Any, matrix: Any) -> None:
-    """Raise `MemifTypeError` or `MemifValueError` unless there is an integer for each row."""
+def check_lengths(name: str, lengths: Any, count: int) -> None:
+    """Raise `MemifTypeError` or `MemifValueError` unless there is an integer for each of `count` packets."""
     if not isinstance(lengths, np.ndarray) or lengths.dtype.kind not in "ui":
-        raise MemifTypeError.argument(name, Described(lengths), "an array of integers, one for each row of matrix")
-    if lengths.shape != matrix.shape[:1]:
-        raise MemifValueError.argument(name, Described(lengths), f"shape {matrix.shape[:1]}, one for each row")
+        raise MemifTypeError.argument(name, Described(lengths), "an array of integers, one for each packet")
+    if lengths.shape != (count,):
+        raise MemifValueError.argument(name, Described(lengths), f"shape ({count},), one for each packet")
 
 
 def check_rows(rows: Any, count: int) -> NDArray[np.bool_] | None:

@@ -272,7 +272,7 @@ class Responder:
             what = f"writeable {matrix.flags.writeable}, strides {matrix.strides}"
             raise MemifValueError.argument("matrix", what, "a writable array with contiguous rows")
         if new_lengths is not None:
-            check_lengths("new_lengths", new_lengths, matrix)
+            check_lengths("new_lengths", new_lengths, len(matrix))
             if not new_lengths.flags.writeable:
                 raise MemifValueError.argument("new_lengths", "a read-only array", "a writable one")
             new_lengths[:] = lengths

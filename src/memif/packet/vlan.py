@@ -40,7 +40,7 @@ def push_vlan(
         MemifValueError: when shapes do not match, the matrix is read-only, or another argument does not fit.
     """
     check_matrix(matrix, writable=True)
-    check_lengths("lengths", lengths, matrix)
+    check_lengths("lengths", lengths, len(matrix))
     if not isinstance(ethertype, int) or ethertype not in _TAGS:
         raise MemifValueError.argument("ethertype", ethertype, "EtherType.VLAN, EtherType.QINQ or EtherType.QINQ_OLD")
     values = words("tci", tci, len(matrix))
@@ -68,5 +68,5 @@ def pop_vlan(matrix: Matrix, lengths: NDArray[Any], *, rows: NDArray[Any] | None
         MemifValueError: when shapes do not match, the matrix is read-only, or ``rows`` does not fit.
     """
     check_matrix(matrix, writable=True)
-    check_lengths("lengths", lengths, matrix)
+    check_lengths("lengths", lengths, len(matrix))
     return _rewrite.vlan(matrix, lengths, None, check_rows(rows, len(matrix)))

@@ -72,12 +72,12 @@ static inline uint16_t memif_item16(const char *at)
 }
 
 /* Numbers of a packet. */
-static inline uint16_t memif_load16(const uint8_t *at)
+static inline uint16_t memif_load_be16(const uint8_t *at)
 {
     return (uint16_t)(at[0] << 8 | at[1]);
 }
 
-static inline void memif_store16(uint8_t *at, uint16_t number)
+static inline void memif_store_be16(uint8_t *at, uint16_t number)
 {
     at[0] = (uint8_t)(number >> 8);
     at[1] = (uint8_t)number;

@@ -15,3 +15,5 @@ cdef int64_t span_of(timeout) except -1
 cdef int take_lengths(lengths, uint32_t count, Py_buffer *view) except -1
 cdef int take_words(str name, value, Py_ssize_t least, Py_buffer *view) except -1
 cdef int check_matrix(str name, Py_buffer *view, Py_ssize_t rows, Py_ssize_t least) except -1
+cdef int check_choice(str name, Py_buffer *choice, uint32_t packets) except -1
+cdef list chosen_of(chosen, burst, uint32_t packets)

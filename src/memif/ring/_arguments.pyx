@@ -4,7 +4,7 @@ memif."""
 from cpython.buffer cimport (PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release,
                              PyObject_CheckBuffer)
 from cpython.exc cimport PyErr_Clear
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from memif.errors import MemifTypeError, MemifValueError
 
@@ -161,3 +161,33 @@ cdef int check_matrix(str name, Py_buffer *view, Py_ssize_t rows, Py_ssize_t lea
         raise MemifValueError.argument(name, f"shape ({view.shape[0]}, {view.shape[1]})",
                                        f"at least ({rows}, {least})")
     return 0
+
+
+cdef int check_choice(str name, Py_buffer *choice, uint32_t packets) except -1:
+    """One byte for each packet, one behind the other."""
+    if (choice.ndim != 1 or choice.itemsize != 1 or choice.shape[0] != packets
+            or choice.strides[0] != 1 and packets > 1):
+        shape = ()
+        for k in range(choice.ndim):
+            shape += (choice.shape[k],)
+        apart = f", {choice.strides[0]} apart" if choice.ndim == 1 else ""
+        raise MemifValueError.argument(name, f"shape {shape}, items of {choice.itemsize} bytes{apart}",
+                                       f"shape ({packets},), contiguous booleans of one byte")
+    return 0
+
+
+cdef list chosen_of(chosen, burst, uint32_t packets):
+    """The numbers of the packets that `chosen` names: booleans, or an object that finds them in a burst."""
+    cdef list numbers = []
+    cdef Py_buffer choice
+    cdef uint32_t i
+    match = getattr(chosen, "match", None)
+    take_buffer("chosen", chosen if match is None else match(burst), &choice, PyBUF_STRIDES)
+    try:
+        check_choice("chosen", &choice, packets)
+        for i in range(packets):
+            if (<const uint8_t *>choice.buf)[i]:
+                numbers.append(i)
+    finally:
+        PyBuffer_Release(&choice)
+    return numbers

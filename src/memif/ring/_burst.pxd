@@ -34,7 +34,7 @@ cdef class Burst:
     cdef object packet(self, uint32_t i)
     cdef object piece(self, uint32_t d)
     cdef object column(self, int which)
-    cdef int read_rows(self, Py_buffer *target, Py_ssize_t total) except -1
+    cdef int read_rows(self, Py_buffer *target) except -1
     cdef int write_rows(self, Py_buffer *source, uint32_t width) except -1
 
 cdef Burst new_burst(Pool pool)

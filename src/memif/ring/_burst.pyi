@@ -1,6 +1,6 @@
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Never, Self, final, overload
+from typing import Never, Protocol, Self, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,9 @@ __pyx_capi__: dict[str, object]
 
 def set_debug(on: bool) -> None:
     """For `memif.debug.enable`: bursts made from now on count the views of their packets."""
+
+class _Selector(Protocol):
+    def match(self, packets: Burst, /) -> Buffer | NDArray[np.bool]: ...
 
 @final
 class Burst:
@@ -77,6 +80,17 @@ class Burst:
         """
     def tobytes(self) -> list[bytes]:
         """All packets as a list of bytes, copied."""
+    def select(self, chosen: _Selector | Buffer | NDArray[np.bool]) -> list[memoryview]:
+        """The chosen packets, each as `burst[i]` gives it.
+
+        Args:
+            chosen: A `memif.packet.Filter`, or booleans, shape (len(burst),).
+
+        Raises:
+            MemifValueError: The shape is wrong.
+            MemifTypeError: `chosen` is of another kind.
+            MemifStateError: The burst was released.
+        """
     @property
     def lengths(self) -> NDArray[np.uint32]:
         """Bytes of each packet: numpy uint32, shape (len(burst),), no copy.

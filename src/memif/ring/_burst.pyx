@@ -15,16 +15,15 @@ point: what is needed is held by a reference of the call's own, and `check` asks
 cimport cython
 from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release
 from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from memif.errors import MemifStateError, MemifValueError
 
-from memif.ring._arguments cimport Numpy, check_matrix, load_numpy, number, take_buffer
+from memif.ring._arguments cimport Numpy, check_matrix, chosen_of, load_numpy, number, take_buffer
 from memif.ring._atomics cimport memif_flag_get, memif_flag_set
 from memif.ring._columns cimport MAX_PACKET, first_of, piece_of
 from memif.ring._region cimport fork_count
-from memif.ring._ring cimport SMALL_BYTES
-from memif.ring._rows cimport (fit, fit_all, gather_rows, grow, join, scatter_rows, send_some, wash, wash_packets,
+from memif.ring._rows cimport (fit, fit_all, gather_all, grow, join, scatter_all, send_some, wash, wash_packets,
                                wash_rooms)
 from memif.ring._txring cimport FREE, RETURNED
 from memif.ring._views cimport Pool, end_loan, halves, new_lease, new_matrix, put_store, window, words
@@ -380,6 +379,22 @@ cdef class Burst:
             i += 1
         return packets
 
+    def select(self, chosen) -> list:
+        """The chosen packets, each as `burst[i]` gives it.
+
+        Args:
+            chosen: A `memif.packet.Filter`, or booleans, shape (len(burst),).
+
+        Raises:
+            MemifValueError: The shape is wrong.
+            MemifTypeError: `chosen` is of another kind.
+            MemifStateError: The burst was released.
+        """
+        cdef list views = []
+        for i in chosen_of(chosen, self, <uint32_t>len(self)):
+            views.append(self.packet(self.index(i)))
+        return views
+
     # -- columns
 
     @property
@@ -501,23 +516,17 @@ cdef class Burst:
                 raise MemifValueError.argument("out", f"rows of {target.shape[1]} bytes, {target.strides[0]} apart",
                                                f"rows of {columns}, that far apart or more")
             if n:
-                self.read_rows(&target, n * columns)
+                self.read_rows(&target)
         finally:
             self.busy -= 1
             PyBuffer_Release(&target)
         return out if rows == n else out[:n]
 
-    cdef int read_rows(self, Py_buffer *target, Py_ssize_t total) except -1:
-        cdef Columns *c = self.c
-        cdef Ring ring = self.ring
+    cdef int read_rows(self, Py_buffer *target) except -1:
         self.check_lengths()
         if self.tx is not None:
-            wash_packets(ring, c)
-        if total <= SMALL_BYTES:
-            gather_rows(ring, c, <uint8_t *>target.buf, target.strides[0], <uint32_t>target.shape[1])
-        else:
-            with nogil:
-                gather_rows(ring, c, <uint8_t *>target.buf, target.strides[0], <uint32_t>target.shape[1])
+            wash_packets(self.ring, self.c)
+        gather_all(self.ring, self.c, target)
         return 0
 
     def scatter(self, array) -> None:
@@ -547,15 +556,8 @@ cdef class Burst:
             PyBuffer_Release(&source)
 
     cdef int write_rows(self, Py_buffer *source, uint32_t width) except -1:
-        cdef Columns *c = self.c
-        cdef Ring ring = self.ring
-        cdef bint note = self.tx is not None
         self.check_lengths()
-        if c.packets * <uint64_t>width <= SMALL_BYTES:
-            scatter_rows(ring, c, <uint8_t *>source.buf, source.strides[0], width, note)
-        else:
-            with nogil:
-                scatter_rows(ring, c, <uint8_t *>source.buf, source.strides[0], width, note)
+        scatter_all(self.ring, self.c, source, width, self.tx is not None)
         return 0
 
     def prepend(self, count) -> None:

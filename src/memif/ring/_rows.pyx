@@ -122,14 +122,19 @@ cdef void gather_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t str
             memset(rows + i * stride + n, 0, width - n)
 
 
-cdef void copy_out(Ring ring, const Columns *c, Py_buffer *rows, Py_buffer *sizes) noexcept:
-    """Packets that were just received: their first bytes into a matrix, their lengths into an array."""
-    memcpy(sizes.buf, c.length, c.packets * sizeof(uint32_t))
+cdef void gather_all(Ring ring, const Columns *c, Py_buffer *rows) noexcept:
+    """The same into the first rows of a matrix that has been checked."""
     if c.packets * <uint64_t>rows.shape[1] <= SMALL_BYTES:
         gather_rows(ring, c, <uint8_t *>rows.buf, rows.strides[0], <uint32_t>rows.shape[1])
     else:
         with nogil:
             gather_rows(ring, c, <uint8_t *>rows.buf, rows.strides[0], <uint32_t>rows.shape[1])
+
+
+cdef void copy_out(Ring ring, const Columns *c, Py_buffer *rows, Py_buffer *sizes) noexcept:
+    """Packets that were just received: their first bytes into a matrix, their lengths into an array."""
+    memcpy(sizes.buf, c.length, c.packets * sizeof(uint32_t))
+    gather_all(ring, c, rows)
 
 
 cdef void scatter_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t stride, uint32_t width,
@@ -140,6 +145,15 @@ cdef void scatter_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t st
         if i + 4 < c.packets and not c.chained:
             memif_prefetch_write(ring.spans[c.region[i + 4]].base + c.offset[i + 4])
         row_copy(ring, c, i, rows + i * stride, width, True, c.clean if note else NULL)
+
+
+cdef void scatter_all(Ring ring, const Columns *c, Py_buffer *rows, uint32_t width, bint note) noexcept:
+    """The same from a matrix that has been checked."""
+    if c.packets * <uint64_t>width <= SMALL_BYTES:
+        scatter_rows(ring, c, <uint8_t *>rows.buf, rows.strides[0], width, note)
+    else:
+        with nogil:
+            scatter_rows(ring, c, <uint8_t *>rows.buf, rows.strides[0], width, note)
 
 
 # What an allocated burst's buffers held before is never sent and never shown: `clean` counts how many bytes of

@@ -10,7 +10,7 @@ from libc.string cimport memset
 
 from memif.errors import MemifStateError, MemifTypeError, MemifValueError
 
-from memif.ring._arguments cimport check_matrix, number, span_of, take_buffer, take_lengths
+from memif.ring._arguments cimport check_choice, check_matrix, number, span_of, take_buffer, take_lengths
 from memif.ring._atomics cimport memif_flag_get, memif_flag_set, memif_unlock
 from memif.ring._burst cimport EMPTY, allocated
 from memif.ring._columns cimport MAX_PACKET
@@ -317,7 +317,7 @@ cdef class TxQueue(Queue):
         take_buffer("select", select, &chosen, PyBUF_STRIDES)
         try:
             burst.check()
-            check_choice(&chosen, burst.c.packets)
+            check_choice("select", &chosen, burst.c.packets)
             order.choice = <const uint8_t *>chosen.buf
             return self.pass_on(burst, &order, copy)
         finally:
@@ -539,19 +539,6 @@ cdef class TxQueue(Queue):
         """
         self.usable()
         return self.counters.n.packets == self.before
-
-
-cdef int check_choice(Py_buffer *choice, uint32_t packets) except -1:
-    """One byte for each packet, one behind the other."""
-    if (choice.ndim != 1 or choice.itemsize != 1 or choice.shape[0] != packets
-            or choice.strides[0] != 1 and packets > 1):
-        shape = ()
-        for k in range(choice.ndim):
-            shape += (choice.shape[k],)
-        apart = f", {choice.strides[0]} apart" if choice.ndim == 1 else ""
-        raise MemifValueError.argument("select", f"shape {shape}, items of {choice.itemsize} bytes{apart}",
-                                       f"shape ({packets},), contiguous booleans of one byte")
-    return 0
 
 
 cdef list as_list(packets):

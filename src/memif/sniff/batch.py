@@ -1,6 +1,5 @@
 """Packets that a tap has copied out of a ring, and how to find lengths that the ring no longer has."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from typing import TYPE_CHECKING, Any
@@ -8,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memif.packet.headers import Matrix as Bytes  # loads what writing needs, too: not while packets pass
+
 if TYPE_CHECKING:
     from memif.capture import PcapngWriter
 
-Bytes = NDArray[np.uint8]
 Lengths = NDArray[np.uint32]
 
 #: Bytes that are kept of a packet whose length is not known.
@@ -60,10 +60,11 @@ class Batch:
         matrix = None if self.matrix is None else self.matrix[:count]
         return replace(self, matrix=matrix, lengths=self.lengths[:count], packets=packets)
 
-    def select(self, chosen: Sequence[bool]) -> "Batch":
-        """Return the packets for which `chosen` is true."""
-        packets = None if self.packets is None else list(compress(self.packets, chosen))
-        mask = np.array(chosen, np.bool_)
+    def select(self, mask: NDArray[np.bool_]) -> "Batch":
+        """Return the packets for which `mask`, bool of shape (n,), is true."""
+        if mask.all():
+            return self
+        packets = None if self.packets is None else list(compress(self.packets, mask.tolist()))
         matrix = None if self.matrix is None else self.matrix[mask]
         return replace(self, matrix=matrix, lengths=self.lengths[mask], packets=packets)
 

@@ -17,10 +17,11 @@ from memif.control.listener import listen_socket
 from memif.errors import MemifError, MemifOSError, MemifProtocolError
 from memif.memory.layout import infer_cache_line, probe_cache_line
 from memif.memory.region import check_peer_fd, mapping_size
+from memif.packet.headers import Matrix as Bytes
 from memif.protocol import wire
 from memif.protocol.offers import check_offer
 from memif.ring import Region
-from memif.sniff.batch import Batch, Bytes
+from memif.sniff.batch import Batch
 from memif.sniff.report import Kind, Report, Side, receive
 from memif.sniff.ringtap import RingTap
 from memif.system import Closing

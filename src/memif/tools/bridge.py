@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
 from memif.errors import MemifError, MemifValueError
 from memif.interface import Options
-from memif.tools.files import file_options, summarise_files, take_files
+from memif.tools.files import LINKTYPES, file_options, make_filter, summarise_files, take_files
 from memif.tools.options import duration_option, examples, interval_option, json_option, read_secret
 from memif.tools.terminal import Status, Stop, print_json
 from memif.tools.values import seconds, si
@@ -18,6 +19,7 @@ from memif.tools.verb import Verb
 if TYPE_CHECKING:
     from memif.bridge import Bridge, DevicePort, MemifPort, Packets
     from memif.capture import PcapngWriter
+    from memif.packet import Filter
 
 _MEMIF: Final = (
     "id",
@@ -43,12 +45,13 @@ _NUMBERS: Final = ("id", "rx-queues", "tx-queues", "ring-size", "buffer-size", "
     epilog=examples(
         "bridge memif:/run/vpp/memif.sock tap:tap0,address=192.0.2.1/24",
         "bridge memif:/tmp/a.sock,role=master memif:/tmp/b.sock,id=3",
-        "bridge -w x.pcapng memif:/tmp/a.sock packet:eth1",
+        "bridge -w x.pcapng memif:/tmp/a.sock packet:eth1 'tcp port 80'",
         "bridge memif:/tmp/a.sock,mode=ip tun:tun0,address=10.0.0.1/24",
     ),
 )
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
+@click.argument("filter_words", nargs=-1, metavar="[FILTER]...")
 @file_options
 @click.option(
     "--patience",
@@ -62,7 +65,14 @@ _NUMBERS: Final = ("id", "rx-queues", "tx-queues", "ring-size", "buffer-size", "
 @interval_option
 @json_option
 def command(
-    first: str, second: str, patience: float, duration: float | None, interval: float, as_json: bool, **options: Any
+    first: str,
+    second: str,
+    filter_words: tuple[str, ...],
+    patience: float,
+    duration: float | None,
+    interval: float,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Pass packets between A and B, both ways, until Ctrl-C. Each is one of
 
@@ -79,17 +89,22 @@ def command(
     Between two memifs packets are copied once, from ring to ring, by the burst. Links may come and go meanwhile, and
     interfaces of the kernel be set down and up again: what comes for them then is counted as dropped. It ends when one
     is deleted.
+
+    FILTER is an expression as tcpdump takes it (needs libpcap): -w writes the packets that match. All are passed on.
     """
     files = take_files(options)
     ends = parse_endpoint(first, "A"), parse_endpoint(second, "B")
     if ends[0].linktype != ends[1].linktype:
         raise click.UsageError("one side has Ethernet frames and the other IP packets: see mode=ip and tun:")
+    if filter_words and files.path is None:
+        raise click.UsageError("FILTER chooses what -w writes: give -w a file name")
+    keep = make_filter(filter_words, "ethernet" if ends[0].linktype == LINKTYPES["ethernet"] else "ip")
     error, stop = None, Stop(duration)
     with ExitStack() as stack:
         writer = stack.enter_context(files.open("memif bridge", stop))
         joined = stack.enter_context(open_bridge(ends, patience / 1000))
         if writer is not None:
-            joined.watch = recorder(writer, ends)
+            joined.watch = recorder(writer, ends, keep)
         stack.enter_context(stop)
         status = stack.enter_context(Status("bridge", 0 if as_json else interval))
         if not as_json:
@@ -206,12 +221,19 @@ def open_bridge(ends: tuple[Endpoint, Endpoint], patience: float) -> "Bridge":
         raise
 
 
-def recorder(writer: "PcapngWriter", ends: tuple[Endpoint, Endpoint]) -> Callable[[int, "Packets"], None]:
+def recorder(
+    writer: "PcapngWriter", ends: tuple[Endpoint, Endpoint], keep: "Filter | None"
+) -> Callable[[int, "Packets"], None]:
     """Return a function that writes packets to a capture, which gets an interface for each port."""
     numbers = [writer.add_interface(end.text, linktype=end.linktype) for end in ends]
 
     def watch(source: int, packets: "Packets") -> None:
-        writer.write_packets(packets, None, numbers[source], "in")
+        if keep is not None and not (chosen := keep.match(packets)).all():
+            some: list[Any] = list(compress(packets, chosen.tolist()))
+            if some:
+                writer.write_packets(some, None, numbers[source], "in")
+        else:
+            writer.write_packets(packets, None, numbers[source], "in")
 
     return watch
 

@@ -17,8 +17,8 @@ from memif.tools.verb import Verb
 
 if TYPE_CHECKING:
     from memif.capture import PcapngWriter
+    from memif.packet import Filter
     from memif.ring import Burst
-    from memif.tools.files import Filter
 
 
 @click.command(
@@ -121,29 +121,27 @@ class Capture:
 
     def _burst(self, burst: "Burst", most: int | None) -> None:
         now = time.time_ns()
-        if self.writer is not None and self.keep is None:
-            self._write_all(burst, now, most)
-            return
-        packets = burst.tobytes()
         if self.keep is not None:
-            kept = [packet for packet in packets if self.keep(packet)]
-            self.passed_over += len(packets) - len(kept)
-            packets = kept
-        packets = packets[:most]
+            chosen = self.keep.match(burst)
+            passed = int(chosen.sum())
+            self.passed_over += len(burst) - passed
+            if passed < len(burst):
+                self._some([bytes(packet) for packet in burst.select(chosen)][:most], now)
+                return
+        if self.writer is None or (most is not None and most < len(burst)):
+            self._some(burst.tobytes()[:most], now)
+            return
+        self.captured += len(burst)
+        self.bytes += int(burst.lengths.sum())
+        self.writer.write_packets(burst, now, direction="in")
+
+    def _some(self, packets: list[bytes], now: int) -> None:
         self.captured += len(packets)
         self.bytes += sum(map(len, packets))
         if self.writer is not None:
             self.writer.write_packets(packets, now, direction="in")
         else:
             self._print(packets, now)
-
-    def _write_all(self, burst: "Burst", now: int, most: int | None) -> None:
-        lengths = burst.lengths[:most]
-        self.captured += len(lengths)
-        self.bytes += int(lengths.sum())
-        assert self.writer is not None
-        whole = most is None or most >= len(burst)
-        self.writer.write_packets(burst if whole else burst.tobytes()[:most], now, direction="in")
 
     def _print(self, packets: list[bytes], now: int) -> None:
         from memif.capture import packet_line, summary

@@ -1,29 +1,26 @@
 """Capture files and filters: the options of what is written, link types, and expressions for libpcap."""
 
-import ctypes
-import ctypes.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from memif.errors import MemifError
+from memif.errors import MemifValueError
 from memif.tools.options import Command, complete_file
 from memif.tools.terminal import Stop
 from memif.tools.values import FILE_SIZE
 
 if TYPE_CHECKING:
     from memif.capture import PcapngWriter
+    from memif.packet import Filter
 
 #: Link type of a capture file for an interface's mode. LinkType's numbers, without loading memif.capture.
 LINKTYPES: Final = {"ethernet": 1, "ip": 101}
 #: Link types of capture files whose packets an interface in this mode can send.
 _SENDABLE: Final = {"ethernet": {1}, "ip": {101, 228, 229, 12, 14}}
-#: libpcap's own number for "starts at the IP header" on Linux; in files it is 101.
-_DLT_RAW: Final = 12
 
 
 def matches_mode(linktype: int, mode: str) -> bool:
@@ -146,70 +143,17 @@ def summarise_files(names: list[str], *, to_stderr: bool) -> None:
 
 
 def make_filter(words: tuple[str, ...], mode: str) -> "Filter | None":
-    """Compile the filter in the words of a command line; None for no words."""
+    """Compile the filter in the words of a command line; None for no words.
+
+    Raises:
+        click.UsageError: libpcap does not understand it.
+        MemifError: libpcap is not installed.
+    """
     if not words:
         return None
-    return Filter(" ".join(words), mode=mode)
+    from memif.packet import Filter
 
-
-class _Instructions(ctypes.Structure):
-    _fields_ = [("count", ctypes.c_uint), ("code", ctypes.c_void_p)]
-
-
-class _Header(ctypes.Structure):
-    _fields_ = [
-        ("seconds", ctypes.c_long),
-        ("fraction", ctypes.c_long),
-        ("kept", ctypes.c_uint32),
-        ("length", ctypes.c_uint32),
-    ]
-
-
-class Filter:
-    """A compiled filter expression, as tcpdump takes it: call it with a packet. One thread at a time."""
-
-    def __init__(self, expression: str, *, mode: str = "ethernet") -> None:
-        """Compile an expression.
-
-        Args:
-            expression: In the language of pcap-filter(7).
-            mode: Of the interface: what packets start with.
-
-        Raises:
-            MemifError: libpcap is not installed.
-            click.UsageError: The expression is wrong.
-        """
-        pcap = _library()
-        self._program = _Instructions()
-        handle = pcap.pcap_open_dead(_DLT_RAW if mode == "ip" else 1, 262144)
-        if pcap.pcap_compile(handle, ctypes.byref(self._program), expression.encode(), 1, 0xFFFFFFFF):
-            text = pcap.pcap_geterr(handle).decode(errors="replace")
-            pcap.pcap_close(handle)
-            raise click.UsageError(f"filter {expression!r}: {text}")
-        pcap.pcap_close(handle)
-        self._run: Callable[..., int] = pcap.pcap_offline_filter
-        self._header = _Header()
-        self._references = ctypes.byref(self._program), ctypes.byref(self._header)
-
-    def __call__(self, data: bytes, length: int | None = None) -> bool:
-        """Return whether a packet passes: its first bytes, and its length if that is more."""
-        header = self._header
-        header.kept = len(data)
-        header.length = len(data) if length is None else length
-        return self._run(*self._references, data) != 0
-
-
-def _library() -> Any:
-    name = ctypes.util.find_library("pcap") or "libpcap.so.0.8"
     try:
-        pcap = ctypes.CDLL(name)
-    except OSError as error:
-        raise MemifError(f"a filter needs libpcap, which is not installed (Debian: libpcap0.8; {error})") from error
-    pcap.pcap_open_dead.restype = ctypes.c_void_p
-    pcap.pcap_open_dead.argtypes = [ctypes.c_int, ctypes.c_int]
-    pcap.pcap_compile.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint32]
-    pcap.pcap_geterr.restype = ctypes.c_char_p
-    pcap.pcap_geterr.argtypes = [ctypes.c_void_p]
-    pcap.pcap_close.argtypes = [ctypes.c_void_p]
-    pcap.pcap_offline_filter.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p]
-    return pcap
+        return Filter(" ".join(words), mode="ip" if mode == "ip" else "ethernet")
+    except MemifValueError as error:
+        raise click.UsageError(f"filter {' '.join(words)!r}: {error.detail.partition('allowed: ')[2]}") from error

@@ -16,8 +16,8 @@ from memif.tools.verb import Verb
 
 if TYPE_CHECKING:
     from memif.capture import PcapngWriter
+    from memif.packet import Filter
     from memif.sniff import Batch, Control, Link, Sniffer
-    from memif.tools.files import Filter
 
 _SECRET = slice(9, 33)  # of the INIT message
 
@@ -218,10 +218,9 @@ class Recorder:
             self._filters[ethernet] = make_filter(self.words, "ethernet" if ethernet else "ip")
         keep = self._filters[ethernet]
         assert keep is not None
-        packets, lengths = batch.tobytes(), batch.lengths.tolist()
-        passed = [keep(packet, length) for packet, length in zip(packets, lengths, strict=True)]
-        self.passed_over += len(passed) - sum(passed)
-        return batch.select(passed)
+        kept = batch.select(keep.match(batch.tobytes() if batch.matrix is None else batch.matrix, batch.lengths))
+        self.passed_over += len(batch) - len(kept)
+        return kept
 
     def _interface(self, link: "Link") -> int:
         assert self.writer is not None
