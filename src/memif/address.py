@@ -1,7 +1,8 @@
 r"""Names of control sockets: paths in the file system, or abstract names that exist as long as their listener.
 
 =======================  ===============================================================================
-``/run/vpp/memif.sock``  a path of at most 107 bytes; `os.PathLike` objects are always paths
+``/run/vpp/memif.sock``  a path; `os.PathLike` objects are always paths. In one of more than 107 bytes,
+                         which is more than a socket address holds, the file's name has at most 85
 ``memif.sock``           a path relative to the current directory at the time of use (VPP takes it relative
                          to ``/run/vpp``)
 ``@name``                abstract, as written by libmemif, and by VPP 21.10 to 22.10
@@ -23,8 +24,12 @@ from memif.errors import MemifValueError
 
 #: The name of VPP's socket 0, and libmemif's default.
 DEFAULT_SOCKET: Final = "/run/vpp/memif.sock"
-#: Bytes of the longest name: a path needs one more for its NUL, an abstract name for its leading NUL.
+#: Bytes of the longest name in a socket address: a path has a NUL behind it, an abstract name one in front of it.
 MAX_NAME_BYTES: Final = 107
+#: Bytes of the longest path, which is the kernel's limit.
+MAX_PATH_BYTES: Final = 4095
+#: Bytes of the file's name in a path that goes through its directory's descriptor: "/proc/self/fd/1234567/name".
+MAX_FILE_BYTES: Final = MAX_NAME_BYTES - len("/proc/self/fd/1234567/")
 
 _VPP_PREFIX = b"abstract:"
 _NAMESPACE_OPTIONS = (b",netns_name=", b",netns_pid=")
@@ -36,10 +41,15 @@ class Address:
 
     #: "path" for a file, "abstract" for a name without one.
     kind: Literal["path", "abstract"]
-    #: What ``bind`` and ``connect`` take.
+    #: What ``bind`` and ``connect`` take; a path may be too long for them (`is_long`).
     sockaddr: bytes
     #: The name for people and logs; `parse_address` accepts it unless the name ends with NULs.
     display: str
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it is a path that no socket address holds."""
+        return self.kind == "path" and len(self.sockaddr) > MAX_NAME_BYTES
 
     def __str__(self) -> str:
         return self.display
@@ -96,7 +106,13 @@ def _encode(name: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> bytes:
 
 
 def _path(raw: bytes) -> Address:
-    _check_length(raw)
+    if len(raw) <= MAX_NAME_BYTES:
+        _check_length(raw)
+    elif len(raw) > MAX_PATH_BYTES or len(os.path.basename(raw)) > MAX_FILE_BYTES:
+        raise _NotAName(
+            f"1 to {MAX_NAME_BYTES} bytes, or a path of at most {MAX_PATH_BYTES} whose file has a name of at most "
+            f"{MAX_FILE_BYTES}"
+        )
     # Without "./" a path object with such a name would not be shown as a path.
     ambiguous = raw.startswith((b"@", b"unix:", _VPP_PREFIX))
     return Address("path", raw, ("./" if ambiguous else "") + os.fsdecode(raw))

@@ -32,7 +32,7 @@ def test_as_client_with_two_queues(socket_path: str) -> None:
 
 def test_nonsense_is_told(socket_path: str) -> None:
     require_testpmd()
-    with pytest.raises(TestpmdError, match="no memif port|ended during start"):
+    with pytest.raises(TestpmdError, match=r"no memif port|ended during start"):
         Testpmd(socket_path, "both").open()
     with pytest.raises(TypeError, match="forwards"):
         Testpmd(socket_path, forwards="io")

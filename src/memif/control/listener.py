@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from memif.address import Address
-from memif.control.transport import describe_denial, new_socket, turn_away
+from memif.control.transport import describe_denial, new_socket, through, turn_away
 from memif.errors import (
     ErrorCode,
     MemifError,
@@ -175,13 +175,14 @@ def _open_folder(address: Address) -> tuple[Descriptor, bytes]:
 
 
 def _bind(sock: Listener, folder: int, name: bytes, address: Address, mode: int | None) -> None:
+    path = through(folder, name) if address.is_long else address.sockaddr
     # More than one attempt: others may remove the same dead program's file and take its place.
     for _ in range(_NAME_ATTEMPTS):
         try:
             if mode is None:
-                sock.bind(address.sockaddr)
+                sock.bind(path)
             else:
-                _steady.bind(sock.fileno(), address.sockaddr, mode)
+                _steady.bind(sock.fileno(), path, mode)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise _explain(error, address) from error
@@ -356,7 +357,20 @@ def _replaced(address: Address) -> MemifPermissionError:
 
 
 def _active(address: Address) -> MemifOSError:
-    return MemifOSError(f"Active listener on {address}", code=ErrorCode.ALREADY, errno=errno.EADDRINUSE)
+    text = f"{_listener(address)} has {address} already"
+    return MemifOSError(text, code=ErrorCode.ALREADY, errno=errno.EADDRINUSE)
+
+
+def _listener(address: Address) -> str:
+    """Who listens there, as far as this user may know."""
+    from memif.discovery import find_sockets  # looks at all processes, for this error only
+
+    with contextlib.suppress(OSError, MemifError):
+        for process in (each for found in find_sockets([address], ask="none") for each in found.listeners):
+            if process.pid == os.getpid():
+                return "this process"
+            return f"another program ({process.program}, pid {process.pid})"
+    return "another program"
 
 
 def _explain(error: OSError, address: Address) -> MemifError:

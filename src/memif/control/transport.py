@@ -18,6 +18,7 @@ import pwd
 import socket
 import stat
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -33,7 +34,7 @@ from memif.errors import (
     MemifValueError,
     from_os_error,
 )
-from memif.system._steady import Descriptor, accept, close_elsewhere, receive
+from memif.system._steady import Descriptor, accept, close_elsewhere, owned, receive
 
 #: Bytes of each message.
 MESSAGE_SIZE: Final = 128
@@ -66,11 +67,28 @@ def connect_socket(address: Address) -> socket.socket:
     """
     sock = new_socket(socket.socket)
     try:
-        sock.connect(address.sockaddr)
+        with short_name(address) as name:
+            sock.connect(name)
     except OSError as error:
         sock.close()
         raise _explain(error, address) from error
     return sock
+
+
+@contextlib.contextmanager
+def short_name(address: Address) -> Iterator[bytes]:
+    """Context: the name of a socket that fits into a socket address. Raises OSError."""
+    if not address.is_long:
+        yield address.sockaddr
+        return
+    folder, file = os.path.split(address.sockaddr)
+    with contextlib.closing(owned(os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))) as fd:
+        yield through(fd, file)
+
+
+def through(folder: int, file: bytes) -> bytes:
+    """Return a name of the file that goes through the open directory, and so is short."""
+    return b"/proc/self/fd/%d/%s" % (folder, file)
 
 
 def recv_message(sock: socket.SocketType) -> tuple[bytes, list[Descriptor], bool]:

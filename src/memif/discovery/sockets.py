@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 from memif.address import Address, SocketName, parse_address
 from memif.config import one_of, seconds
+from memif.control.transport import short_name
 from memif.discovery.kernel import UnixSocket, unix_sockets
 from memif.discovery.processes import Process, folder_of, holders, look_up, speaks_memif
 from memif.errors import MemifError, MemifProtocolError
@@ -107,7 +108,8 @@ def say_hello(name: SocketName, timeout: float = 1.0) -> tuple[wire.Hello, Proce
     address = parse_address(name, argument="name")
     wait = seconds("timeout", timeout, none=False)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as client:
-        client.connect(address.sockaddr)
+        with short_name(address) as short:
+            client.connect(short)
         pid = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))[0]
         ready, _, _ = select.select([client], [], [], wait)
         if not ready:
@@ -235,7 +237,8 @@ def _state(path: str) -> State:
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as probe:
         try:
-            answer = probe.connect_ex(parse_address(path).sockaddr)
+            with short_name(parse_address(path)) as short:
+                answer = probe.connect_ex(short)
         except MemifError:  # too long a name
             return "denied"
     if answer == errno.ECONNREFUSED:
