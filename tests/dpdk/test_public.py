@@ -32,8 +32,12 @@ def test_as_client_with_two_queues(socket_path: str) -> None:
 
 def test_nonsense_is_told(socket_path: str) -> None:
     require_testpmd()
-    with pytest.raises(TestpmdError, match=r"no memif port|ended during start"):
-        Testpmd(socket_path, "both").open()
+    with pytest.raises(memif.MemifValueError, match="argument role: got 'both'"):
+        Testpmd(socket_path, "both")
+    peer = Testpmd(socket_path, "slave", queues=300)
+    with pytest.raises(TestpmdError, match="ended during start"):
+        peer.open()
+    peer.discard()
     with pytest.raises(TypeError, match="forwards"):
         Testpmd(socket_path, forwards="io")
 

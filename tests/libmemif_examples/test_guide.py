@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from docs.pages import ROOT, Block, blocks
 from libmemif_examples.programs import Program
 
@@ -36,10 +38,11 @@ def program(parts: list[Block]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_blocks_make_a_program_that_answers(socket_path: str, tmp_path: Path) -> None:
+def test_blocks_make_a_program_that_answers(socket_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "guide.md.py"
     script.write_text(program(CODE))
-    stand_in = [sys.executable, str(Path(__file__).with_name("vpp.py")), socket_path]
+    stand_in = [sys.executable, "-m", "vpp.pinger", socket_path]
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
     with Program(stand_in) as vpp:
         vpp.expect("^ready$")
         done = subprocess.run(

@@ -21,7 +21,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
+from memif.config import ROLES, choose
 from memif.errors import MemifFileNotFoundError, MemifPermissionError
+from memif.protocol import Role
 from memif.testing.dpdk_settings import Settings
 
 _PROMPT = "testpmd> "
@@ -67,7 +69,7 @@ class Testpmd:
 
     Args:
         path: The control socket, a file.
-        role: "server" listens, "client" connects.
+        role: "server" (master) listens, "client" (slave) connects.
         netns: Name of a network namespace to run in.
         tolerate_crash: Do not complain if it has died by itself.
         timeout: Seconds for its start, a command, and its end, each.
@@ -94,6 +96,7 @@ class Testpmd:
         **settings: Any,
     ) -> None:
         self.require()
+        role = "server" if choose("role", role, ROLES) is Role.MASTER else "client"
         self.settings: Settings = Settings(socket_path=os.fspath(path), role=role, **settings)
         self.prefix: str = f"memif-{os.getpid()}-{next(_serial)}"
         self.name: str = f"testpmd {role} {self.prefix}"
