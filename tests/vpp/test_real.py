@@ -20,7 +20,7 @@ from memif.vpp import Vpp, VppError
 from patience import within
 from peers.testpmd import poll_until
 from vpp.test_link import MAC, OURS, answering, received
-from vpp.test_pages import GUIDE, HOWTO, tables, typed
+from vpp.test_pages import SETUPS
 
 THEIRS = bytes((192, 168, 1, 1))
 BOTH = pytest.mark.parametrize("role", ["slave", "master"])
@@ -160,10 +160,9 @@ def test_we_start_again(role: Any, vpp: Vpp, process: VppProcess) -> None:
     vpp.delete(made)
 
 
-@pytest.mark.parametrize("name", ["howto", *(f"guide {n}" for n, _ in enumerate(tables(GUIDE)))])
+@pytest.mark.parametrize("name", SETUPS)
 def test_commands_of_the_pages(name: str, vpp: Vpp, process: VppProcess) -> None:
-    rows = list(typed(HOWTO)) if name == "howto" else list(tables(GUIDE))[int(name.split()[1])]
-    for line in rows:
+    for line in SETUPS[name]:
         if not line.startswith("ping"):
             vpp.cli(line.replace("/run/vpp", str(process.folder)))
     for interface in vpp.interfaces():
