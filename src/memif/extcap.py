@@ -7,7 +7,8 @@ settings as preferences::
     tshark -i memif -o extcap.memif.socket:/run/vpp/memif.sock -o extcap.memif.id:1
 
 with all words but the secret's, and without their dashes (``extcap.memif.ringsize``). Wireshark keeps secrets
-out of its preferences, so that one may be in the environment, as MEMIF_SECRET.
+out of its preferences. Defaults of all settings come from the environment (MEMIF_SECRET and so on) and from
+profiles, see `memif.profiles`; MEMIF_PROFILE names one.
 
 The capture is one end of the link: it shows what the peer sends to it (a mirror port, say), and never answers.
 It waits while there is no peer. Everything in here but the capture itself loads in a few milliseconds, because
@@ -57,7 +58,7 @@ _OPTIONS = (
             values=("slave", "master")),
     _Option("mode", "Mode", "selector", "ethernet", "What the packets start with; both ends must agree",
             values=("ethernet", "ip")),
-    _Option("secret", "Secret", "password", "", "If the peer asks for one; at most 23 bytes (default: $MEMIF_SECRET)"),
+    _Option("secret", "Secret", "password", "", "If the peer asks for one; at most 23 bytes"),
     _Option("secret-file", "Secret file", "fileselect", "", "File whose first line is the secret", "{mustexist=true}"),
     _Option("rx-queues", "Receive queues", "unsigned", "1", "Slave: how many to offer; master: the most to accept",
             "{range=1,255}", group="Rings"),
@@ -68,6 +69,8 @@ _OPTIONS = (
     _Option("snaplen", "Snap length", "unsigned", "65536", "Bytes kept of each packet", "{range=1,262144}",
             group="Rings"),
 )  # fmt: skip
+_NUMBERS = [option.name.replace("-", "_") for option in _OPTIONS if option.type == "unsigned"]
+_ROLES = {"slave": "slave", "client": "slave", "master": "master", "server": "master"}
 
 
 # -- what Wireshark asks
@@ -85,17 +88,29 @@ def dlts() -> str:
     return "\n".join(f"dlt {{number={n}}}{{name={name}}}{{display={text}}}" for n, name, text in _DLTS)
 
 
+def _defaults() -> dict[str, Any]:
+    """The default of each setting, by its name."""
+    from memif.profiles import link_options
+
+    found = {name.replace("_", "-"): value for name, value in link_options().items()}
+    found |= {"role": _ROLES.get(found.get("role", ""), "slave")}
+    own = {option.name: option.default for option in _OPTIONS}
+    allowed = {option.name: option.values for option in _OPTIONS if option.values}
+    return own | {name: value for name, value in found.items() if name in own and value in allowed.get(name, [value])}
+
+
 def config() -> str:
     """Return the answer to ``--extcap-config``: the dialog."""
     lines, values = [], []
+    defaults = _defaults() | {"secret": ""}  # which is not for the screen
     for number, option in enumerate(_OPTIONS):
-        default = f"{{default={option.default}}}" if option.default else ""
+        default = f"{{default={defaults[option.name]}}}" if defaults[option.name] != "" else ""
         lines.append(
             f"arg {{number={number}}}{{call=--{option.name}}}{{display={option.display}}}{{type={option.type}}}"
             f"{default}{{tooltip={option.tooltip}}}{option.more}{{group={option.group}}}"
         )
         for value in option.values:
-            chosen = "true" if value == option.default else "false"
+            chosen = "true" if value == defaults[option.name] else "false"
             values.append(f"value {{arg={number}}}{{value={value}}}{{display={value}}}{{default={chosen}}}")
     return "\n".join(lines + values)
 
@@ -104,11 +119,12 @@ def config() -> str:
 
 
 def _secret(options: argparse.Namespace) -> str | bytes | None:
-    """The secret of the file, of the option, or of the environment; every user of the machine can see the option."""
+    """The secret of the file, else that of the option or of the defaults."""
     if options.secret_file:
-        with open(options.secret_file, "rb") as source:
-            return source.readline(1024).rstrip(b"\r\n")
-    return options.secret or os.environ.get("MEMIF_SECRET")
+        from memif.profiles import read_secret
+
+        return read_secret(options.secret_file)
+    return options.secret or None
 
 
 def capture(fifo: str, options: argparse.Namespace) -> None:
@@ -324,6 +340,10 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     elif options.capture:
         if not options.fifo:
             parser.error("--capture needs --fifo")
+        for name, value in _defaults().items():
+            name = name.replace("-", "_")
+            if getattr(options, name) is None:
+                setattr(options, name, int(value) if name in _NUMBERS else value)
         capture(options.fifo, options)
     else:
         parser.print_help()
@@ -350,9 +370,9 @@ def _parser() -> argparse.ArgumentParser:
         asked.add_argument(f"--{name}", nargs="?" if name == "extcap-version" else None, metavar="X")
     settings = parser.add_argument_group("settings of a capture")
     for option in _OPTIONS:
-        kind: dict[str, Any] = {"type": int, "default": int(option.default)} if option.type == "unsigned" else {}
+        kind: dict[str, Any] = {"type": int} if option.type == "unsigned" else {"choices": option.values or None}
         settings.add_argument(
-            f"--{option.name}", **({"default": option.default, "choices": option.values or None} | kind),
+            f"--{option.name}", **kind,
             metavar=option.type.upper() if not option.values else None, help=option.tooltip,
         )  # fmt: skip
     return parser

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from memif.address import SocketName, parse_address
-from memif.config import InterfaceConfig
 from memif.errors import MemifTypeError, MemifValueError
 
 #: The keys of the file, which are the link options of the command line.
@@ -177,6 +176,8 @@ def _put(result: Options, key: str, value: Any, where: str) -> None:
     """Check a value and put it among the options; `where` it stands is for the error."""
     if key in _SECRETS and "secret" in result:
         raise MemifValueError(f"{where}: there is another secret beside it, only one of them can hold")
+    from memif.config import InterfaceConfig  # late: Wireshark asks its extcap several times for what needs none of it
+
     name = "secret" if key == "secret-file" else key.replace("-", "_")
     try:
         if key == "secret-file":

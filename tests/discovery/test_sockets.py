@@ -15,14 +15,14 @@ import pytest
 import memif
 from children import text_of_child
 from memif.config import Deadline
-from memif.discovery import ControlSocket, find_sockets, kernel, say_hello
+from memif.discovery import FoundSocket, find_sockets, kernel, say_hello
 from memif.protocol import wire
 from memif.testing import pair, unused_name
 from patience import within
 from tools.process import Running, running, words
 
 
-def one(name: str, **options: object) -> ControlSocket:
+def one(name: str, **options: object) -> FoundSocket:
     """What is found under a name."""
     (found,) = find_sockets([name], timeout=within(5), **options)  # type: ignore[arg-type]
     return found

@@ -34,7 +34,7 @@ IP_PACKETS = [bytes.fromhex("4500001c0000000040110000") + number.to_bytes(4, "bi
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's home without any settings."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("XDG_CONFIG_HOME", "MEMIF_SECRET"):
+    for name in ("XDG_CONFIG_HOME", "MEMIF_SECRET", "MEMIF_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -165,9 +165,38 @@ def test_answers_load_next_to_nothing() -> None:
     """Wireshark asks at its start: no numpy, no sockets, no rings."""
     code = (
         "import sys; from memif.extcap import main; main(['--extcap-interfaces']); main(['--extcap-config']);"
-        "print(sorted(n for n in sys.modules if n == 'numpy' or n.startswith('memif')))"
+        "print(*sorted(n for n in sys.modules if n == 'numpy' or n.startswith('memif')))"
     )
-    assert run(sys.executable, "-c", code).stdout.splitlines()[-1] == "['memif', 'memif.extcap']"
+    loaded = run(sys.executable, "-c", code).stdout.splitlines()[-1].split()
+    assert loaded == ["memif", "memif.address", "memif.errors", "memif.extcap", "memif.profiles"]
+
+
+def test_defaults_of_the_dialog(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come from profiles and the environment; a secret is not shown."""
+    (home / ".config").mkdir()
+    file = home / ".config" / "memif.toml"
+    file.write_text("socket = '@top'\n[lab]\nrole = 'server'\nid = 7\nsecret = 'hush'\nmode = 'punt/inject'\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("MEMIF_PROFILE", "lab")
+    monkeypatch.setenv("MEMIF_RING_SIZE", "64")
+    text = extcap.config()
+    for call, default in (
+        ("socket", "@top"),
+        ("id", "7"),
+        ("role", "master"),
+        ("ring-size", "64"),
+        ("mode", "ethernet"),
+    ):
+        assert re.search(rf"\{{call=--{call}\}}.*\{{default={default}\}}", text), call
+    assert "hush" not in text
+    assert "{value=master}{display=master}{default=true}" in text
+    assert "{value=slave}{display=slave}{default=false}" in text
+    monkeypatch.setenv("MEMIF_ID", "x")
+    assert (
+        "MEMIF_ID: 'x' is not a number"
+        in run(*PROGRAM, "--extcap-interface", "memif", "--extcap-config", status=1).stderr
+    )
+    run(*PROGRAM, "--extcap-interfaces")  # Wireshark still knows it
 
 
 def test_wrong_questions() -> None:
@@ -249,7 +278,7 @@ def test_a_peer_that_sends_on_several_queues_and_leaves(installed: Path, socket_
 
 @pytest.mark.timeout(120)  # tshark starts the program three times each, on a machine that may be busy
 def test_the_secret(installed: Path, socket_path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Taken from the environment; without it tshark shows why, once, and ends."""
+    """Taken from the environment, or from a profile; without it tshark shows why, once, and ends."""
     file = installed / "out.pcapng"
     with memif.listen(socket_path, secret="s3cret") as iface:
         with tshark(file, socket=socket_path) as process:

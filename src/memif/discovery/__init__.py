@@ -10,6 +10,6 @@ Looking disturbs nobody; see `find_sockets` for what asking a master for its nam
 """
 
 from memif.discovery.processes import Process
-from memif.discovery.sockets import Ask, ControlSocket, State, find_sockets, say_hello
+from memif.discovery.sockets import Ask, FoundSocket, State, find_sockets, say_hello
 
-__all__ = ["Ask", "ControlSocket", "Process", "State", "find_sockets", "say_hello"]
+__all__ = ["Ask", "FoundSocket", "Process", "State", "find_sockets", "say_hello"]

@@ -30,7 +30,7 @@ Ask = Literal["known", "all", "none"]
 
 
 @dataclass(frozen=True, slots=True)
-class ControlSocket:
+class FoundSocket:
     """A control socket that somebody listens on, or the file of one.
 
     Attributes:
@@ -59,7 +59,7 @@ class ControlSocket:
     waiting: int = 0
 
 
-def find_sockets(names: Iterable[SocketName] = (), *, ask: Ask = "known", timeout: float = 1.0) -> list[ControlSocket]:
+def find_sockets(names: Iterable[SocketName] = (), *, ask: Ask = "known", timeout: float = 1.0) -> list[FoundSocket]:
     """Find the control sockets of this machine, of all programs in this network namespace.
 
     The kernel lists the sockets, but does not know which of them are memif's. That is told by HELLO, for which a master
@@ -124,7 +124,7 @@ def say_hello(name: SocketName, timeout: float = 1.0) -> tuple[wire.Hello, Proce
 class _Entry:
     """What is shown of a socket, and what is known of it beside that."""
 
-    shown: ControlSocket
+    shown: FoundSocket
     file: int | None = None
     implementation: bool = False  # one of memif is loaded by its program
     foreign: bool = False
@@ -161,7 +161,7 @@ def _entry(listener: UnixSocket, accepted: Sequence[UnixSocket], processes: Mapp
     owners = tuple(processes.get(listener.inode, ()))
     name = _readable(listener.name, owners)
     reachable = listener.name[:1] == b"\0" or _leads_to(name, listener.file)
-    shown = ControlSocket(
+    shown = FoundSocket(
         name,
         "listening" if reachable else "unreachable",
         listeners=owners,
@@ -204,7 +204,7 @@ def _of_name(address: Address, found: Sequence[_Entry]) -> Iterator[_Entry]:
     """The entries for a name that was asked for."""
     if address.kind == "abstract":
         same = [each for each in found if each.shown.name == address.display]
-        yield from same or [_Entry(ControlSocket(address.display, "missing"))]
+        yield from same or [_Entry(FoundSocket(address.display, "missing"))]
         return
     path = os.path.abspath(address.display)
     if not os.path.isdir(path):
@@ -220,14 +220,14 @@ def _of_file(path: str, found: Sequence[_Entry]) -> _Entry:
     try:
         info = os.stat(path)
     except OSError as error:
-        return _Entry(ControlSocket(path, "denied" if isinstance(error, PermissionError) else "missing"))
+        return _Entry(FoundSocket(path, "denied" if isinstance(error, PermissionError) else "missing"))
     real = os.path.basename(os.path.realpath(path))
     for each in found:
         same_file = each.file == info.st_ino and os.path.basename(each.shown.name) == real
         if same_file or (each.file is None and each.shown.name == path):
             return replace(each, shown=replace(each.shown, name=path))
     state = _state(path) if stat.S_ISSOCK(info.st_mode) else "other"
-    return _Entry(ControlSocket(path, state, memif=False if state == "other" else None, uid=info.st_uid))
+    return _Entry(FoundSocket(path, state, memif=False if state == "other" else None, uid=info.st_uid))
 
 
 def _state(path: str) -> State:

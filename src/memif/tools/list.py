@@ -13,7 +13,7 @@ from memif.tools.terminal import print_json
 from memif.tools.verb import Verb
 
 if TYPE_CHECKING:
-    from memif.discovery import Ask, ControlSocket, Process
+    from memif.discovery import Ask, FoundSocket, Process
 
 _STATES = {
     "dead": "dead: its program has ended, and the next master takes the file over",
@@ -76,7 +76,7 @@ def command(names: tuple[str, ...], ask: str, timeout: float, as_json: bool) -> 
     sys.exit(0 if found and all(each.state != "missing" for each in found) else 1)
 
 
-def lines(found: "ControlSocket") -> Iterator[str]:
+def lines(found: "FoundSocket") -> Iterator[str]:
     """The lines that show a socket."""
     if found.state != "listening":
         yield f"{found.name}  {_STATES[found.state]}"
@@ -90,7 +90,7 @@ def lines(found: "ControlSocket") -> Iterator[str]:
         yield f"  client  {client}"
 
 
-def _kind(found: "ControlSocket") -> str:
+def _kind(found: "FoundSocket") -> str:
     if found.memif:
         return f"memif {found.version}, {found.app_name!r}"
     return "not memif" if found.memif is False else "has not said whether it speaks memif"
