@@ -17,7 +17,7 @@ from memif.profiles import KEYS, variable
 from memif.tools.cli import VERBS, cli
 
 #: Pages whose code is checked by tests of their own.
-OWN_TESTS = {"guide.md", "porting.md", "security.md"}
+OWN_TESTS = {"guide.md", "porting.md", "security.md", "security-evidence.md"}
 COMMANDS = list(commands())
 
 

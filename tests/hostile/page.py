@@ -1,4 +1,4 @@
-"""The tables of docs/security.md, from `memif.testing.CASES` and from the list of other tests below.
+"""The tables of docs/security-evidence.md, from `memif.testing.CASES` and from the list of other tests below.
 
 python tests/hostile/page.py        # writes them into the page
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from memif.testing import CASES, Case, Outcome
 
-PAGE = Path(__file__).parents[2] / "docs" / "security.md"
+PAGE = Path(__file__).parents[2] / "docs" / "security-evidence.md"
 
 _OFFERS = ("ring-", "region", "memory-", "rings-", "only-", "one-eventfd", "init-with", "fd-")
 _ELSEWHERE = ("slave-", "crowd", "up-and")

@@ -33,7 +33,7 @@ def test_the_settings_on_the_page_are_accepted() -> None:
     import memif
     from memif.config import InterfaceConfig
 
-    code = re.search(r"```python\n(sock = .*?)```", PAGE.read_text(), re.DOTALL)
+    code = re.search(r"```python\n(sock = .*?)```", (PAGE.parent / "security.md").read_text(), re.DOTALL)
     assert code is not None
     keywords = set(re.findall(r"(\w+)=", code[1])) - {"owner", "mode", "max_pending", "handshake_timeout"}
     assert keywords <= set(InterfaceConfig.__dataclass_fields__)
