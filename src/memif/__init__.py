@@ -26,6 +26,7 @@ _HOME = {
     "Burst": "ring",
     "RxQueue": "ring",
     "TxQueue": "ring",
+    "HANDLER_SIGNATURE": "ring",
     "MemfdAllocator": "memory.allocator",
     "HugepageAllocator": "memory.allocator",
     "Allocator": "memory.allocator",
@@ -83,7 +84,12 @@ if TYPE_CHECKING:
         HugepageAllocator as HugepageAllocator,
         MemfdAllocator as MemfdAllocator,
     )
-    from memif.ring import Burst as Burst, RxQueue as RxQueue, TxQueue as TxQueue
+    from memif.ring import (
+        HANDLER_SIGNATURE as HANDLER_SIGNATURE,
+        Burst as Burst,
+        RxQueue as RxQueue,
+        TxQueue as TxQueue,
+    )
     from memif.socket import Socket as Socket, connect as connect, listen as listen
     from memif.types import (
         Details as Details,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import memif
-from ends import pump
+from ends import pump, receive
 from memif.packet import classify, fill_l4, verify_ipv4, verify_l4
 from peers.tap import run_in
 from peers.testpmd import poll_until
@@ -40,6 +40,7 @@ COMPLETE: dict[str, list[str]] = {
 #: Programs with a test of their own, here or elsewhere.
 ELSEWHERE = {
     "demo",
+    "howto_serve",
     "howto_tap",
     "howto_testing",
     "howto_vpp",
@@ -107,6 +108,23 @@ def test_handlers_of_three_styles_do_the_same(monkeypatch: pytest.MonkeyPatch) -
     heads = np.frombuffer(b"".join(results[0][:50]), np.uint8).reshape(50, 64)
     layers = classify(heads, np.full(50, 64, np.uint32))
     assert verify_ipv4(heads, layers).all()
+
+
+@pytest.mark.parametrize("role", ["slave", "master"])
+def test_macs_are_exchanged(role: str, socket_path: str) -> None:
+    arguments = (socket_path, role, "swap")
+    if role == "master":
+        serving = program("howto_serve", *arguments)
+        iface = memif.connect(socket_path, id=0, timeout=20)
+    else:
+        iface = memif.listen(socket_path, id=0)
+        serving = program("howto_serve", *arguments)
+        iface.wait_up(timeout=20)
+    with iface:
+        frames = [bytes(range(12)) + bytes([n]) * (2 + 50 * n) for n in range(50)]
+        assert iface.tx[0].send([*frames, b"short"]) == 51
+        assert receive(iface.rx[0], 50) == [frame[6:12] + frame[:6] + frame[12:] for frame in frames]
+        assert "received 51, sent 50" in interrupt(serving)
 
 
 def test_translation_keeps_checksums_right(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,25 +226,28 @@ def test_counter_counts_what_testpmd_sends(testpmd, socket_path: str) -> None:
 
 @pytest.mark.dpdk
 @pytest.mark.parametrize("role", ["slave", "master"])
-def test_responder_answers_the_kernel(role: str, kernel_port, socket_path: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "summary"), [("tutorial_responder", "'echo': 5"), ("howto_serve", "ARP requests and 5 pings")]
+)
+def test_responder_answers_the_kernel(name: str, summary: str, role: str, kernel_port, socket_path: str) -> None:
     arguments = (socket_path, role, "192.168.1.2")
     if role == "master":
-        responder = program("tutorial_responder", *arguments)
+        responder = program(name, *arguments)
         while not Path(socket_path).exists():
             assert responder.poll() is None
         port = kernel_port("client")
     else:
         port = kernel_port("server")
-        responder = program("tutorial_responder", *arguments)
+        responder = program(name, *arguments)
     try:
-        port.testpmd.wait_link()
+        port.testpmd.wait_link(30.0)  # compiles first
         port.testpmd.start()
         result = port.ping("192.168.1.2", count=5, interval=0.05)
         port.testpmd.stop()
     finally:
         output = interrupt(responder)
     assert result.received == 5, result.output
-    assert "'echo': 5" in output
+    assert summary in output
 
 
 @pytest.mark.dpdk

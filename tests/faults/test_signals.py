@@ -12,6 +12,7 @@ import memif
 from ends import linked, pump
 from memif.testing import HostilePeer, unused_name
 from patience import within
+from ring.compiled import handlers
 
 Call = Callable[[memif.Interface], object]
 LIMIT = within(0.1)
@@ -37,6 +38,7 @@ CALLS: dict[str, Call] = {
     "recv-with-timeout": lambda iface: iface.rx[0].recv(timeout=30.0),
     "wait": lambda iface: iface.rx[0].wait(),
     "iteration": _iterate,
+    "serve": lambda iface: iface.rx[0].serve(handlers().echo, iface.tx[0]),
     "wait_free": _wait_free,
     "poll": lambda iface: iface.socket.poll(),
 }

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import copy
+import ctypes
 import errno
 import gc
 import inspect
@@ -12,6 +13,7 @@ import os
 import pickle
 import random
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -155,6 +157,10 @@ def fitting(name: str, world: World, thing: Any) -> list[Any]:
     if name == "burst":
         return [thing] if isinstance(thing, memif.Burst) else [world.burst()] if world.linked and world.own.up else []
     makers: dict[str, Callable[[], list[Any]]] = {
+        "handler": lambda: [ctypes.CDLL(None).getpid],  # a C function that ends the loop at once
+        "tx": lambda: [world.own.tx[0], None, world.own.rx[0]],
+        "data": lambda: [None, np.zeros(4, "u4"), bytearray(8), b"read-only", memoryview(bytes(8))[::2]],
+        "until": lambda: [None, lambda: True, threading.Event()],
         "count": lambda: [4, 1, 65535, 1 << 32],
         "packets": lambda: [
             list(PACKETS),

@@ -1,6 +1,7 @@
 """What interrupts calls, and the calls that are interrupted."""
 
 import contextlib
+import ctypes
 import gc
 import importlib.util
 import os
@@ -237,6 +238,7 @@ MEMORY: dict[str, Callable[[World], Callable[[], object]]] = {
     "recv_packet": lambda w: lambda: w.own.rx[0].recv_packet(0),
     "recv_list": lambda w: lambda: w.own.rx[0].recv_list(2, 0),
     "recv_array": lambda w: lambda: w.own.rx[0].recv_array(64, 2, 0),
+    "serve": lambda w: lambda: w.own.rx[0].serve(ctypes.CDLL(None).getpid, w.own.tx[0], timeout=0),
     "views": lambda w: (lambda burst: lambda: [bytes(view) for view in burst])(w.burst()),
     "slice": lambda w: (lambda burst: lambda: burst[:])(w.burst()),
     "tobytes": lambda w: (lambda burst: lambda: burst.tobytes())(w.burst()),

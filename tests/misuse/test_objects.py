@@ -4,6 +4,7 @@
 
 import contextlib
 import copy
+import ctypes
 import gc
 import math
 import pickle
@@ -106,6 +107,7 @@ QUEUE_CALLS: dict[str, Callable[[memif.Interface], object]] = {
     "recv_list": lambda iface: iface.rx[0].recv_list(timeout=0),
     "recv_array": lambda iface: iface.rx[0].recv_array(64, timeout=0),
     "recv_into": lambda iface: iface.rx[0].recv_into(np.zeros((4, 60), "u1"), np.zeros(4, "u4"), 0),
+    "serve": lambda iface: iface.rx[0].serve(ctypes.CDLL(None).getpid, iface.tx[0], timeout=0),
     "wait": lambda iface: iface.rx[0].wait(0),
     "rx fileno": lambda iface: iface.rx[0].fileno(),
     "tx fileno": lambda iface: iface.tx[0].fileno(),

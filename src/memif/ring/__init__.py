@@ -13,5 +13,6 @@ from memif.ring._rxqueue import RxQueue
 from memif.ring._rxring import RxRing
 from memif.ring._txqueue import TxQueue
 from memif.ring._txring import TxRing
+from memif.ring.handlers import HANDLER_SIGNATURE
 
-__all__ = ["Burst", "Queue", "Region", "Ring", "RxQueue", "RxRing", "Stats", "TxQueue", "TxRing"]
+__all__ = ["HANDLER_SIGNATURE", "Burst", "Queue", "Region", "Ring", "RxQueue", "RxRing", "Stats", "TxQueue", "TxRing"]

@@ -24,7 +24,10 @@ cdef class Queue:
     cdef int check_ours(self, Ring ring) except -1
     cdef int enter(self) except -1
     cdef void leave(self) noexcept
-    cdef int serve(self) except -1
+    cdef int serve_control(self) except -1
     cdef int idle(self) except -1
     cdef int broken(self, Ring ring) except -1
     cdef int in_use(self) except -1
+
+
+cdef object bursts_of(Queue queue)

@@ -5,6 +5,8 @@ from typing_extensions import disjoint_base
 from memif.ring._ring import Ring, Stats
 from memif.types import QueueStats
 
+__pyx_capi__: dict[str, object]
+
 class _Owner(Protocol):
     def serve(self) -> object: ...
     def broken(self, ring: Ring, text: str) -> object: ...

@@ -7,7 +7,9 @@ A queue holds the ring of the present connection, or none while the link is down
 reference to the ring first, so a disconnect in another thread can replace it at any time: the call ends on
 memory that is still mapped.
 """
-from memif.errors import MemifStateError
+cimport cython
+
+from memif.errors import MemifClosedError, MemifDisconnectedError, MemifStateError
 
 from memif.ring._atomics cimport memif_flag_get, memif_try_lock, memif_unlock
 from memif.ring._clock cimport now
@@ -17,6 +19,48 @@ from memif.ring._views cimport Pool
 
 cdef extern from "pythread.h":
     unsigned long PyThread_get_thread_ident()
+
+
+@cython.final
+cdef class _Bursts:
+    """Iterates over a receive queue. No generator: one left by ``break`` needs memory then, and crashes without."""
+    cdef Queue queue        # None at the end
+    cdef object burst
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        queue = self.queue
+        self.release()
+        if queue is None or queue.ring is None and not queue.leftover():
+            self.queue = None
+            raise StopIteration
+        try:
+            self.burst = queue.recv(256)
+        except (MemifDisconnectedError, MemifClosedError):
+            self.queue = None
+            raise StopIteration from None
+        return self.burst
+
+    def __del__(self):
+        self.release()
+
+    cdef int release(self) except -1:
+        burst = self.burst
+        self.burst = None
+        if burst is not None:
+            burst.release()
+        return 0
+
+    def __reduce__(self):
+        raise TypeError("an iterator over a queue cannot be pickled or copied")
+
+
+cdef object bursts_of(Queue queue):
+    cdef _Bursts bursts = _Bursts.__new__(_Bursts)
+    bursts.queue = queue
+    return bursts
 
 
 cdef class Queue:
@@ -130,7 +174,7 @@ cdef class Queue:
             self.holder = 0
             memif_unlock(&self.busy)
 
-    cdef int serve(self) except -1:
+    cdef int serve_control(self) except -1:
         """Look after the control channel, timers and reconnects. May end the link, and may call the user's
         functions."""
         cdef unsigned int forks = fork_count()
@@ -143,7 +187,7 @@ cdef class Queue:
     cdef int idle(self) except -1:
         """A call that never waits found nothing to do: look after the control channel now and then."""
         if now() - self.served > SERVE_EVERY:
-            self.serve()
+            self.serve_control()
         return 0
 
     cdef int broken(self, Ring ring) except -1:

@@ -15,6 +15,7 @@ cdef class RxQueue(Queue):
     cdef int64_t lent_since     # since when bursts hold all slots, the oldest being lent_run; 0: they do not
     cdef uint32_t lent_run
     cdef RxRing left            # of a link that the peer has ended, with packets that nobody has received yet
+    cdef RxRing serving         # `serve` has this ring's lock, and is under way without the interpreter
     cdef RxRing source(self)
     cdef bint has_packets(self, RxRing ring) noexcept
     cdef void forget(self) noexcept

@@ -1,5 +1,5 @@
-from collections.abc import Iterator
-from typing import final
+from collections.abc import Callable, Iterator
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +8,7 @@ from typing_extensions import Buffer
 from memif.ring._burst import Burst
 from memif.ring._queue import Queue
 from memif.ring._rxring import RxRing
+from memif.ring._txqueue import TxQueue
 from memif.types import RxMode
 
 MODES: tuple[RxMode, ...]
@@ -160,6 +161,56 @@ class RxQueue(Queue):
 
         Raises:
             MemifError: As in `recv`, of the same kinds.
+        """
+    def serve(
+        self,
+        handler: Any,
+        tx: TxQueue | None = None,
+        *,
+        data: Buffer | NDArray[Any] | None = None,
+        count: int | None = None,
+        timeout: float | None = None,
+        until: Callable[[], object] | None = None,
+    ) -> int:
+        """Receive, handle and send on in one compiled loop, which does not need the interpreter.
+
+        The handler is a function of C, or one that ``numba.cfunc(memif.HANDLER_SIGNATURE)`` has compiled::
+
+            int32_t handler(uint8_t **packets, uint32_t *lengths, uint32_t count, void *data)
+
+        It gets up to 256 packets at a time, in the order of their arrival. ``packets[i]`` points to the ``lengths[i]``
+        bytes of a packet, in shared memory, which it may change, and which a hostile peer may change meanwhile. In
+        ``lengths[i]`` it leaves how many of these bytes are to be sent; 0 drops the packet. A chained packet comes
+        alone, as a contiguous copy. The handler returns 0 to go on, any other number to end the loop after the packets
+        received so far. It runs without the interpreter lock, and nothing else runs in this thread until it returns.
+
+        What is sent does not leave the memory where `TxQueue.forward` would not copy it either. While the transmit ring
+        is full nothing more is received, so that the peer finds its own ring full in turn.
+
+        Args:
+            handler: A function pointer of ctypes, or what ``numba.cfunc`` made. Types that it knows of its arguments
+                must be those above.
+            tx: The `TxQueue` that sends, of this interface or another. Default: nothing is sent; a handler that only
+                looks at packets need not set lengths.
+            data: Passed to the handler: the address of this writable, contiguous buffer, such as a numpy array. The
+                handler has to know its size. Default: a null pointer.
+            count: End after this many packets.
+            timeout: End after this many seconds; None never, 0 after the packets that are there, at most 256.
+            until: A function without arguments, such as ``threading.Event().is_set``. The loop asks it at least every
+                100 ms, and ends when it returns true. It must not use the two queues.
+
+        Returns:
+            Packets handled. If the loop ended while the transmit ring was full, those that waited are dropped and count
+            as ``ring_full`` there.
+
+        Raises:
+            MemifDisconnectedError: The link of one of the queues is or goes down. What the peer sent before it left was
+                handled, if it could still be sent.
+            MemifStateError: Another thread is using one of the queues, or a burst of `TxQueue.alloc` is open.
+            MemifBufferError: As in `recv`.
+            MemifValueError: An argument is outside its range, or the handler left a length that was larger than before.
+                Of the packets behind that one, those received so far are dropped.
+            MemifTypeError: An argument is of the wrong kind.
         """
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until a packet is there.

@@ -16,20 +16,19 @@ cimport cython
 from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint16_t, uint32_t
-from posix.unistd cimport close
 
-from memif.errors import MemifBufferError, MemifClosedError, MemifDisconnectedError, MemifValueError, from_os_error
-from memif.system._steady import eventfd, notify
+from memif.errors import MemifBufferError, MemifValueError
 
 from memif.ring._arguments cimport Numpy, check_matrix, load_numpy, number, span_of, take_buffer, take_words
 from memif.ring._atomics cimport memif_flag_get, memif_try_lock, memif_unlock
 from memif.ring._burst cimport EMPTY, lend, new_burst
 from memif.ring._clock cimport after_span, now
-from memif.ring._queue cimport SERVE_EVERY, SMALL
+from memif.ring._queue cimport SERVE_EVERY, SMALL, bursts_of
 from memif.ring._columns cimport MAX_PACKET
 from memif.ring._region cimport fork_count
-from memif.ring._ring cimport OK, POLLIN, Ring, lock_ring, poll, pollfd, readable
+from memif.ring._ring cimport OK, POLLIN, Ring, lock_ring, poll, pollfd
 from memif.ring._rows cimport copy_out, join
+from memif.ring._rxring cimport renew_event_fd
 from memif.ring._views cimport Store, end_loan, new_matrix, new_words, put_store, take_store
 
 cdef enum:
@@ -49,42 +48,6 @@ MODES = ("interrupt", "polling", "adaptive")
 cdef int sleep_ms(int64_t left) noexcept nogil:
     """Milliseconds for poll, rounded up, never above the longest sleep."""
     return <int>((max(min(left, LONGEST_SLEEP), 0) + 999_999) // 1_000_000)
-
-
-@cython.final
-cdef class _Bursts:
-    """Iterates over a queue. No generator: one that is left by ``break`` needs memory then, and crashes without."""
-    cdef RxQueue queue      # None at the end
-    cdef Burst burst
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        cdef RxQueue queue = self.queue
-        self.release()
-        if queue is None or queue.any_ring is None and queue.left is None:
-            self.queue = None
-            raise StopIteration
-        try:
-            self.burst = queue.recv(256)
-        except (MemifDisconnectedError, MemifClosedError):
-            self.queue = None
-            raise StopIteration from None
-        return self.burst
-
-    def __del__(self):
-        self.release()
-
-    cdef int release(self) except -1:
-        cdef Burst burst = self.burst
-        self.burst = None
-        if burst is not None:
-            burst.release()
-        return 0
-
-    def __reduce__(self):
-        raise TypeError("an iterator over a queue cannot be pickled or copied")
 
 
 @cython.final
@@ -144,7 +107,7 @@ cdef class RxQueue(Queue):
         """
         cdef RxRing ring = <RxRing>self.any_ring
         self.forget()
-        if keep and ring is not None and self.has_packets(ring) and ring.trouble == OK:
+        if keep and ring is not None and (ring is self.serving or self.has_packets(ring)) and ring.trouble == OK:
             self.left = ring
         super().detach(telling=telling)
 
@@ -455,10 +418,53 @@ cdef class RxQueue(Queue):
             self.broken(ring)
         return found
 
+    def serve(self, handler, tx=None, *, data=None, count=None, timeout=None, until=None) -> int:
+        """Receive, handle and send on in one compiled loop, which does not need the interpreter.
+
+        The handler is a function of C, or one that ``numba.cfunc(memif.HANDLER_SIGNATURE)`` has compiled::
+
+            int32_t handler(uint8_t **packets, uint32_t *lengths, uint32_t count, void *data)
+
+        It gets up to 256 packets at a time, in the order of their arrival. ``packets[i]`` points to the ``lengths[i]``
+        bytes of a packet, in shared memory, which it may change, and which a hostile peer may change meanwhile. In
+        ``lengths[i]`` it leaves how many of these bytes are to be sent; 0 drops the packet. A chained packet comes
+        alone, as a contiguous copy. The handler returns 0 to go on, any other number to end the loop after the packets
+        received so far. It runs without the interpreter lock, and nothing else runs in this thread until it returns.
+
+        What is sent does not leave the memory where `TxQueue.forward` would not copy it either. While the transmit ring
+        is full nothing more is received, so that the peer finds its own ring full in turn.
+
+        Args:
+            handler: A function pointer of ctypes, or what ``numba.cfunc`` made. Types that it knows of its arguments
+                must be those above.
+            tx: The `TxQueue` that sends, of this interface or another. Default: nothing is sent; a handler that only
+                looks at packets need not set lengths.
+            data: Passed to the handler: the address of this writable, contiguous buffer, such as a numpy array. The
+                handler has to know its size. Default: a null pointer.
+            count: End after this many packets.
+            timeout: End after this many seconds; None never, 0 after the packets that are there, at most 256.
+            until: A function without arguments, such as ``threading.Event().is_set``. The loop asks it at least every
+                100 ms, and ends when it returns true. It must not use the two queues.
+
+        Returns:
+            Packets handled. If the loop ended while the transmit ring was full, those that waited are dropped and count
+            as ``ring_full`` there.
+
+        Raises:
+            MemifDisconnectedError: The link of one of the queues is or goes down. What the peer sent before it left was
+                handled, if it could still be sent.
+            MemifStateError: Another thread is using one of the queues, or a burst of `TxQueue.alloc` is open.
+            MemifBufferError: As in `recv`.
+            MemifValueError: An argument is outside its range, or the handler left a length that was larger than before.
+                Of the packets behind that one, those received so far are dropped.
+            MemifTypeError: An argument is of the wrong kind.
+        """
+        from memif.ring._serving import serve
+
+        return serve(self, handler, tx, data, count, timeout, until)
+
     def __iter__(self):
-        cdef _Bursts bursts = _Bursts.__new__(_Bursts)
-        bursts.queue = self
-        return bursts
+        return bursts_of(self)
 
     cdef Store take(self, RxRing ring, uint32_t limit, uint32_t *run):
         """What is there now, or None. Makes the next burst too, before any slot is taken: that may fail."""
@@ -560,7 +566,7 @@ cdef class RxQueue(Queue):
         use the queue themselves."""
         self.leave()
         try:
-            self.serve()
+            self.serve_control()
         finally:
             self.enter()            # raises when another thread has taken the queue meanwhile; it keeps it
         if memif_flag_get(&ring.dead) and not ring.ready():
@@ -585,16 +591,3 @@ cdef class RxQueue(Queue):
             f"rx queue {self.index}: all {ring.size} slots are lent to {held} burst{'s' * (held != 1)} not released "
             f"(the oldest has {ring.runs[ring.run_tail & ring.wrap].slots}; it holds up those behind it), so nothing "
             "more can come: release each burst, best by a with block, and copy what you keep")
-
-
-cdef int renew_event_fd(RxRing ring) except -1:
-    """The link has ended, and what its peer sent before is still to be received: a descriptor that says so, which
-    is no longer shared with the peer."""
-    if not readable(ring.event_fd):
-        try:
-            fresh = eventfd()
-        except OSError as error:
-            raise from_os_error(error, "eventfd") from error
-        notify(fresh)
-        close(ring.event_fd)
-        ring.event_fd = fresh.owner.release()

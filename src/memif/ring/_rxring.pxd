@@ -36,3 +36,6 @@ cdef class RxRing(Ring):
     cdef bint arm(self, bint quieten, bint exported) noexcept nogil
     cdef bint spin(self, int64_t end) noexcept nogil
     cdef void give_back(self, uint32_t count, uint32_t headroom) noexcept nogil
+
+
+cdef int renew_event_fd(RxRing ring) except -1

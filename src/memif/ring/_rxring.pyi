@@ -4,6 +4,8 @@ from typing import final
 from memif.ring._region import Region
 from memif.ring._ring import Ring, Stats
 
+__pyx_capi__: dict[str, object]
+
 @final
 class RxRing(Ring):
     """Packets from the peer: S2M on a master, M2S on a slave.

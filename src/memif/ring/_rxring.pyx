@@ -4,6 +4,10 @@
 cimport cython
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from posix.unistd cimport close
+
+from memif.errors import from_os_error
+from memif.system._steady import eventfd, notify
 
 from memif.ring._atomics cimport (memif_flag_get, memif_flag_set, memif_load64, memif_load_acquire, memif_pause,
                                   memif_prefetch_read, memif_store16, memif_store_pair, memif_store_release,
@@ -11,7 +15,7 @@ from memif.ring._atomics cimport (memif_flag_get, memif_flag_set, memif_load64, 
 from memif.ring._clock cimport now
 from memif.ring._columns cimport MAX_PACKET, Columns, make_chained
 from memif.ring._region cimport fork_count
-from memif.ring._ring cimport NEXT, Slot, Span, lock_ring, peer_moved
+from memif.ring._ring cimport NEXT, Slot, Span, lock_ring, peer_moved, readable
 
 
 @cython.final
@@ -305,3 +309,16 @@ cdef class RxRing(Ring):
                 memif_pause()
             if now() >= end:
                 return False
+
+
+cdef int renew_event_fd(RxRing ring) except -1:
+    """The link has ended, and what its peer sent before is still to be received: a descriptor that says so, which
+    is no longer shared with the peer."""
+    if not readable(ring.event_fd):
+        try:
+            fresh = eventfd()
+        except OSError as error:
+            raise from_os_error(error, "eventfd") from error
+        notify(fresh)
+        close(ring.event_fd)
+        ring.event_fd = fresh.owner.release()

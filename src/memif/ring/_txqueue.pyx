@@ -58,8 +58,13 @@ cdef class TxQueue(Queue):
     cdef TxRing start(self):
         """The ring, locked for this thread."""
         cdef TxRing ring = <TxRing>self.usable()
-        cdef int lent
         self.enter()
+        self.claim(ring)
+        return ring
+
+    cdef int claim(self, TxRing ring) except -1:
+        """Lock the ring, once this thread has the queue. On an error it has neither."""
+        cdef int lent
         if not lock_ring(ring):
             self.leave()
             self.in_use()
@@ -73,7 +78,7 @@ cdef class TxQueue(Queue):
         if ring.trouble != OK:
             self.finish(ring)
             self.broken(ring)
-        return ring
+        return 0
 
     cdef void finish(self, TxRing ring) noexcept:
         memif_unlock(&ring.lock)
