@@ -192,7 +192,7 @@ def payload(size: int) -> bytes:
     return bytes(i & 0xFF for i in range(size))
 
 
-def echo_request(own: bytes, target: bytes, identifier: int, sequence: int, size: int) -> bytes:
+def echo_request(own: bytes, target: bytes, identifier: int, sequence: int, size: int, ttl: int = 64) -> bytes:
     """Make an IPv4 packet with an ICMP echo request.
 
     Args:
@@ -201,10 +201,11 @@ def echo_request(own: bytes, target: bytes, identifier: int, sequence: int, size
         identifier: ICMP identifier, 16 bits.
         sequence: ICMP sequence number, 16 bits.
         size: Bytes of data, see `payload`.
+        ttl: Time to live.
     """
     message = struct.pack("!BBHHH", ECHO_REQUEST, 0, 0, identifier, sequence) + payload(size)
     message = message[:2] + checksum(message).to_bytes(2, "big") + message[4:]
-    return _ipv4(own, target, len(message), sequence) + message
+    return _ipv4(own, target, len(message), sequence, ttl) + message
 
 
 def echo_requests(ip: bytes, mac: bytes, to_ip: bytes, to_mac: bytes | None) -> Callable[[int], bytes]:
@@ -231,9 +232,9 @@ def echo_requests(ip: bytes, mac: bytes, to_ip: bytes, to_mac: bytes | None) -> 
     return request
 
 
-def _ipv4(own: bytes, target: bytes, size: int, identification: int) -> bytes:
+def _ipv4(own: bytes, target: bytes, size: int, identification: int, ttl: int = 64) -> bytes:
     """The header of a packet with `size` bytes of ICMP that must not be fragmented."""
-    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, _HEADER + size, identification, 0x4000, 64, _ICMP, 0, own, target)
+    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, _HEADER + size, identification, 0x4000, ttl, _ICMP, 0, own, target)
     return header[:10] + checksum(header).to_bytes(2, "big") + header[12:]
 
 

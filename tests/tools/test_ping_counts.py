@@ -152,7 +152,7 @@ def theirs(answer: Answer, target: str, *options: str) -> str:
 #: Where ping(8) ends before it has seen all, as it takes errors for answers, waits less for late replies, and leaves
 #: with the first of two.
 HASTY = {
-    "late": {"received": 3},
+    "late": {"received": 3, "late": 3},
     "twice": {"received": 3, "duplicates": 3},
     "error, then a reply": {"received": 3, "errors": 3},
 }

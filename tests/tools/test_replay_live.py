@@ -16,7 +16,7 @@ import pytest
 
 import memif as library
 from ends import receive
-from memif.tools.replay import Pace
+from memif.tools.player import Pace
 from patience import within
 from tools.frames import numbered, pcap
 from tools.process import Result, memif, running, words

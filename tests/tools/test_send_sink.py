@@ -1,5 +1,6 @@
 """``memif send`` and ``memif sink``: against each other, the library, and testpmd."""
 
+import re
 import signal
 import struct
 import time
@@ -155,20 +156,24 @@ def _serve_until_end(iface: library.Interface, tool: object) -> None:
 
 
 def test_the_peer_leaves_while_sending(socket_path: str) -> None:
-    with library.listen(socket_path) as iface, running("send", "--socket", socket_path, "--rate", "1k") as tool:
+    with (
+        library.listen(socket_path) as iface,
+        running("send", "--socket", socket_path, "--rate", "1k", "--timeout", 1) as tool,
+    ):
         iface.wait_up(30)
         receive(iface.rx[0], 10)
         iface.close()
         end = tool.ended()
     assert end.code == 1
     assert "packets" in end.out
-    assert [line for line in end.err.splitlines() if line.startswith("memif: ") and "interface deleted" in line]
+    assert "disconnected: interface deleted" in end.err
+    assert [line for line in end.err.splitlines() if line.startswith("memif: gave up after 1 s")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_with_a_summary(socket_path: str, number: int) -> None:
     with master(socket_path, "sink") as sink:
-        with running("send", "--socket", socket_path, "--rate", "1k", "--interval", 0.1, until=" packets") as send:
+        with running("send", "--socket", socket_path, "--rate", "1k", "--interval", 0.1, until="pps") as send:
             sent = send.stop(number)
         received = sink.stop(number)
     assert (sent.code, received.code) == (0, 0)
@@ -177,10 +182,90 @@ def test_signals_end_with_a_summary(socket_path: str, number: int) -> None:
     assert "lost (0 %)" in received.out
 
 
+INTERVAL = re.compile(r"(TX|RX|  )  (\d+\.\d\d)-(\d+\.\d\d) s +(.*)")
+
+
+def test_a_line_for_each_interval(socket_path: str) -> None:
+    """As iperf3's, with the counts of that interval."""
+    with master(socket_path, "sink", "-i", 0.2) as sink:
+        sent = memif("send", "--socket", socket_path, "--rate", "5k", "-t", 2.1, "-i", 0.2)
+        sink.until("received in")
+        received = sink.stop()
+    count = int(re.findall(r"^(\d+) packets", sent.out, re.M)[0])
+    for out in (sent.out, received.out):
+        rows = [match for line in out.splitlines() if (match := INTERVAL.match(line))]
+        assert len(rows) >= 3, out
+        assert [row[2] for row in rows[1:]] == [row[3] for row in rows[:-1]]
+        assert out.startswith("    Interval        Transfer      Bitrate  Packets/s   Jitter  Lost/Total\n")
+        totals = [tuple(map(int, re.findall(r"(\d+)/(\d+) \(", row[4])[0])) for row in rows]
+        assert {lost for lost, _ in totals} == {0}
+        assert count / 2 < sum(total for _, total in totals) <= count
+    assert re.search(r"jitter \d", received.out)
+
+
+def test_one_result_for_each_client(socket_path: str) -> None:
+    with master(socket_path, "sink", "--interval", 0) as sink:
+        for count in (100, 200):
+            assert memif("send", "--socket", socket_path, "-k", count).code == 0
+            sink.until(f"{count} packets, ")
+        end = sink.stop()
+    assert re.findall(r"^(\d+) packets, ", end.out, re.M) == ["100", "200", "300"]
+    assert end.out.count("from send (memif for Python):") == 2
+
+
+def test_results_of_clients_for_programs(socket_path: str) -> None:
+    with master(socket_path, "sink", "--json") as sink:
+        for count in (100, 200):
+            assert memif("send", "--socket", socket_path, "-k", count).code == 0
+        result = sink.stop().json
+    assert [client["packets"] for client in result["clients"]] == [100, 200]
+    assert [client["lost"] for client in result["clients"]] == [0, 0]
+    assert (result["packets"], result["lost"], result["stamped"]) == (300, 0, 300)
+
+
+@pytest.mark.parametrize("mode", ["ethernet", "ip"])
+def test_both_directions(socket_path: str, mode: str) -> None:
+    common = ("--socket", socket_path, "--mode", mode, "--bidir", "--rx-queues", 2, "--tx-queues", 2)
+    with running("sink", "--role", "master", *common, "-i", 0.2) as sink:
+        sink.until("listening")
+        sent = memif("send", *common, "-k", 4000, "--rate", "4k", "--size", "64,1500", "--json").json
+        shown = memif("send", *common, "-t", 0.6, "-i", 0.2)
+        sink.until("received in")
+        out = sink.stop().out
+    back = sent["back"]
+    assert sent["packets"] == back["packets"] == back["stamped"] == 4000
+    assert sent["bytes"] == back["bytes"]
+    assert (back["lost"], back["reordered"], back["duplicates"]) == (0, 0, 0)
+    assert 0 < back["latency"]["min"] <= back["latency"]["max"]
+    for text in (out, shown.out):
+        assert {match[1] for line in text.splitlines() if (match := INTERVAL.match(line))} == {"TX", "RX"}
+    assert "4000 sent back" in out
+
+
+def test_nothing_comes_back(socket_path: str) -> None:
+    with master(socket_path, "sink"):
+        end = memif("send", "--socket", socket_path, "--bidir", "-k", 10)
+    assert "is the other end memif sink --bidir?" in end.out
+
+
+def test_without_wishes_it_sends_for_ten_seconds_at_a_rate_for_every_peer(socket_path: str) -> None:
+    with master(socket_path, "sink"):
+        result = memif("send", "--socket", socket_path, "--json").json
+    assert 10 <= result["seconds"] < within(12)
+    assert 50_000 < result["packets"] <= 100_001
+
+
+def test_a_rate_can_be_without_limit(socket_path: str) -> None:
+    with master(socket_path, "sink"):
+        result = memif("send", "--socket", socket_path, "--rate", "max", "-k", 200_000, "--json").json
+    assert result["packets"] == 200_000
+    assert result["seconds"] < within(15)  # at the usual rate it takes twenty
+
+
 def test_nothing_comes(socket_path: str) -> None:
     result = memif("sink", "--role", "master", "--socket", socket_path, "--duration", 0.3)
     assert result.code == 1
-    assert result.out.startswith("0 packets")
+    assert result.out.startswith("no client came\n0 packets")
 
 
 @pytest.mark.parametrize(

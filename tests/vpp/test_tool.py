@@ -39,7 +39,7 @@ def test_up_prints_lines_that_make_the_other_side(server: ApiServer, folder: str
     assert other == "the other side:"
     assert shlex.split(command)[:2] == ["memif", "icmp-responder"]
     face = next(iter(server.vpp.faces.values()))
-    with running(*shlex.split(command)[1:], until="answering for 192.168.1.2 as slave"):
+    with running(*shlex.split(command)[1:], until="answering for 192.168.1.2"):
         assert poll_until(lambda: face.up, 10)
         said = vpp(folder, "cli", "ping 192.168.1.2 repeat 3")
         assert "3 sent, 2 received" in said.out

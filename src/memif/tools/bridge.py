@@ -11,7 +11,9 @@ import click
 from memif.errors import MemifError, MemifValueError
 from memif.interface import Options
 from memif.tools.files import LINKTYPES, file_options, make_filter, summarise_files, take_files
+from memif.tools.linking import Waiting
 from memif.tools.options import duration_option, examples, interval_option, json_option, read_secret
+from memif.tools.screen import say
 from memif.tools.terminal import Status, Stop, print_json
 from memif.tools.values import seconds, si
 from memif.tools.verb import Verb
@@ -107,10 +109,9 @@ def command(
             joined.watch = recorder(writer, ends, keep)
         stack.enter_context(stop)
         status = stack.enter_context(Status("bridge", 0 if as_json else interval))
-        if not as_json:
-            status.say(f"bridging {joined.ports[0].name} and {joined.ports[1].name}")
+        say(f"bridging A: {ends[0]} and B: {ends[1]}")
         try:
-            pump(joined, stop, status, writer, None if as_json else status.say)
+            pump(joined, stop, status, writer, ends)
         except MemifError as problem:
             error = problem
     result = {
@@ -139,6 +140,10 @@ class Endpoint:
     kind: str
     name: str
     options: dict[str, str | int | bytes] = field(default_factory=dict, repr=False)
+
+    def __str__(self) -> str:
+        number = f" id {self.options.get('id', 0)!s}" if self.kind == "memif" else ""
+        return self.text + number
 
     @property
     def linktype(self) -> int:
@@ -243,12 +248,21 @@ def pump(
     stop: Stop,
     status: Status,
     writer: "PcapngWriter | None",
-    say: Callable[[str], object] | None,
+    ends: tuple[Endpoint, Endpoint],
 ) -> None:
-    """Move packets until `stop`; call `say` when an interface of the kernel goes down or comes up."""
+    """Move packets until `stop`; say when an end goes down or comes up."""
+    from memif.bridge import MemifPort
+
+    waits = [
+        Waiting(port.interface, where)
+        for where, port in zip("AB", joined.ports, strict=True)
+        if isinstance(port, MemifPort)
+    ]
     there, back = joined.counters
     down = [False, False]
     while not stop:
+        for waiting in waits:
+            waiting.tick()
         if not joined.step(stop.left()) and writer is not None:
             writer.check_reader()
         dropped = there.dropped + back.dropped
@@ -256,8 +270,7 @@ def pump(
         for i, port in enumerate(joined.ports):
             if port.down != down[i]:
                 down[i] = port.down
-                if say is not None:
-                    say(f"{port.name} is {'down, packets for it are dropped' if port.down else 'up again'}")
+                say(f"{ends[i]} is {'down, packets for it are dropped' if port.down else 'up again'}")
 
 
 def report(result: dict[str, Any], as_json: bool, *, to_stderr: bool) -> None:

@@ -9,6 +9,7 @@ import click
 from memif.errors import MemifError
 from memif.interface import Interface
 from memif.tools.files import LINKTYPES, file_options, make_filter, summarise_files, take_files
+from memif.tools.linking import Waiting
 from memif.tools.options import LinkOptions, duration_option, examples, interval_option, json_option, link_options
 from memif.tools.terminal import Status, Stop, print_json
 from memif.tools.transfer import bursts
@@ -110,7 +111,7 @@ class Capture:
         return None
 
     def _run(self, interface: Interface, stop: Stop, status: Status, count: int) -> None:
-        for item in bursts(interface, stop, say=status.say if status.enabled else None):
+        for item in bursts(interface, stop, waiting=Waiting(interface)):
             if item is not None:
                 self._burst(item[1], count - self.captured if count else None)
                 if count and self.captured >= count:

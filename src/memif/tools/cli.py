@@ -5,7 +5,6 @@ other parts of the package, are here as well.
 """
 
 import errno
-import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -20,7 +19,8 @@ from click.shell_completion import CompletionItem
 from memif import __version__
 from memif.errors import MemifError
 from memif.tools.options import complete_file, examples, socket_options
-from memif.tools.terminal import fail, print_json, print_rich
+from memif.tools.screen import fall_back_to_ascii, log_to_stderr
+from memif.tools.terminal import ending_signals, fail, print_json, print_rich
 from memif.tools.verb import Verb
 
 #: Verb and the line that ``memif --help`` shows. The command of a verb that is not in this module is ``command`` in the
@@ -92,8 +92,9 @@ def _verbs(incomplete: str) -> list[CompletionItem]:
 
 @contextmanager
 def _messages() -> Iterator[None]:
-    """An error becomes one line and exit code 1; Ctrl-C and SIGTERM are an ordinary end, with exit code 130."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """An error becomes one line and exit code 1; Ctrl-C, SIGTERM and SIGHUP are an ordinary end, with exit code 130."""
+    for number in ending_signals():
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     except MemifError as error:
@@ -102,33 +103,12 @@ def _messages() -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.EPIPE:
             raise  # the reader of our output has gone: click ends without a word
+        if error.errno == errno.EIO and error.filename is None and not isinstance(error, MemifError):
+            raise BrokenPipeError(errno.EPIPE, "the terminal has gone") from error
         fail(f"{error.filename}: {error.strerror}" if error.filename else error)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-
-
-class _Once(logging.Filter):
-    """Drops a message that is the same as the one before: a client that tries again every few seconds."""
-
-    _last = ""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """False for a repetition."""
-        text = record.getMessage()
-        again, self._last = text == self._last, text
-        return not again
-
-
-def _log_to_stderr() -> None:
-    """Warnings of the library go to standard error, one line each, in the form of the tool's own."""
-    log = logging.getLogger("memif")
-    if not log.handlers:
-        handler = logging.StreamHandler()
-        handler.addFilter(_Once())
-        handler.setFormatter(logging.Formatter("memif: %(message)s"))
-        log.addHandler(handler)
-        log.propagate = False
 
 
 _EPILOG = """\b
@@ -152,8 +132,9 @@ def cli(ctx: click.Context) -> None:
       memif icmp-responder --role master --socket /tmp/m.sock
       memif ping --socket /tmp/m.sock 192.168.1.2
     """
+    fall_back_to_ascii()
     if ctx.invoked_subcommand != "extcap":  # which reports to Wireshark, in its own way
-        _log_to_stderr()
+        log_to_stderr()
 
 
 def _complete_verb(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -7,6 +7,7 @@ import click
 
 from memif.errors import MemifDisconnectedError, MemifValueError
 from memif.interface import Interface
+from memif.tools.linking import Waiting
 from memif.tools.options import LinkOptions, duration_option, examples, json_option, link_options
 from memif.tools.terminal import Stop, print_json
 from memif.tools.transfer import bursts
@@ -55,14 +56,14 @@ def command(link: LinkOptions, ip: str, ip6: str | None, mac: str, duration: flo
     other.answer(np.zeros((1, WIDTH), np.uint8), np.array([60], np.uint32))
     with Stop(duration) as stop, link.open("icmp-responder") as interface:
         if not as_json:
-            click.echo(f"answering for {ip} as {interface.role} on {interface.socket.address}, id {interface.id}")
-        serve(interface, responder, stop, quiet=as_json)
+            click.echo(f"answering for {ip}")
+        serve(interface, responder, stop)
         report(interface, responder.counters, as_json)
 
 
-def serve(interface: Interface, responder: Any, stop: Stop, *, quiet: bool) -> None:
+def serve(interface: Interface, responder: Any, stop: Stop) -> None:
     """Answer until `stop`, over all connections."""
-    for item in bursts(interface, stop, say=None if quiet else click.echo, count=256):
+    for item in bursts(interface, stop, waiting=Waiting(interface), count=256):
         if item is not None and interface.tx:
             queue, burst = item
             heads = burst.gather(WIDTH)

@@ -1,16 +1,18 @@
 """``memif send``: generate traffic."""
 
 import random
-import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from memif.errors import MemifDisconnectedError
+from memif.errors import MemifDisconnectedError, MemifError
 from memif.interface import Interface
 from memif.ring import TxQueue
+from memif.tools.intervals import Intervals, Totals
+from memif.tools.linking import Waiting, come_up
 from memif.tools.options import (
     LinkOptions,
     examples,
@@ -19,12 +21,20 @@ from memif.tools.options import (
     link_options,
     timeout_option,
 )
-from memif.tools.terminal import Status, Stop, print_json
-from memif.tools.transfer import announce, come_up, drain, wait_room
+from memif.tools.terminal import Stop, print_json
+from memif.tools.transfer import Pacer, drain, pause, wait_room
 from memif.tools.values import Count, Rate, RateType, seconds, si
 from memif.tools.verb import Verb
 
+if TYPE_CHECKING:
+    from memif.tools.received import Received
+
 _BURST = 256
+#: Without other wishes: what every peer takes, for as long as iperf3 sends.
+_RATE = "10k"
+_SECONDS = 10.0
+#: Seconds to wait for what comes back after the last packet.
+_LAST = 0.5
 
 
 @click.command(
@@ -37,9 +47,19 @@ _BURST = 256
         "send --pcap flows.pcapng --rate 10k",
     ),
 )
-@click.option("-k", "--count", type=Count(), default=0, help="End after so many packets (0: never).")
-@iperf_options
-@click.option("--rate", type=RateType(), help="Packets (100k) or bits (10Mbit) a second; default: all that goes.")
+@click.option(
+    "-k",
+    "--count",
+    type=Count(),
+    help=f"End after so many packets (0: never).  [default: end after {_SECONDS:g} seconds]",
+)
+@click.option(
+    "--rate",
+    type=RateType(),
+    default=_RATE,
+    show_default=True,
+    help="Packets (100k) or bits (10Mbit) a second; max: all that the peer takes.",
+)
 @click.option(
     "-l",
     "--size",
@@ -73,28 +93,35 @@ _BURST = 256
     help="Number and time each packet, for memif sink (default: yes, unless --hex or --pcap).",
 )
 @click.option("--drop", is_flag=True, help="Do not wait when the ring is full: drop, and count.")
+@click.option("--bidir", is_flag=True, help="Measure what memif sink --bidir sends back, too.")
+@iperf_options
 @timeout_option
 @json_option
 @link_options()
 def command(link: LinkOptions, as_json: bool, timeout: float, interval: float, **options: Any) -> None:
-    """Send packets: UDP of one size or a mix, or a template, as fast as the peer takes them or at a rate.
+    """Send packets: UDP of one size or a mix, or a template, at a rate or as fast as the peer takes them.
 
-    Packets that do not fit the ring wait, unless --drop. Ends after --count, --duration or with Ctrl-C.
+    Packets that do not fit the ring wait, unless --drop. Ends after --count, --duration or with Ctrl-C. When the peer
+    goes, waits --timeout for it to come back. A line for each interval, in the manner of iperf3.
     """
+    from memif.tools.received import Received
     from memif.tools.traffic import pool_from_options
 
+    if options["count"] is None and options["duration"] is None:
+        options["duration"] = _SECONDS
     pool = pool_from_options(options, link.mode)
+    rate = None if options["rate"].amount == float("inf") else options["rate"]
+    sender = PacedSender(pool, options["count"] or 0, rate, drop=options["drop"])
+    if options["bidir"]:
+        sender.back = Received(link.mode)
     with link.open("send") as interface, Stop(options["duration"]) as stop:
         with stop.paused():
-            come_up(interface, timeout)
-        sender = PacedSender(pool, options["count"], options["rate"], drop=options["drop"])
-        total = options["count"] or None
-        with Status("send", 0 if as_json else interval, total=total or options["duration"]) as status:
-            if not as_json:
-                announce(interface, status.say)
-            error = sender.run(interface, stop, status, by_time=total is None)
+            come_up(interface, timeout, waiting := Waiting(interface))
+        error = sender.run(interface, stop, Intervals(0 if as_json else interval), waiting, timeout)
         result = sender.result(interface, stop.elapsed)
         drain(interface)
+        sender.await_rest(interface)
+        result["back"] = None if sender.back is None else sender.back.result()
     print_json(result) if as_json else report(result)
     if error is not None:
         raise error
@@ -112,6 +139,7 @@ class PacedSender:
         sent: Packets sent.
         bytes: Bytes sent.
         dropped: Packets dropped.
+        back: What comes back, if that is to be measured.
         at: The next row of the pool.
         numbers: The next number of each queue's stream.
         stream: Number of the first queue's stream.
@@ -124,46 +152,90 @@ class PacedSender:
     sent: int = 0
     bytes: int = 0
     dropped: int = 0
+    back: "Received | None" = None
     at: int = 0
     numbers: dict[int, int] = field(default_factory=dict)
     stream: int = field(default_factory=lambda: random.randrange(256))
 
-    def run(self, interface: Interface, stop: Stop, status: Status, *, by_time: bool) -> MemifDisconnectedError | None:
-        """Send until the count is reached or `stop` is set; return the error that ended it early, if there was one."""
-        per_second = None if self.rate is None else self.rate.packets(self.pool.mean)
-        start = time.perf_counter()
+    def run(
+        self, interface: Interface, stop: Stop, lines: Intervals, waiting: Waiting, timeout: float
+    ) -> MemifError | None:
+        """Send until the count is reached or `stop` is set, over all links.
+
+        Args:
+            interface: The interface, which is up.
+            stop: Ends it at any time.
+            lines: Shows the progress.
+            waiting: Says who comes and goes.
+            timeout: Seconds to wait for a peer that has gone.
+
+        Returns:
+            The error that ended it early, if there was one.
+        """
+        pace = None if self.rate is None else Pacer(self.rate.packets(self.pool.mean))
         turn = 0
-        try:
-            while not stop and (not self.count or self.sent + self.dropped < self.count):
-                burst = min(_BURST, self.count - self.sent - self.dropped) if self.count else _BURST
-                if per_second is not None:
-                    burst = self._due(burst, start, per_second, interface, stop)
-                if burst:
-                    self._burst(interface.tx[turn % len(interface.tx)], burst)
-                    turn += 1
-                status.tick(
-                    self.sent,
-                    self.bytes,
-                    f"{self.dropped} dropped" if self.dropped else "",
-                    stop.elapsed if by_time else None,
-                )
-        except MemifDisconnectedError as error:
-            return error
+        while not stop and not self._complete:
+            try:
+                turn += self._step(interface, stop, pace, turn)
+            except MemifDisconnectedError:
+                waiting.lost()
+                try:
+                    come_up(interface, timeout, waiting, stop)
+                except MemifError as final:
+                    return final
+                if pace is not None:
+                    pace.restart(self._done)
+            if lines.due:
+                self._show(lines)
         return None
 
-    def _due(self, burst: int, start: float, per_second: float, interface: Interface, stop: Stop) -> int:
-        """Return how many packets are due; if none is, wait a little."""
-        done = self.sent + self.dropped
-        elapsed = time.perf_counter() - start
-        due = int(elapsed * per_second) + 1 - done
-        if due > 0:
-            return min(due, burst)
-        wait = done / per_second - elapsed
-        if wait > 0.003:
-            interface.socket.poll(min(wait - 0.002, stop.left()))  # epoll counts in milliseconds
+    @property
+    def _done(self) -> int:
+        return self.sent + self.dropped
+
+    @property
+    def _complete(self) -> bool:
+        return 0 < self.count <= self._done
+
+    def _step(self, interface: Interface, stop: Stop, pace: "Pacer | None", turn: int) -> int:
+        """Send what is due, or wait a little; return the bursts sent: 0 or 1."""
+        burst = min(_BURST, self.count - self._done) if self.count else _BURST
+        wait = 0.0
+        if pace is not None:
+            due, wait = pace.due(self._done)
+            burst = min(due, burst)
+        if burst:
+            self._burst(interface.tx[turn % len(interface.tx)], burst)
+        if self.back is not None:
+            self._take_back(interface, min(wait, stop.left()))
+        elif not burst:
+            pause(interface, wait, stop)
+        return int(burst > 0)
+
+    def _take_back(self, interface: Interface, timeout: float) -> int:
+        """Count what has come back; return how many packets."""
+        assert self.back is not None
+        before = self.back.packets
+        for queue in interface.rx:
+            with queue.recv(_BURST, timeout if queue.index == 0 else 0) as burst:
+                if burst:
+                    self.back.add(burst)
+        return self.back.packets - before
+
+    def await_rest(self, interface: Interface) -> None:
+        """Wait for what still comes back."""
+        if self.back is None:
+            return
+        with suppress(MemifDisconnectedError):
+            while self._take_back(interface, _LAST):
+                pass
+
+    def _show(self, lines: Intervals) -> None:
+        totals = Totals(self.sent, self.bytes, self.dropped)
+        if self.back is None:
+            lines.show(tx=totals)
         else:
-            time.sleep(max(min(wait, 0.001), 20e-6))
-        return 0
+            lines.show(tx=totals, rx=self.back.totals)
 
     def _burst(self, queue: TxQueue, count: int) -> None:
         pool = self.pool
@@ -178,7 +250,7 @@ class PacedSender:
         self.dropped += done - sent
         self.numbers[queue.index] = number + done
         self.at = (low + done) % len(pool.lengths)
-        if sent < high - low and not self.drop:
+        if sent < high - low and not self.drop and self.back is None:
             wait_room(queue)
 
     def result(self, interface: Interface, elapsed: float) -> dict[str, Any]:
@@ -202,3 +274,10 @@ def report(result: dict[str, Any]) -> None:
     click.echo(
         f"  {si(result['pps'], 'pps')}, {si(result['bps'], 'bit/s')}{'' if result['stamped'] else ', without stamps'}"
     )
+    if result["back"] is not None:
+        from memif.tools import received
+
+        click.echo("and back:")
+        received.report(result["back"])
+        if not result["back"]["packets"]:
+            click.echo("  is the other end memif sink --bidir?")

@@ -5,21 +5,24 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import click
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from memif.interface import Interface
+from memif.tools.columns import Heading, fit_table, width_of
+from memif.tools.linking import Waiting, in_own_words, why_down
 from memif.tools.options import LinkOptions, duration_option, examples, json_option, link_options
+from memif.tools.screen import escaped, live
 from memif.tools.terminal import Stop, print_json, print_rich
 from memif.tools.transfer import bursts
 from memif.tools.values import si, sparkline
 from memif.tools.verb import Verb
-from memif.types import Details, InterfaceStats
+from memif.types import Details, InterfaceStats, QueueDetails
 
 _SAMPLES = 40
 
@@ -61,8 +64,11 @@ def command(
     with Stop(duration if not once else timeout) as stop, link.open("show") as interface:
         view = View(interface, interval)
         if once:
-            while not interface.up and not stop:
-                interface.socket.poll(stop.left())
+            waiting = Waiting(interface)
+            with in_own_words():
+                while not interface.up and not stop:
+                    waiting.tick()
+                    interface.socket.poll(stop.left())
             view.print(as_json)
             sys.exit(0 if interface.up else 1)
         if as_json or not sys.stdout.isatty():
@@ -83,13 +89,21 @@ class View:
         self.rates: dict[tuple[str, int], tuple[float, float]] = {}
         self._last = time.monotonic()
         self._before = self._totals()
+        self._refused = 0
+        self.refusal: str | None = None  # why the last connection was refused
 
     def _totals(self) -> dict[tuple[str, int], tuple[int, int]]:
         stats = self.interface.stats
         return {(side, i): (q["packets"], q["bytes"]) for side in ("rx", "tx") for i, q in enumerate(stats[side])}
 
+    def look(self) -> None:
+        """Note why a connection was refused; call while the link is down."""
+        if (refused := self.interface.stats["refused"]) != self._refused:
+            self._refused, self.refusal = refused, self.interface.disconnect_reason
+
     def sample(self) -> None:
         """Compute the rates since the last sample."""
+        self.look()
         now, totals = time.monotonic(), self._totals()
         span = max(now - self._last, 1e-6)
         for key, (packets, size) in totals.items():
@@ -101,7 +115,7 @@ class View:
     def stream(self, stop: Stop, as_json: bool) -> None:
         """Print a report per interval, one after the other."""
         due = time.monotonic() + self.interval
-        for _ in bursts(self.interface, stop):
+        for _ in bursts(self.interface, stop, waiting=Waiting(self.interface)):
             if time.monotonic() >= due:
                 due += self.interval
                 self.sample()
@@ -114,13 +128,19 @@ class View:
         from rich.live import Live
 
         self.sample()
-        with Live(self.render(), auto_refresh=False) as live:
+        console = Console()
+        with live(console), Live(self.render(), console=console, auto_refresh=False) as picture:
+            picture.refresh()
             due = time.monotonic() + self.interval
+            up = self.interface.up
             for _ in bursts(self.interface, stop):
-                if time.monotonic() >= due:
-                    due += self.interval
+                if not self.interface.up:
+                    self.look()
+                if time.monotonic() >= due or self.interface.up != up:
+                    up = self.interface.up
+                    due = time.monotonic() + self.interval
                     self.sample()
-                    live.update(self.render(), refresh=True)
+                    picture.update(self.render(), refresh=True)
 
     def print(self, as_json: bool) -> None:
         """Print the present state."""
@@ -132,30 +152,43 @@ class View:
     def render(self) -> RenderableType:
         """Return two tables: the interface and its queues."""
         details = self.interface.details()
-        spark = f"{si(self.history[-1], 'pps')}  {sparkline(self.history)}" if self.history else ""
-        return Group(_interface_table(details, self.interface.stats, spark), _queue_table(self.queues(details)))
+        width = width_of(sys.stdout)
+        spark = ""
+        if self.history:
+            spark = f"{si(self.history[-1], 'pps'):<9}  {sparkline([*self.history][-max(width - 24, 1) :])}"
+        self.look()
+        state = "" if details.link_up else why_down(self.interface)
+        return Group(
+            _interface_table(details, state, self.interface.stats, self.refusal, spark),
+            _queue_table(self.queues(details), width),
+        )
 
     def queues(self, details: Details) -> list[dict[str, Any]]:
-        """Return a dict for each queue: its ring, counters and rates."""
-        rows = []
+        """Return a dict for each queue: its ring, counters and rates. After a link has ended there are no rings."""
+        rows: list[dict[str, Any]] = []
         counters = self.interface.stats
         for side, shown, counted in (
             ("rx", details.rx_queues, counters["rx"]),
             ("tx", details.tx_queues, counters["tx"]),
         ):
-            for ring in shown:
-                stats = cast(dict[str, int], counted[ring.qid])
-                pps, rate = self.rates.get((side, ring.qid), (0.0, 0.0))
+            rings = {ring.qid: ring for ring in shown}
+            for qid, found in enumerate(counted if counters["connects"] else []):
+                stats = cast(dict[str, int], found)
+                ring = rings.get(qid)
+                pps, rate = self.rates.get((side, qid), (0.0, 0.0))
                 lost = ("dropped_bad", "dropped_oversize", "dropped_left") if side == "rx" else ("ring_full",)
                 drops = sum(stats[name] for name in lost)
-                shape = asdict(ring)
+                shape: dict[str, Any] = {"qid": qid} | (
+                    dict.fromkeys(("region", "ring_size", "flags", "head", "tail", "buffer_size", "used"))
+                    if ring is None
+                    else asdict(ring) | {"used": used(ring, (side == "rx") == (details.role == "slave"))}
+                )
                 if side == "rx" and details.role == "master":
                     shape["buffer_size"] = None  # only the slave knows it; descriptors do not tell
                 rows.append(
                     {
                         "direction": side,
                         **shape,
-                        "used": used(ring.head, ring.tail, ring.ring_size, (side == "rx") == (details.role == "slave")),
                         **stats,
                         "drops": drops,
                         "pps": pps,
@@ -165,13 +198,13 @@ class View:
         return rows
 
 
-def used(head: int, tail: int, size: int, m2s: bool) -> int:
+def used(ring: QueueDetails, m2s: bool) -> int:
     """Return how many slots hold packets that the receiver has not taken.
 
     In M2S rings packets are put behind the tail, in S2M rings before the head.
     """
-    free_or_used = (head - tail) & 0xFFFF
-    return max(size - free_or_used, 0) if m2s else free_or_used
+    free_or_used = (ring.head - ring.tail) & 0xFFFF
+    return max(ring.ring_size - free_or_used, 0) if m2s else free_or_used
 
 
 def as_dict(view: View) -> dict[str, Any]:
@@ -192,13 +225,13 @@ def _pairs_table(rows: Sequence[tuple[str, str | Text]]) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, value if isinstance(value, Text) else Text(value))
+        table.add_row(name, value if isinstance(value, Text) else Text(escaped(value)))
     return table
 
 
-def _interface_table(details: Details, stats: InterfaceStats, rate: str) -> Table:
-    """State, peer and memory of an interface."""
-    state = Text("up", style="green") if details.link_up else Text("down", style="red")
+def _interface_table(details: Details, waits: str, stats: InterfaceStats, refusal: str | None, rate: str) -> Table:
+    """State, peer and memory of an interface; `waits`: for whom and why, while it is down."""
+    state = Text("up", style="green") if details.link_up else Text.assemble(("down", "red"), f", {waits}")
     rows: list[tuple[str, str | Text]] = [
         ("interface", f"{details.name}, id {details.id}, {details.role}, {details.mode}"),
         ("socket", details.socket),
@@ -207,34 +240,51 @@ def _interface_table(details: Details, stats: InterfaceStats, rate: str) -> Tabl
     peer = details.peer
     if peer is not None:
         rows.append(("peer", f"{peer.name} ({peer.app_name}), pid {peer.pid}, uid {peer.uid}"))
-    if details.disconnect_reason:
+    if details.disconnect_reason and stats["disconnects"]:
         rows.append(("last end", details.disconnect_reason))
     regions = ", ".join(f"{si(region.size, 'B')}" for region in details.regions)
     if regions:
         rows.append(("memory", f"{len(details.regions)} region{'s' * (len(details.regions) > 1)}: {regions}"))
-    rows.append(("connects", f"{stats['connects']}, {stats['disconnects']} ended, {stats['refused']} refused"))
+    last = f", last: {refusal}" if refusal else ""
+    rows.append(("connects", f"{stats['connects']}, {stats['disconnects']} ended; refused {stats['refused']}{last}"))
     if rate:
         rows.append(("rate", rate))
     return _pairs_table(rows)
 
 
-def _queue_table(queues: Sequence[dict[str, Any]]) -> RenderableType:
+_HEADINGS: Final = (
+    Heading("queue", justify="left"),
+    Heading("slots", 4),
+    Heading("used", 3),
+    Heading("buffer", 5),
+    Heading("packets"),
+    Heading("bytes", 2),
+    Heading("pps"),
+    Heading("bit/s", 1),
+    Heading("drops"),
+)
+
+
+def _queue_table(queues: Sequence[dict[str, Any]], width: int) -> RenderableType:
     """One row a queue."""
     if not queues:
         return Text("")
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for name in ("queue", "slots", "used", "buffer", "packets", "bytes", "pps", "bit/s", "drops"):
-        table.add_column(name, justify="left" if name == "queue" else "right", no_wrap=True)
-    for q in queues:
-        table.add_row(
+    rows = [
+        (
             f"{q['direction']} {q['qid']}",
-            str(q["ring_size"]),
-            str(q["used"]),
-            str(q["buffer_size"] or "-"),
+            _number(q["ring_size"]),
+            _number(q["used"]),
+            _number(q["buffer_size"]),
             si(q["packets"]),
             si(q["bytes"], "B"),
             si(q["pps"]),
             si(q["bps"]),
             Text(str(q["drops"]), style="red" if q["drops"] else ""),
         )
-    return table
+        for q in queues
+    ]
+    return fit_table(_HEADINGS, rows, width, lambda: Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1)))
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else str(value)

@@ -10,6 +10,7 @@ import click
 from memif.errors import MemifError
 from memif.tools.files import LINKTYPES, file_options, make_filter, summarise_files, take_files
 from memif.tools.options import complete_file, duration_option, examples, interval_option, json_option
+from memif.tools.screen import say
 from memif.tools.terminal import Status, Stop, fail, print_json
 from memif.tools.values import Count, seconds, si
 from memif.tools.verb import Verb
@@ -98,7 +99,7 @@ def command(
             control=writer is None if control is None else control,
         )
         if writer is not None and not as_json:
-            status.say(f"listening on {sniffer.listen}, for the master on {sniffer.connect}")
+            say(f"listening on {sniffer.listen}, for the master on {sniffer.connect}")
         error = recorder.run(stop, status)
         links = [link for link in sniffer.links.values() if link.up]
     result = recorder.result(stop.elapsed, files.names(writer), sniffer.relay_pid if links else None)
@@ -188,7 +189,7 @@ class Recorder:
 
     def _say(self, status: Status, text: str) -> None:
         if self.writer is not None and not self.as_json:
-            status.say(text)
+            say(text)
         elif not self.as_json:
             click.echo(text)
 

@@ -5,6 +5,7 @@ in that stream in the other 56, and the time of sending, CLOCK_MONOTONIC in nano
 machine share. It follows the UDP header, so that a frame of 60 bytes has room for it.
 """
 
+import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ SIZE: Final = 18
 OFFSETS: Final = {"ethernet": 42, "ip": 28}
 _LAYOUT: Final = np.dtype([("mark", "<u2"), ("word", "<u8"), ("ns", "<u8")])
 _NUMBER: Final = (1 << 56) - 1
+#: Weights of the jitter (RFC 3550, 6.4.1: each packet moves it by a sixteenth) of the last packets, the newest last.
+_FADING: Final = (15 / 16) ** np.arange(511, -1, -1) / 16
 _PARTS: Final = 8  # histogram buckets for each doubling: times are right within 9 %
 
 
@@ -36,19 +39,26 @@ class Stream:
         received: Packets.
         highest: The highest number.
         late: Packets that came after one with a higher number.
+        jitter: How much the time on the way varies from packet to packet, in nanoseconds, smoothed as in RFC 3550.
+        transit: Nanoseconds that the last packet was on its way; None: there was none.
     """
 
     first: int
     received: int = 0
     highest: int = -1
     late: int = 0
+    jitter: float = 0.0
+    transit: int | None = None
 
-    def add(self, numbers: NDArray[np.uint64]) -> None:
-        """Count packets in the order of their arrival."""
+    def add(self, numbers: NDArray[np.uint64], transit: NDArray[np.int64]) -> None:
+        """Count packets in the order of their arrival; `transit`: how long each was on its way, in nanoseconds."""
         top = np.maximum.accumulate(np.concatenate(([np.int64(self.highest)], numbers.astype(np.int64))))
         self.late += int((numbers.astype(np.int64) <= top[:-1]).sum())
         self.highest = int(top[-1])
         self.received += len(numbers)
+        changes = np.abs(np.diff(transit, prepend=transit[0] if self.transit is None else self.transit))[-512:]
+        self.transit = int(transit[-1])
+        self.jitter = self.jitter * (15 / 16) ** len(numbers) + float(changes @ _FADING[-len(changes) :])
 
     @property
     def missing(self) -> int:
@@ -99,19 +109,21 @@ class Analysis:
             if not len(found):
                 return
         word = found["word"]
-        self._times(now_ns - found["ns"].astype(np.int64))
+        transit = now_ns - found["ns"].astype(np.int64)
+        self._times(transit)
         kind = word >> np.uint64(56)
         numbers = word & np.uint64(_NUMBER)
         if kind[0] == kind[-1] and (kind == kind[0]).all():
-            self._stream(int(kind[0]), numbers)
+            self._stream(int(kind[0]), numbers, transit)
             return
         for stream in np.unique(kind):
-            self._stream(int(stream), numbers[kind == stream])
+            mine = kind == stream
+            self._stream(int(stream), numbers[mine], transit[mine])
 
-    def _stream(self, number: int, numbers: NDArray[np.uint64]) -> None:
+    def _stream(self, number: int, numbers: NDArray[np.uint64], transit: NDArray[np.int64]) -> None:
         if number not in self.streams:
             self.streams[number] = Stream(int(numbers[0]))
-        self.streams[number].add(numbers)
+        self.streams[number].add(numbers, transit)
 
     def _times(self, ns: NDArray[np.int64]) -> None:
         ns = np.maximum(ns, 1)
@@ -121,7 +133,21 @@ class Analysis:
         index = (np.log2(ns) * _PARTS).astype(np.int64)
         self.buckets += np.bincount(index, minlength=len(self.buckets))
 
+    def merge(self, other: "Analysis") -> None:
+        """Add what came over another link; its streams stay apart."""
+        self.streams |= {len(self.streams) + i: stream for i, stream in enumerate(other.streams.values())}
+        self.unstamped += other.unstamped
+        self.buckets = self.buckets + other.buckets
+        self.latency_sum += other.latency_sum
+        self.latency_min = min(self.latency_min, other.latency_min)
+        self.latency_max = max(self.latency_max, other.latency_max)
+
     # -- results
+
+    @property
+    def jitter(self) -> float:
+        """The largest jitter of a stream, in seconds."""
+        return max((stream.jitter for stream in self.streams.values()), default=0.0) * 1e-9
 
     @property
     def received(self) -> int:
@@ -170,3 +196,22 @@ class Analysis:
         if not len(used):
             return []
         return [(2.0**i * 1e-9, 2.0 ** (i + 1) * 1e-9, int(doubled[i])) for i in range(used[0], used[-1] + 1)]
+
+
+def restamp(matrix: NDArray[np.uint8], offset: int, stream: int, number: int) -> int:
+    """Give stamped rows new numbers and the present time, in place.
+
+    Args:
+        matrix: A packet in each row.
+        offset: Where the stamp begins; rows without one are left alone.
+        stream: Number of the stream.
+        number: The first number.
+
+    Returns:
+        How many numbers were given.
+    """
+    rows = stamps(matrix, offset)
+    stamped = (rows["mark"] == MARK).nonzero()[0]
+    rows["word"][stamped] = np.arange(number, number + len(stamped), dtype=np.uint64) | np.uint64(stream << 56)
+    rows["ns"][stamped] = time.monotonic_ns()
+    return len(stamped)

@@ -7,24 +7,26 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from memif.tools.columns import PIPE_WIDTH, fit, width_of
+from memif.tools.screen import live, say
 from memif.tools.values import si, sparkline
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-    from rich.progress import Progress
+    from rich.live import Live
 
 _SAMPLES = 16
 
 
 def fail(error: object) -> None:
     """Print an error as one line on standard error."""
-    click.echo(f"memif: {error}", err=True)
+    say(f"memif: {error}")
 
 
 def print_json(value: Any, *, err: bool = False) -> None:
@@ -33,13 +35,13 @@ def print_json(value: Any, *, err: bool = False) -> None:
 
 
 def print_rich(what: "RenderableType") -> None:
-    """Print a table to standard output; if that is not a terminal, in 80 columns and without trailing blanks."""
+    """Print a table to standard output; without trailing blanks if that is not a terminal."""
     from rich.console import Console
 
     if sys.stdout.isatty():
         Console().print(what)
         return
-    console = Console(width=80, file=io.StringIO(), no_color=True)
+    console = Console(width=PIPE_WIDTH, file=io.StringIO(), no_color=True)
     with console.capture() as captured:
         console.print(what)
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()).rstrip())
@@ -58,38 +60,42 @@ class Status:
         Args:
             what: The verb.
             interval: Seconds between two updates; 0: no updates.
-            total: Packets or seconds that are 100 % of a progress bar; None: no bar.
+            total: Packets that are 100 %; None: not known.
         """
         self._what, self._interval, self._total = what, interval, total
         self._rates: deque[float] = deque(maxlen=_SAMPLES)
         self._packets = self._bytes = 0
         self._begun = self._last = time.monotonic()
         self._next = self._last + interval if interval else float("inf")
-        self._progress: Progress | None = None
+        self._live: Live | None = None
+        self._exit = ExitStack()
 
     def __enter__(self) -> Self:
         if self._interval and sys.stderr.isatty():
-            self._progress = _progress(self._what, self._total)
-            self._progress.start()
+            from rich.console import Console
+            from rich.live import Live
+
+            console = Console(stderr=True)
+            self._live = Live(console=console, auto_refresh=False, transient=True)
+            self._exit.enter_context(live(console))
+            self._exit.enter_context(self._live)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+        self._exit.close()
 
-    def tick(self, packets: int, size: int, extra: str = "", done: float | None = None) -> None:
+    def tick(self, packets: int, size: int, extra: str = "") -> None:
         """Update the line when it is time for that.
 
         Args:
             packets: Packets so far.
             size: Bytes so far.
             extra: Text behind the rates.
-            done: How much of the total is done (default: `packets`).
         """
         now = time.monotonic()
-        if now < self._next or (not packets and self._progress is None):
+        if now < self._next or (not packets and self._live is None):
             return
         span = now - self._last
         rate, bits = (packets - self._packets) / span, 8 * (size - self._bytes) / span
@@ -97,49 +103,36 @@ class Status:
         self._next = now + self._interval
         self._rates.append(rate)
         numbers = f"{si(rate, 'pps'):>9}  {si(bits, 'bit/s'):>11}"
-        if self._progress is None:
-            print(
-                f"{now - self._begun:7.1f} s  {numbers}  {packets} packets  {extra}".rstrip(),
-                file=sys.stderr,
-                flush=True,
-            )
+        elapsed = now - self._begun
+        if self._live is None:
+            say(f"{elapsed:7.1f} s  {numbers}  {packets} packets  {extra}".rstrip())
             return
-        task = self._progress.task_ids[0]
-        self._progress.update(
-            task, completed=packets if done is None else done, text=f"{numbers}  {sparkline(self._rates)}  {extra}"
-        )
-        self._progress.refresh()
+        share = "" if not self._total else f"{100 * packets / self._total:3.0f} %"
+        cells = [
+            (3, self._what),
+            (2, f"{elapsed:.0f} s"),
+            (1, share),
+            (0, numbers),
+            (4, f"{packets} packets"),
+            (5, sparkline(self._rates)),
+            (0, extra),
+        ]
+        with suppress(OSError):  # the terminal may have gone
+            from rich.text import Text
 
-    @property
-    def enabled(self) -> bool:
-        """Whether there are any updates."""
-        return self._interval > 0
-
-    def say(self, text: str) -> None:
-        """Print a line of its own, above the status."""
-        if self._progress is not None:
-            self._progress.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, file=sys.stderr, flush=True)
+            self._live.update(Text(fit(cells, width_of(sys.stderr)), no_wrap=True, overflow="crop"), refresh=True)
 
 
-def _progress(what: str, total: float | None) -> "Progress":
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
-
-    columns: list[ProgressColumn] = [TextColumn("{task.description}"), TimeElapsedColumn()]
-    if total is not None:
-        columns.append(BarColumn(bar_width=16))
-    columns.append(TextColumn("{task.fields[text]}"))
-    progress = Progress(*columns, console=Console(stderr=True), auto_refresh=False, transient=True)
-    progress.add_task(what, total=total, text="")
-    return progress
+def ending_signals() -> tuple[int, ...]:
+    """Return the signals that end a verb in order, beside Ctrl-C: SIGTERM, and SIGHUP unless nohup(1) is why not."""
+    hang_up = () if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else (signal.SIGHUP,)
+    return (signal.SIGTERM, *hang_up)
 
 
 class Stop:
-    """True once a verb has to end: Ctrl-C, SIGTERM, or the end of its duration.
+    """True once a verb has to end: Ctrl-C, SIGTERM, SIGHUP, or the end of its duration.
 
-    Context manager: inside, SIGINT and SIGTERM only set this flag. Loops check it at least ten times a second, so that
+    Context manager: inside, these signals only set this flag. Loops check it at least ten times a second, so that
     nothing is cut off in the middle of a burst or of a block of a file. A second Ctrl-C raises KeyboardInterrupt, for a
     loop that does not check. Main thread only.
 
@@ -188,7 +181,7 @@ class Stop:
         self._asked = True
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, *ending_signals()):
             self._saved[number] = signal.signal(number, self._on_signal)
         return self
 

@@ -1,12 +1,13 @@
 """Moving packets for as long as a verb runs: receiving on all queues, sending to the end."""
 
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
 
-from memif.errors import ErrorCode, MemifDisconnectedError, MemifStateError
+from memif.errors import MemifDisconnectedError
 from memif.interface import Interface
 from memif.ring import Burst, RxQueue, TxQueue
+from memif.tools.linking import Waiting, in_own_words
 from memif.tools.terminal import Stop
 from memif.waiting import wait
 
@@ -16,14 +17,14 @@ _PATIENCE = 0.5
 
 
 def bursts(
-    interface: Interface, stop: Stop, *, say: Callable[[str], object] | None = None, count: int = _BURST
+    interface: Interface, stop: Stop, *, waiting: Waiting | None = None, count: int = _BURST
 ) -> Iterator[tuple[RxQueue, Burst] | None]:
     """Receive on all queues, through all connections, until `stop` is set.
 
     Args:
         interface: The interface.
         stop: When to end.
-        say: Called with a line of text when the link comes up and goes down.
+        waiting: Says who comes, and for whom it waits; None: nobody does.
         count: The most packets of a burst.
 
     Yields:
@@ -31,18 +32,17 @@ def bursts(
         one, and while the link is down.
     """
     while not stop:
+        if waiting is not None:
+            waiting.tick()
         if not interface.up:
             yield from _rest(interface, count)
-            interface.socket.poll(stop.left())
+            with in_own_words() if interface.role == "slave" else nullcontext():
+                interface.socket.poll(stop.left())
             yield None
             continue
-        announce(interface, say)
-        try:
+        with suppress(MemifDisconnectedError):
             while not stop:
                 yield from _once(interface, stop, count)
-        except MemifDisconnectedError as error:
-            if say is not None:
-                say(f"disconnected: {error.detail.partition(': the link is down: ')[2] or error.detail}")
 
 
 def _rest(interface: Interface, count: int) -> Iterator[tuple[RxQueue, Burst]]:
@@ -56,13 +56,6 @@ def _rest(interface: Interface, count: int) -> Iterator[tuple[RxQueue, Burst]]:
                     yield queue, burst
         except MemifDisconnectedError:
             continue
-
-
-def announce(interface: Interface, say: Callable[[str], object] | None) -> None:
-    """Say who the peer is."""
-    peer = interface.peer
-    if say is not None and peer is not None:
-        say(f"connected to {peer.name or 'a peer without a name'} ({peer.app_name})")
 
 
 def _once(interface: Interface, stop: Stop, count: int) -> Iterator[tuple[RxQueue, Burst] | None]:
@@ -89,30 +82,6 @@ def _wait_any(interface: Interface, timeout: float) -> None:
         interface.socket.poll(timeout)
 
 
-def come_up(interface: Interface, timeout: float) -> None:
-    """Wait until the link is up and can take packets: a slave hands out its buffers only after it is up.
-
-    Args:
-        interface: The interface.
-        timeout: Seconds.
-
-    Raises:
-        MemifError: As `Interface.wait_up`.
-        MemifStateError: The link has no transmit queues, which both ends are free to choose.
-    """
-    log = logging.getLogger("memif.interface")
-    level = log.level
-    log.setLevel(logging.ERROR)  # the last attempt's failure is part of the error
-    try:
-        interface.wait_up(timeout)
-    finally:
-        log.setLevel(level)
-    if not interface.tx:
-        raise MemifStateError("this link has no queue to send on", code=ErrorCode.QID)
-    for queue in interface.tx:
-        queue.wait_free(1, 1.0)
-
-
 def wait_room(queue: TxQueue) -> None:
     """Wait until a fair part of the ring is free, 100 ms at most."""
     ring = queue.ring
@@ -129,3 +98,30 @@ def drain(interface: Interface) -> None:
             free = queue.free()
             while not queue.drain(_PATIENCE) and queue.free() > free:
                 free = queue.free()
+
+
+class Pacer:
+    """Says how many packets are due at a rate. What was not sent while there was no link is not made up for."""
+
+    def __init__(self, per_second: float) -> None:
+        self._rate = per_second
+        self.restart(0)
+
+    def restart(self, done: int) -> None:
+        """Begin now, after so many packets."""
+        self._start, self._before = time.perf_counter(), done
+
+    def due(self, done: int) -> tuple[int, float]:
+        """Return how many packets are due when so many are done, and the seconds until the next one is."""
+        done -= self._before
+        elapsed = time.perf_counter() - self._start
+        due = int(elapsed * self._rate) + 1 - done
+        return max(due, 0), 0.0 if due > 0 else done / self._rate - elapsed
+
+
+def pause(interface: Interface, wait: float, stop: Stop) -> None:
+    """Wait so many seconds for the next packet to be due, or a part of it; the control channel is served meanwhile."""
+    if wait > 0.003:
+        interface.socket.poll(min(wait - 0.002, stop.left()))  # epoll counts in milliseconds
+    elif wait > 0:
+        time.sleep(max(min(wait, 0.001), 20e-6))

@@ -76,7 +76,7 @@ class Rate:
 
 
 class RateType(_ParamType):
-    """Packets a second (100k, 1.5Mpps) or bits a second (10Mbit, 1Gbps)."""
+    """Packets a second (100k, 1.5Mpps), bits a second (10Mbit, 1Gbps), or max: no limit."""
 
     name = "rate"
     _BITS = ("bit", "bits", "bit/s", "bps")
@@ -86,9 +86,11 @@ class RateType(_ParamType):
         """Text to `Rate`; usage error for anything else."""
         if isinstance(value, Rate):
             return value
+        if value == "max":
+            return Rate(float("inf"), False)
         parts = _split(value)
         if parts is None or parts[1] not in self._BITS + self._PACKETS or parts[0] <= 0:
-            self.fail(f"{value!r} is not a rate, as 100k (packets a second) or 10Mbit", param, ctx)
+            self.fail(f"{value!r} is not a rate, as 100k (packets a second), 10Mbit or max", param, ctx)
         return Rate(parts[0], parts[1] in self._BITS)
 
 
