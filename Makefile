@@ -25,7 +25,7 @@ STUBS    = $(subst /,.,$(patsubst src/%.pyi,%,$(wildcard src/memif/*/*.pyi)))
 .PHONY: help setup demo test check bench docs wheel coverage sanitize fuzz versions clean
 
 help:
-	@echo "make demo      two processes exchange packets over shared memory, in half a minute"
+	@echo "make demo      two processes exchange packets over shared memory; the first time it builds the package"
 	@echo "make test      all tests; those against DPDK need root and the packages named in CONTRIBUTING.md"
 	@echo "               PYTEST='-k name' passes options on"
 	@echo "make check     ruff, mypy, pyright, stubtest, cython-lint, codespell"
@@ -43,6 +43,7 @@ help:
 setup: $(S)/group-test $(S)/group-check
 
 demo: $(S)/extra-cli
+	@echo "--- two processes exchange packets"
 	$(PY) examples/demo.py
 
 test: $(S)/group-test
@@ -149,10 +150,12 @@ $(S)/tools:
 	@touch $@
 
 $(S)/venv: | $(S)/tools
+	@echo "--- making a virtual environment in $(VENV)"
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
 $(S)/wheel: $(SOURCES) | $(S)/venv
+	@echo "--- compiling the package, once: this takes a minute or two, without a word"
 	rm -rf $(S)/dist
 	$(PIP) wheel --no-deps --wheel-dir $(S)/dist .
 	@touch $@
@@ -164,15 +167,18 @@ $(S)/stable: $(SOURCES) | $(S)/venv
 	@touch $@
 
 $(S)/package: $(S)/wheel
+	@echo "--- installing the package in $(VENV)"
 	$(PIP) install --no-deps --force-reinstall $(S)/dist/memif-*.whl
 	@touch $@
 
 # One stamp for each extra of pyproject.toml, and for each dependency group, which comes with all the extras.
 $(S)/extra-%: pyproject.toml $(S)/package
+	@echo "--- fetching and installing what its extra '$*' needs"
 	$(PIP) install "$(WHEEL)[$*]"
 	@touch $@
 
 $(S)/group-%: pyproject.toml $(S)/package | $(S)/pip
+	@echo "--- fetching and installing what the group '$*' needs"
 	$(PIP) install "$(WHEEL)[all]" --group $*
 	@touch $@
 

@@ -133,7 +133,7 @@ class Measurement:
     Attributes:
         scenario: What was measured.
         runs: The figure of each valid run: packets per second, or seconds.
-        discarded: How many runs were not valid.
+        disturbed: The figure of each run in which a process did not have its core.
         apart: For each run, the nanoseconds that a cache line took from one core to the other and back; None: not
             known.
         percentiles: Of round-trip times, seconds.
@@ -142,7 +142,7 @@ class Measurement:
 
     scenario: Scenario
     runs: list[float] = field(default_factory=list)
-    discarded: int = 0
+    disturbed: list[float] = field(default_factory=list)
     apart: list[float | None] = field(default_factory=list)
     percentiles: dict[str, float] = field(default_factory=dict)
     error: str = ""
@@ -249,7 +249,7 @@ def _judge(found: Measurement, receiver: dict[str, Any], sender: dict[str, Any],
     places = _places(receiver["marks"])
     for count, (ours, theirs), apart in zip(_counts(counting["marks"]), marks, places, strict=True):
         if need_core and min(ours, theirs) < LEAST_SHARE:
-            found.discarded += 1
+            found.disturbed.append(count)
         else:
             found.runs.append(count)
             found.apart.append(apart)
@@ -302,15 +302,18 @@ def figure(found: Measurement) -> str:
         return found.error[:60]
     if found.scenario.kind == "rtt":
         return ", ".join(f"{name} {1e6 * value:.1f} µs" for name, value in found.percentiles.items())
+    if found.median is None and found.disturbed:
+        return f"{rate(statistics.median(found.disturbed))} (busy)"
     return rate(found.median)
 
 
 def note(found: Measurement) -> str:
     """Say how far the result can be trusted."""
+    gone = len(found.disturbed)
     if found.spread is None:
-        return f"no valid run ({found.discarded} without a core)" if found.discarded else ""
-    gone = f", {found.discarded} without a core left out" if found.discarded else ""
-    return f"± {50 * found.spread:.0f} % of {len(found.runs)} runs{gone}"
+        return f"the machine is busy: in none of {gone} runs both processes had a core" if gone else ""
+    out = f", {gone} without a core left out" if gone else ""
+    return f"± {50 * found.spread:.0f} % of {len(found.runs)} runs{out}"
 
 
 #: Columns of `table` and `markdown`, without those that a caller adds.

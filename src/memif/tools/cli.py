@@ -172,7 +172,8 @@ def _console(socket: str, history: str) -> None:
 def _bench(quick: bool, only: str, runs: int, seconds: float, as_json: bool) -> None:
     """Measure rates and round-trip times between two processes, each on a core of its own.
 
-    A run in which a process did not have its core is left out: on a busy machine rows come out empty, not wrong.
+    A run in which a process did not have its core is left out. Where there is no other, the machine is too busy: the
+    figure is less than it could be, and marked "(busy)".
     """
     from rich.progress import track
 

@@ -70,6 +70,8 @@ class _Real(click.FloatRange):
 
 def _within(number: float, kind: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
     """Return a number of the range `kind`. What is not a number at all (nan) is out of range too."""
+    if kind.min_open and number <= kind.min:
+        kind.fail(f"{number} is out of range: more than {kind.min}", param, ctx)
     if not (kind.min is None or number >= kind.min) or not (kind.max is None or number <= kind.max):
         kind.fail(f"{number} is out of range: {_range(kind.min, kind.max)}", param, ctx)
     return number
@@ -91,4 +93,4 @@ def _for_help(low: float | None, high: float | None) -> str:
 def _in_words(kind: Any) -> Any:
     if type(kind) is click.IntRange:
         return _Whole(kind.min, kind.max)
-    return _Real(kind.min, kind.max) if type(kind) is click.FloatRange else kind
+    return _Real(kind.min, kind.max, min_open=kind.min_open) if type(kind) is click.FloatRange else kind

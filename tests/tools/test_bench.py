@@ -1,0 +1,62 @@
+"""``memif bench`` and the programs of ``benchmarks/`` on a machine that has other things to do."""
+
+import importlib.util
+import os
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from peers.settings import missing
+from tools.process import memif
+
+ROW = "send_array → gather, 64 B, burst 256, S2M"
+
+
+def program(name: str) -> ModuleType:
+    """One of the programs in ``benchmarks/``, as a module."""
+    path = Path(__file__).parents[2] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def one_core() -> Any:
+    """This process, and its children, share one core."""
+    usable = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(usable)})
+    yield
+    os.sched_setaffinity(0, usable)
+
+
+def test_a_busy_machine_has_figures_that_are_marked(one_core: None) -> None:
+    options = ("bench", "--only", ROW, "--runs", 2, "--seconds", 0.1)
+    result = memif(*options, timeout=60)
+    assert result.code == 0, result.err
+    text = " ".join(result.out.split())
+    assert "Mpps (busy)" in text
+    assert "the machine is busy" in text
+    outcome = memif(*options, "--json", timeout=60).json["outcomes"][0]
+    assert outcome["runs"] == []
+    assert outcome["median"] is None
+    assert len(outcome["disturbed"]) >= 2
+    assert all(figure > 0 for figure in outcome["disturbed"])
+
+
+def test_two_sides_that_do_not_meet_do_not_end_a_run(one_core: None) -> None:
+    if shutil.which("cc") is None:
+        missing("a C compiler is missing: apt-get install gcc")
+    floor = program("floor")
+    with floor.Floor() as found:
+        assert found.line is not None
+        assert found._run("cache_line") is None
+        result, apart = found.steady(lambda: 7)
+    assert (result, apart) == (7, None)
