@@ -1,5 +1,6 @@
 """``memif show``, ``memif decode`` and the group of all verbs."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import memif as library
-from ends import send_all
+from ends import pump, send_all
 from memif.protocol import wire
+from patience import within
 from tools.frames import numbered
 from tools.process import master, memif, running, words
 
@@ -62,13 +64,67 @@ def test_rates_while_packets_come(socket_path: str) -> None:
             send_all(iface.tx[0], numbered(2000))
             time.sleep(1.0)
             end = tool.stop(signal.SIGTERM)
-    import json
-
     reports = [json.loads(line) for line in end.out.splitlines()]
     assert end.code == 0
     last = next(queue for queue in reports[-1]["queues"] if queue["direction"] == "rx")
     assert (last["packets"], last["drops"], last["used"]) == (2000, 0, 0)
     assert max(queue["pps"] for report in reports for queue in report["queues"]) > 100
+
+
+def test_several_interfaces_and_queues(socket_path: str) -> None:
+    """All that were asked for, their queues, and sums over all of them."""
+    with library.Socket(socket_path) as socket:
+        ends = [socket.interface(id=number, role="master", name=f"end{number}") for number in (0, 1, 2, 7)]
+        options = ("--socket", socket_path, "--rx-queues", 2, "--tx-queues", 3, "--interval", 0.2)
+        with running("show", "0-2", 7, *options, "--json") as tool:
+            pump(*ends, until=lambda: all(end.up for end in ends), timeout=40)
+            for count, end in enumerate(ends, 1):
+                for queue in end.tx:
+                    send_all(queue, numbered(100 * count))
+            pump(*ends, until=lambda: tool.out.count('"packets": 800') >= 2, timeout=40)
+            end = tool.stop(signal.SIGTERM)
+        documents = {each["id"]: each for each in map(json.loads, end.out.splitlines())}
+        assert [*documents] == [0, 1, 2, 7]
+        for count, each in enumerate(documents.values(), 1):
+            assert [(q["direction"], q["qid"]) for q in each["queues"]] == [
+                *(("rx", 0), ("rx", 1), ("tx", 0), ("tx", 1), ("tx", 2))
+            ]
+            assert each["totals"]["rx"] | {"pps": 0, "bps": 0} == {
+                "packets": 200 * count,
+                "bytes": 200 * count * len(numbered(1)[0]),
+                "pps": 0,
+                "bps": 0,
+                "drops": 0,
+            }
+        with running("show", "--once", "--timeout", within(20), "0-2", 7, *options) as tool:
+            pump(*ends, until=lambda: tool.process.poll() is not None, timeout=40)
+            end = tool.ended()
+    assert end.code == 0
+    assert end.out.startswith("New ends of 4 links: what arrives here is counted and dropped.")
+    rows = [line.split() for line in end.out.splitlines() if " rx " in line or " tx " in line]
+    assert [row[:3] for row in rows if row[0] == "7"] == [
+        ["7", side, n] for side, n in zip(("rx", "rx", "tx", "tx", "tx"), "01012", strict=True)
+    ]
+    assert [row[:2] for row in rows if row[0] == "all"] == [["all", "rx"], ["all", "tx"]]
+    assert max(len(line) for line in end.out.splitlines()) <= 80
+
+
+def test_one_of_several_is_down(socket_path: str) -> None:
+    with library.listen(socket_path, id=1) as end:
+        with running("show", "1-2", "--once", "--timeout", 1, "--socket", socket_path) as tool:
+            pump(end, until=lambda: tool.process.poll() is not None, timeout=40)
+            result = tool.ended()
+    assert result.code == 1
+    links = [line.split(None, 1)[1] for line in result.out.splitlines() if line.startswith("link ")]
+    assert links[0] == "up"
+    assert links[1].startswith("down, ")
+    assert "has no interface with id 2" in links[1]
+
+
+@pytest.mark.parametrize("ids", [("x",), ("-1",), ("5-3",), ("0-300",), ("4294967296",), ("3", "--id", "3"), ("1-",)])
+def test_wrong_ids(ids: tuple[str, ...]) -> None:
+    result = memif("show", "--once", *ids)
+    assert (result.code, result.out) == (2, "")
 
 
 @pytest.mark.parametrize("kind", ["strace", "xxd", "hexdump"])

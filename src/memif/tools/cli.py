@@ -27,7 +27,7 @@ from memif.tools.verb import Verb
 #: module of its name.
 VERBS: dict[str, str] = {
     "list": "List the memif sockets of this machine, who listens and who is connected.",
-    "show": "Show an interface: state, peer, queues, rings, rates.",
+    "show": "Join links and show them: state, peers, queues, rings, rates.",
     "ping": "Send ICMP echo requests over memif and time the replies.",
     "icmp-responder": "Answer ARP and ping over memif.",
     "send": "Generate traffic: sizes, mixes, rates, templates, numbered packets.",

@@ -1,6 +1,7 @@
 """The options that verbs share, above all those that open an interface."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_args
 
@@ -51,6 +52,21 @@ class LinkOptions:
             return open_interface(options.pop("socket"), cast("Options", options))
         except MemifValueError as error:
             raise click.UsageError(error.detail) from error
+
+    @contextmanager
+    def open_all(self, name: str, ids: Iterable[int]) -> "Iterator[list[Interface]]":
+        """Context: interfaces with these numbers in place of `id`, on one socket; see `open`."""
+        from memif.socket import Socket
+
+        options = asdict(self) | {"name": name}
+        path = options.pop("socket")
+        with ExitStack() as stack:
+            try:
+                socket = stack.enter_context(Socket(path))
+                interfaces = [socket.interface(**cast("Options", options | {"id": number})) for number in ids]
+            except MemifValueError as error:
+                raise click.UsageError(error.detail) from error
+            yield interfaces
 
 
 def link_options() -> Callable[[Command], Command]:
