@@ -9,7 +9,8 @@ import click
 
 from memif.errors import MemifValueError
 from memif.tools.options import complete_socket, examples, json_option
-from memif.tools.terminal import print_json
+from memif.tools.screen import escaped
+from memif.tools.terminal import fail, print_json
 from memif.tools.verb import Verb
 
 if TYPE_CHECKING:
@@ -70,9 +71,9 @@ def command(names: tuple[str, ...], ask: str, timeout: float, as_json: bool) -> 
     if as_json:
         print_json([asdict(each) for each in found])
     for each in () if as_json else found:
-        click.echo("\n".join(lines(each)))
+        click.echo("\n".join(map(escaped, lines(each))))
     if not found and not as_json:
-        click.echo("memif: no control socket here that anybody listens on", err=True)
+        fail("no memif socket here that anybody listens on")
     sys.exit(0 if found and all(each.state != "missing" for each in found) else 1)
 
 
@@ -97,8 +98,4 @@ def _kind(found: "FoundSocket") -> str:
 
 
 def _names(processes: "Sequence[Process]") -> str:
-    return ", ".join(f"{_plain(each.program)} (pid {each.pid}, user {each.uid})" for each in processes)
-
-
-def _plain(text: str) -> str:
-    return text if text.isprintable() else repr(text)
+    return ", ".join(f"{each.program} (pid {each.pid}, user {each.uid})" for each in processes)
