@@ -65,11 +65,12 @@ def profile_names() -> list[str]:
         return []
 
 
-def link_options(profile: str | None = None) -> Options:
+def link_options(profile: str | None = None, *, environment: bool = True) -> Options:
     """Return the options of a link that the file and the environment give.
 
     Args:
         profile: Name of a profile; None takes that of ``MEMIF_PROFILE``, if it is set.
+        environment: Whether the other variables count. Not for a program with several links, whose secrets differ.
 
     Returns:
         Arguments of `memif.Socket.interface` by name, and ``socket``. A secret file has been read.
@@ -81,7 +82,8 @@ def link_options(profile: str | None = None) -> Options:
     content = _read(file)
     name = os.environ.get(variable("profile"), "") if profile is None else profile
     result = _checked({key: each for key, each in content.items() if not isinstance(each, dict)}, str(file), file)
-    result |= _environment()
+    if environment:
+        result |= _environment()
     if profile is not None or name:
         result |= _profile(content, name, file)
     return result

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import memif as library
-from ends import receive, send_all
+from ends import pump, receive, send_all
 from memif.capture import CaptureReader
 from patience import within
 from peers.settings import missing
@@ -333,3 +333,21 @@ def test_without_permission_for_tap(socket_path: str) -> None:
     assert code == 1
     assert "CAP_NET_ADMIN" in err
     assert len(err.splitlines()) == 1
+
+
+def test_an_end_by_its_profile(socket_path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its options hold, those behind it go before them, and nothing of the environment does."""
+    (tmp_path / "lab.secret").write_text("hush")
+    (tmp_path / "memif.toml").write_text(f"[lab]\nsocket = {socket_path!r}\nid = 4\nsecret-file = 'lab.secret'\n")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("MEMIF_RING_SIZE", "2")
+    monkeypatch.setenv("MEMIF_SECRET", "another")
+    other = library.listen(f"{socket_path}2")
+    with other, library.listen(socket_path, id=5, secret="hush") as master:
+        with running("bridge", "profile:lab,id=5", f"memif:{socket_path}2") as tool:
+            pump(other, master, until=lambda: other.up and master.up, timeout=30)
+            assert master.tx[0].size == 1024
+            assert tool.stop().code == 0
+    result = memif("bridge", "profile:lba", "tap:tap0")
+    assert result.code == 2
+    assert "got 'lba', allowed: 'lab'" in " ".join(result.err.split())

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
+from memif.address import DEFAULT_SOCKET
 from memif.errors import MemifError, MemifValueError
 from memif.interface import Options
+from memif.profiles import link_options
 from memif.tools.files import LINKTYPES, file_options, make_filter, summarise_files, take_files
 from memif.tools.linking import Waiting
 from memif.tools.options import duration_option, examples, interval_option, json_option, read_secret
@@ -37,7 +39,7 @@ _MEMIF: Final = (
     "rx-mode",
 )
 _DEVICE: Final = ("address", "mtu", "netns")
-_KINDS: Final = {"memif": _MEMIF, "tap": _DEVICE, "tun": _DEVICE, "packet": ()}
+_KINDS: Final = {"memif": _MEMIF, "profile": _MEMIF, "tap": _DEVICE, "tun": _DEVICE, "packet": ()}
 _NUMBERS: Final = ("id", "rx-queues", "tx-queues", "ring-size", "buffer-size", "mtu")
 
 
@@ -82,6 +84,8 @@ def command(
     memif:SOCKET[,OPTION=VALUE]...  id, role, mode, secret, secret-file, name,
                                     rx-queues, tx-queues, ring-size,
                                     buffer-size, rx-mode
+    profile:NAME[,OPTION=VALUE]...  a memif by the name of its profile, from
+                                    the file ~/.config/memif.toml
     tap:NAME[,OPTION=VALUE]...      a TAP device, made here: address, mtu, netns
     tun:NAME[,OPTION=VALUE]...      the same without Ethernet, for mode=ip
     packet:IFNAME                   an existing network interface
@@ -194,11 +198,17 @@ def parse_endpoint(text: str, where: str) -> Endpoint:
     """Read ``kind:name,option=value,...``; usage error for argument `where` if it is wrong."""
     kind, colon, rest = text.partition(":")
     if not colon or kind not in _KINDS:
-        raise click.BadParameter(f"{text!r} begins with none of memif:, tap:, tun:, packet:", param_hint=where)
+        raise click.BadParameter(
+            f"{text!r} begins with none of memif:, profile:, tap:, tun:, packet:", param_hint=where
+        )
     name, *pairs = rest.split(",")
     if not name:
         raise click.BadParameter(f"{text!r} has no name after {kind}:", param_hint=where)
     options: dict[str, str | int | bytes] = {}
+    end = kind, name
+    if kind == "profile":
+        options = _of_profile(name, where)
+        end = "memif", str(options.pop("socket", DEFAULT_SOCKET))
     for pair in pairs:
         key, equals, value = pair.partition("=")
         key = key.replace("_", "-")
@@ -211,7 +221,16 @@ def parse_endpoint(text: str, where: str) -> Endpoint:
             options["secret"] = read_secret(value)
         else:
             options[key] = int(value) if key in _NUMBERS else value
-    return Endpoint(f"{kind}:{name}", kind, name, options)
+    return Endpoint(f"{kind}:{name}", *end, options)
+
+
+def _of_profile(name: str, where: str) -> dict[str, str | int | bytes]:
+    """The options of a profile, with the socket."""
+    try:
+        found = link_options(name, environment=False)
+    except MemifValueError as error:
+        raise click.BadParameter(error.detail.removeprefix("argument "), param_hint=where) from error
+    return {key.replace("_", "-"): value for key, value in found.items()}
 
 
 def open_bridge(ends: tuple[Endpoint, Endpoint], patience: float) -> "Bridge":
