@@ -68,7 +68,7 @@ LAYERS = [
     {"memif.protocol"},
     {"memif.control"},
     {"memif.interface", "memif.socket"},
-    {"memif.aio", "memif.libmemif", "memif.waiting", "memif.scapy", "memif.bridge", "memif.vpp"},
+    {"memif.aio", "memif.libmemif", "memif.waiting", "memif.scapy", "memif.bridge", "memif.vpp", "memif.doctor"},
     {"memif.tools", "memif.console", "memif.extcap"},
 ]
 

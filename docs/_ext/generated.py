@@ -8,6 +8,8 @@
 ``memif-states``          the same, drawn
 ``memif-errors``          the exceptions, from `memif.errors`, with what to do about each
 ``memif-codes``           the C library's numbers
+``memif-quirks``          what to know about other implementations, from `memif.doctor.quirks`
+``memif-faults``          what `memif doctor` names, from `memif.doctor.findings`
 ``memif-drawing NAME``    a drawing of memory, from `memif.memory.layout`
 ========================  ==========================================================================
 """
@@ -22,6 +24,7 @@ import command_line
 import drawings
 import failures
 import messages
+import peers
 import states
 
 
@@ -64,5 +67,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("memif-states", _picture(states.drawing))
     app.add_directive("memif-errors", _text(failures.exceptions))
     app.add_directive("memif-codes", _text(failures.codes))
+    app.add_directive("memif-quirks", _text(peers.quirks))
+    app.add_directive("memif-faults", _text(peers.faults))
     app.add_directive("memif-drawing", Drawing)
     return {"parallel_read_safe": True}

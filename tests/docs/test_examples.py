@@ -26,6 +26,7 @@ COMPLETE: dict[str, list[str]] = {
     "tutorial_two_ends": [],
     "howto_access": [],
     "howto_capture": ["{tmp}/memif.pcapng"],
+    "howto_doctor": [],
     "howto_events": [],
     "howto_handlers": ["0.05"],
     "howto_logging": [],

@@ -5,7 +5,9 @@ import re
 import time
 from collections.abc import Callable
 
+import memif
 from vpp.standin import INVALID, VERSION, Face, Refused, StandIn
+from vpp.zero_copy import ZeroCopySlave
 
 
 def _number(words: str, name: str, default: int) -> int:
@@ -101,6 +103,10 @@ def _show_face(vpp: StandIn, face: Face) -> str:
     if face.up:
         lines.append('  remote-name "x"')
     lines += [f"  socket-id {face.socket_id} id {face.id} mode {('ethernet', 'ip')[face.mode]}", f"  flags{flags}"]
+    if isinstance(face.end, ZeroCopySlave) and face.end.reason and not face.up:
+        lines.append(f'  remote-disc-reason "{face.end.reason}"')
+    elif not face.up and isinstance(face.end, memif.Interface) and face.end.disconnect_reason:
+        lines.append(f'  local-disc-reason "{face.end.disconnect_reason}"')
     return "\n".join(lines) + "\n"
 
 
@@ -122,10 +128,13 @@ def _show_errors(vpp: StandIn, words: str) -> str:
 
 
 def _show_interface(vpp: StandIn, words: str) -> str:
-    lines = [f"{'Name':>14}{'Idx':>12}{'State':>7}  MTU (L3/IP4/IP6/MPLS)"]
-    for face in vpp.faces.values():
-        lines.append(f"{face.name:<20}{face.index:>6}{'up' if face.admin_up else 'down':>8}  {face.mtu}/0/0/0")
-    return "\n".join(lines) + "\n"
+    lines = [f"{'Name':>14}{'Idx':>12}{'State':>7}  MTU (L3/IP4/IP6/MPLS){'Counter':>20}{'Count':>18}"]
+    for face in [vpp.face(words)] if words else vpp.faces.values():
+        counters = {name: count for name, count in face.counters.items() if count}
+        first = f"{face.name:<20}{face.index:>6}{'up' if face.admin_up else 'down':>8}{face.mtu:>14}/0/0/0     "
+        rows = [f"{name:<30}{count:>8}" for name, count in counters.items()] or [""]
+        lines += [first + rows[0], *(" " * len(first) + row for row in rows[1:])]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
 def _show_placement(vpp: StandIn, words: str) -> str:

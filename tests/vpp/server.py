@@ -7,7 +7,7 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from vpp.commands import run
 from vpp.standin import VERSION, Face, Refused, StandIn
@@ -68,8 +68,8 @@ def table(form: str = "new") -> dict[str, int]:
 class ApiServer:
     """Serves the API of `vpp` at `path`, in a thread of its own, together with the stand-in's links.
 
-    `received`: each message after its header, in order. `mute`: leave requests without an answer. `news`: send a
-    message that nobody asked for before each reply.
+    `mangle`: what is done to each reply, header included, before it is sent. `received`: each message after its header,
+    in order. `mute`: requests without an answer. `news`: send a message that nobody asked for before each reply.
     """
 
     def __init__(self, path: str, vpp: StandIn, form: str = "new") -> None:
@@ -78,6 +78,7 @@ class ApiServer:
         self.received: list[bytes] = []
         self.mute: set[str] = set()
         self.news = False
+        self.mangle: Callable[[bytes], bytes] = bytes
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)  # as VPP does, after a crash
@@ -112,7 +113,10 @@ class ApiServer:
 
     def _read(self, sock: socket.socket, buffer: bytearray) -> None:
         fd = sock.fileno()
-        data = sock.recv(4096)
+        try:
+            data = sock.recv(4096)
+        except ConnectionResetError:
+            data = b""
         buffer += data
         while len(buffer) >= 16 and len(buffer) >= 16 + (size := struct.unpack_from(">QII", buffer)[1]):
             message = bytes(buffer[16 : 16 + size])
@@ -120,7 +124,7 @@ class ApiServer:
             self.received.append(message)
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 for reply in self._answers(message):
-                    sock.sendall(struct.pack(">QII", 0, len(reply), 0) + reply)
+                    sock.sendall(self.mangle(struct.pack(">QII", 0, len(reply), 0) + reply))
         if not data:
             del self._clients[fd]
             sock.close()

@@ -48,6 +48,7 @@ class Face:
     end: memif.Interface | ZeroCopySlave | None = None
     answers: Counter[int] = field(default_factory=Counter)  # to our ping, by queue
     full: int = 0  # "no free tx slots"
+    counters: Counter[str] = field(default_factory=Counter)
 
     @property
     def name(self) -> str:
@@ -64,10 +65,14 @@ class Face:
 
     def receive(self, queue: int) -> list[bytes]:
         if isinstance(self.end, ZeroCopySlave):
-            return self.end.receive(queue)
-        assert self.end is not None
-        with self.end.rx[queue].recv(256, timeout=0) as burst:
-            return burst.tobytes()
+            packets = self.end.receive(queue)
+        else:
+            assert self.end is not None
+            with self.end.rx[queue].recv(256, timeout=0) as burst:
+                packets = burst.tobytes()
+        self.counters["rx packets"] += len(packets)
+        self.counters["rx bytes"] += sum(map(len, packets))
+        return packets
 
     def send(self, queue: int, packet: bytes) -> None:
         if isinstance(self.end, ZeroCopySlave):
@@ -76,6 +81,9 @@ class Face:
             assert self.end is not None
             sent = bool(self.end.tx[queue].send([packet]))
         self.full += not sent
+        self.counters["tx packets"] += sent
+        self.counters["tx bytes"] += sent * len(packet)
+        self.counters["tx-error"] += not sent
 
 
 class StandIn:

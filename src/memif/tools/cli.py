@@ -38,6 +38,7 @@ VERBS: dict[str, str] = {
     "sniff": "Tap the link between two other programs without being in their way.",
     "decode": "Explain control messages from strace, a hex dump or sniff's captures.",
     "console": "Create and examine interfaces by typed commands, as libmemif's example does.",
+    "doctor": "Say what is wrong with a link, and what to do.",
     "vpp": "Make, show and remove VPP's end of a link, over VPP's API socket.",
     "bench": "Measure what this machine can do.",
     "help": "Show the help of a verb.",

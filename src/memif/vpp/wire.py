@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from memif.config import Deadline, seconds
-from memif.errors import ErrorCode, MemifClosedError, MemifError, MemifTimeoutError, from_os_error
+from memif.errors import ErrorCode, MemifClosedError, MemifError, MemifTimeoutError, MemifValueError, from_os_error
 from memif.system import Closing
 
 #: Where VPP's API listens, unless its ``startup.conf`` says otherwise.
@@ -29,6 +29,7 @@ _HEADER, _ENTRY, _TABLE = struct.Struct(">QII"), struct.Struct(">H64s"), struct.
 _REQUEST, _HEAD, _REPLY = struct.Struct(">HII"), struct.Struct(">HI"), struct.Struct(">HIi")
 _HELLO, _HELLO_REPLY = 15, 16
 _MOST_BYTES: Final = 1 << 24  # of one message
+_MOST_DETAILS: Final = 1 << 16
 
 
 class VppError(MemifError):
@@ -56,6 +57,8 @@ class Connection(Closing):
     def __init__(self, path: str | os.PathLike[str] = API_SOCKET, *, timeout: float = 5.0) -> None:
         self.path: str = os.fspath(path)
         self._timeout = seconds("timeout", timeout, none=False) or 0.0
+        if not self._timeout:
+            raise MemifValueError.argument("timeout", timeout, "more than 0 seconds")
         self._context, self._buffer, self._client = 0, b"", 0
         #: The table, by name with and without the checksum.
         self.numbers: dict[str, int] = {}
@@ -89,7 +92,11 @@ class Connection(Closing):
         self._deadline = Deadline(self._timeout)
         with self._translated():
             self._sock.settimeout(self._timeout)
-            self._sock.sendall(_HEADER.pack(0, len(message), 0) + message)
+            try:
+                self._sock.sendall(_HEADER.pack(0, len(message), 0) + message)
+            except OSError:
+                self.close()  # half a message may be there: nothing can follow it
+                raise
 
     def _fill(self, size: int) -> None:
         while len(self._buffer) < size:
@@ -140,5 +147,8 @@ class Connection(Closing):
                 continue  # to a request that was given up, or news that nobody asked for
             if number == self.numbers.get(details):
                 found.append(message[_HEAD.size :])
+                if len(found) > _MOST_DETAILS:
+                    self.close()
+                    raise VppError(f"{self.path} answers without end")
             elif number == self.numbers.get(name.rpartition("_")[0] + "_reply") and len(message) >= _REPLY.size:
                 return _REPLY.unpack_from(message)[2], message[_REPLY.size :], found
