@@ -22,7 +22,7 @@ STUBS    = $(subst /,.,$(patsubst src/%.pyi,%,$(wildcard src/memif/*/*.pyi)))
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test check bench docs wheel coverage sanitize fuzz versions clean
+.PHONY: help setup demo test check bench docs wheel coverage sanitize fuzz versions dpdk clean
 
 help:
 	@echo "make demo      two processes exchange packets over shared memory; the first time it builds the package"
@@ -36,6 +36,7 @@ help:
 	@echo "make coverage  the lines that the tests reach, against a floor"
 	@echo "make fuzz      two minutes of fuzzing, guided by coverage; FUZZ_SECONDS=... for each of four targets"
 	@echo "make versions  builds and tests with the other interpreters of this machine, from 3.11 on"
+	@echo "make dpdk      the tests against the DPDK of Debian's newer suites; as root, with debootstrap"
 	@echo "make setup     only $(VENV), with all that test and check need"
 	@echo "make clean     remove all that make made"
 	@echo "PYTHON=...     the interpreter to use, 3.11 or later (now: $(PYTHON))"
@@ -128,6 +129,13 @@ fuzz: $(S)/fuzzable
 # pass; so does the wheel against the stable ABI.
 versions: $(S)/stable
 	bash .ci/versions $(abspath $(S)) $(JOBS) $(PY)
+
+# Not a part of the whole check: a root of Debian takes minutes and half a gigabyte.
+SUITES ?= trixie sid
+dpdk: $(S)/group-test
+	for suite in $(SUITES); do \
+	  PATH=$(abspath $(VENV))/bin:$$PATH bash .ci/dpdk $(abspath $(S))/dpdk-$$suite $$suite $(PYTEST) || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) $(S) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -130,6 +130,13 @@ def test_our_chains_reach_a_server(socket_path: str, testpmd: Factory) -> None:
         assert peer.stats()["ibytes"] == sum(map(len, out))
 
 
+@pytest.mark.parametrize("role", ["slave", "master"])
+def test_our_chains_are_joined(socket_path: str, testpmd: Factory, tmp_path: Path, role: str) -> None:
+    """testpmd joins frames of up to 9000 bytes from buffers of 2048. DPDK's releases from 23.03 to 25.11 mix them up;
+    Debian's 24.11.8 and 25.11.4 have the fix."""
+    byte_exact(socket_path, testpmd, tmp_path, role, {}, frames(3, 2000, 60, 9000), [], memory=256, mbufs=16384)
+
+
 @ROLES
 @pytest.mark.parametrize("queues", [1, 2])
 def test_echo_by_queue(socket_path: str, testpmd: Factory, role: str, zero_copy: bool, queues: int) -> None:
