@@ -91,7 +91,8 @@ def test_without_a_file(write: Write, tmp_path: Path, monkeypatch: pytest.Monkey
         ("[lab]\nsecret-file = 'missing'", "missing: No such file"),
         ("[lab]\nsecret = 'a-secret-that-is-too-long-by-far'", "secret: got '(hidden)'"),
         ("[lab", "memif.toml: "),
-        ("[lba]\nid = 1", "'lba', as in"),
+        ("[lba]\nid = 1", "memif.toml: 'lba', did you mean 'lba'?"),
+        ("id = 1", "has no [table]"),
     ],
 )
 def test_what_is_wrong_is_said(write: Write, text: str, words: str) -> None:
@@ -110,7 +111,7 @@ def test_what_is_wrong_is_said(write: Write, text: str, words: str) -> None:
     [
         ("MEMIF_ID", "x", "MEMIF_ID: 'x' is not a number"),
         ("MEMIF_ROLE", "boss", "MEMIF_ROLE: got 'boss', allowed: one of 'slave'"),
-        ("MEMIF_PROFILE", "lab", "profile: got 'lab', allowed: no profile at all"),
+        ("MEMIF_PROFILE", "lab", "profile: got 'lab', allowed: none, as "),
         ("MEMIF_SECRET_FILE", "/no/such", "MEMIF_SECRET_FILE: /no/such: No such file"),
     ],
 )

@@ -119,8 +119,10 @@ def read_secret(file: str | os.PathLike[str]) -> bytes:
 def _profile(content: Mapping[str, Any], name: str, file: Path) -> Options:
     names = [key for key, value in content.items() if isinstance(value, dict)]
     if name not in names:
-        known = ", ".join(map(repr, names)) if names else "no profile at all"
-        raise MemifValueError.argument("profile", name, f"{known}, as in {file}{_meant(name, names)}")
+        allowed = f"those of {file}: " + ", ".join(map(repr, names)) + _meant(name, names)
+        if not names:
+            allowed = f"none, as {file} " + ("has no [table]" if file.exists() else "does not exist")
+        raise MemifValueError.argument("profile", name, allowed)
     return _checked(content[name], f"{file}, [{name}]", file)
 
 

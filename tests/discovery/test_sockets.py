@@ -256,3 +256,17 @@ def test_without_netlink(socket_path: str, monkeypatch: pytest.MonkeyPatch) -> N
 def test_wrong_arguments(argument: str, value: object) -> None:
     with pytest.raises(memif.MemifValueError, match=f"argument {argument}: got "):
         find_sockets(**{argument: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("start", ["script", "module"])
+def test_programs_of_python_have_their_own_name(socket_path: str, start: str) -> None:
+    script = Path(sys.executable).parent / "memif"
+    command = [str(script)] if start == "script" else [sys.executable, "-W", "error", "-m", "memif"]
+    with subprocess.Popen([*command, "sink", "--role", "master", "--socket", socket_path]) as process:
+        try:
+            while one(socket_path, ask="none").state != "listening":
+                assert process.poll() is None
+            (found,) = one(socket_path, ask="none").listeners
+            assert (found.pid, found.program) == (process.pid, "memif sink")
+        finally:
+            process.terminate()

@@ -350,4 +350,4 @@ def test_an_end_by_its_profile(socket_path: str, tmp_path: Path, monkeypatch: py
             assert tool.stop().code == 0
     result = memif("bridge", "profile:lba", "tap:tap0")
     assert result.code == 2
-    assert "got 'lba', allowed: 'lab'" in " ".join(result.err.split())
+    assert "memif.toml: 'lab', did you mean 'lab'?" in " ".join(result.err.split())

@@ -44,7 +44,8 @@ def look_up(pid: int) -> Process | None:
     try:
         name = (folder / "comm").read_text(errors="replace").rstrip("\n")
         words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-        return Process(pid, _script(words) if name.startswith("python") else name, folder.stat().st_uid)
+        python = os.path.basename(words[0]).startswith("python")
+        return Process(pid, _script(words) if python else name, folder.stat().st_uid)
     except OSError:
         return None
 

@@ -146,15 +146,15 @@ def _listening() -> list[_Entry]:
     """All listeners with sockets of that type."""
     table = [each for each in unix_sockets() if each.type == socket.SOCK_SEQPACKET and each.name]
     listeners = [each for each in table if each.listening]
-    accepted = {each.inode: [one for one in table if _is_accepted(one, each)] for each in listeners}
-    peers = {one.peer for some in accepted.values() for one in some if one.peer is not None}
+    # The master's end of a connection has the name and the file of the listener.
+    accepted: dict[tuple[bytes, int | None], list[UnixSocket]] = {}
+    for each in table:
+        if not each.listening and each.peer is not None:
+            accepted.setdefault((each.name, each.file), []).append(each)
+    ends = {(each.name, each.file): accepted.get((each.name, each.file), []) for each in listeners}
+    peers = {one.peer for some in ends.values() for one in some if one.peer is not None}
     processes = holders({each.inode for each in listeners} | peers)
-    return [_entry(each, accepted[each.inode], processes) for each in listeners]
-
-
-def _is_accepted(one: UnixSocket, listener: UnixSocket) -> bool:
-    """Whether a socket is an end of a connection to the listener; it has the listener's name and file."""
-    return not one.listening and one.peer is not None and (one.name, one.file) == (listener.name, listener.file)
+    return [_entry(each, ends[each.name, each.file], processes) for each in listeners]
 
 
 def _entry(listener: UnixSocket, accepted: Sequence[UnixSocket], processes: Mapping[int, list[Process]]) -> _Entry:

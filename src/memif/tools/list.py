@@ -84,7 +84,7 @@ def lines(found: "FoundSocket") -> Iterator[str]:
         return
     yield f"{found.name}  {_kind(found)}"
     owner = "" if found.uid is None else f", user {found.uid}"
-    yield f"  master  {_names(found.listeners) or f'not for this user to see{owner}'}"
+    yield f"  master  {_names(found.listeners) or f'not to be seen from here{owner}'}"
     clients = [_names(each) or "somebody" for each in found.clients]
     clients += [f"{found.waiting} not accepted yet"] * bool(found.waiting)
     for client in clients or ["none"]:
