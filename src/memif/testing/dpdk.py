@@ -377,8 +377,9 @@ def testpmd(
 ) -> Iterator[Testpmd]:
     """Context: a running `Testpmd` with a memif on `path`. It forwards inside of its `forwarding` block::
 
-        with testpmd("/tmp/m.sock") as peer, memif.connect("/tmp/m.sock") as iface, peer.forwarding():
-            iface.tx[0].send([frame])
+        with testpmd(path) as peer, memif.connect(path) as iface:
+            with peer.forwarding():
+                iface.tx[0].send([frame])
 
     Args:
         path: The control socket, a file.
