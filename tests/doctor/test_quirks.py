@@ -14,6 +14,8 @@ from memif.doctor import QUIRKS, Quirk, quirks_of
         ("DPDK 25.11.0", "DPDK 25.11.0", "merged with later", True),
         ("DPDK 26.03.0", "DPDK 26.03.0", "merged with later", False),
         ("VPP 26.10-rc0~12-gabc", "VPP 26.10", "threads", False),
+        ("VPP 22.02-release", "VPP 22.02", "threads", True),
+        ("VPP 22.06-release", "VPP 22.06", "threads", False),
         ("VPP 18.07-release", "VPP 18.07", "threads", True),
         ("VPP", "VPP", "threads", True),
         ("libmemif 4.0", "libmemif 4.0", "unknown ids", True),

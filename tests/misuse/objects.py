@@ -13,13 +13,29 @@ from typing import Any
 import numpy as np
 
 import memif
-from memif import aio, bridge, capture, libmemif as c, metrics, packet, packet_socket, ring, scapy, sniff, tap, testing
+from memif import (
+    aio,
+    bridge,
+    capture,
+    libmemif as c,
+    metrics,
+    packet,
+    packet_socket,
+    ring,
+    scapy,
+    sniff,
+    tap,
+    testing,
+    vpp,
+)
 from memif.protocol import wire
 from misuse.calls import EXPECTED, Judge, fitting, junk
 from misuse.world import World
+from vpp.server import ApiServer
+from vpp.standin import StandIn
 
 #: Where users find objects. Everything public in there has to be in the table below.
-HOMES = (memif, aio, bridge, capture, c, metrics, packet, packet_socket, ring, scapy, sniff, tap, testing)
+HOMES = (memif, aio, bridge, capture, c, metrics, packet, packet_socket, ring, scapy, sniff, tap, testing, vpp)
 #: Parts of the shells that are public only to other parts of the package.
 _LOOSE = (AttributeError, KeyError, struct.error)
 _INSIDE = frozenset(
@@ -588,6 +604,16 @@ def _(w: World) -> Any:
 
 
 entry("raw ring", testing.RawRing, extra=_LOOSE)(lambda w: testing.RawRing(bytearray(4096), 0, 4))
+
+
+@entry("connection to VPP", vpp.Vpp, extra=_LOOSE, threads=False)
+def _(w: World) -> Any:
+    folder = os.path.dirname(w.temporary("api.sock"))
+    server = ApiServer(w.temporary("api.sock"), StandIn(folder))
+    w.kept.append(server.__enter__().close)
+    connection = vpp.Vpp(w.temporary("api.sock"), timeout=1.0)
+    w.kept.append(connection.close)
+    return connection
 
 
 #: Processes, which `tests/dpdk` and `tests/vpp` start.

@@ -86,13 +86,17 @@ class ApiServer:
         self._listener.listen()
         self._clients: dict[int, tuple[socket.socket, bytearray]] = {}
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="vpp")
+        self._thread = threading.Thread(target=self._run, name="vpp", daemon=True)
 
     def __enter__(self) -> "ApiServer":
         self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it, and all memifs."""
         self._stop.set()
         self._thread.join()
         for sock, _ in self._clients.values():

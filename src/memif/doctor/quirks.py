@@ -48,7 +48,7 @@ QUIRKS: Final = (
     Quirk("VPP", "`rx-mode` is lost at each reconnect, and ignored while the link is down."),
     Quirk("VPP", "Its own `ping` uses queue 0 only."),
     Quirk("VPP", "A slave tries to connect every three seconds, and only while it is up."),
-    Quirk("VPP", "As master it sends on no more queues than it has threads.", before=(18, 10)),
+    Quirk("VPP", "As master it sends on no more queues than it has threads.", before=(22, 6)),
     Quirk("DPDK", "Ethernet mode only."),
     Quirk("DPDK", "Both sides need the same number of queues."),
     Quirk("DPDK", "A client never reconnects by itself: `port stop 0`, `port start 0`, `start`."),
