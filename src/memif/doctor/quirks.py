@@ -83,7 +83,7 @@ QUIRKS: Final = (
     Quirk(
         "gomemif",
         "As slave it never sends its secret; as master it compares even an empty one. The chains it sends repeat the "
-        "start of the packet.",
+        "start of the packet. A program without an `InterruptFunc` ends at the first interrupt.",
     ),
 )
 _NAME: Final = re.compile(r"(VPP|DPDK|libmemif|gomemif)[^\d]*([\d.]*)", re.IGNORECASE)
