@@ -17,12 +17,12 @@ PIP    := $(PY) -m pip --disable-pip-version-check --quiet
 S      := .stamps
 WHEEL   = $(wildcard $(S)/dist/memif-*.whl)
 
-SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE $(shell find src -type f ! -path '*/__pycache__/*')
+SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE $(shell find src share -type f ! -path '*/__pycache__/*')
 STUBS    = $(subst /,.,$(patsubst src/%.pyi,%,$(wildcard src/memif/*/*.pyi)))
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test check bench docs wheel coverage sanitize fuzz versions dpdk clean
+.PHONY: help setup demo test check bench docs share wheel coverage sanitize fuzz versions dpdk clean
 
 help:
 	@echo "make demo      two processes exchange packets over shared memory; the first time it builds the package"
@@ -30,7 +30,8 @@ help:
 	@echo "               PYTEST='-k name' passes options on"
 	@echo "make check     ruff, mypy, pyright, stubtest, cython-lint, codespell"
 	@echo "make bench     the benchmarks; BENCH='...' passes options on"
-	@echo "make docs      the documentation, into docs/_build/html, and the manual page; warnings are errors"
+	@echo "make docs      the documentation, into docs/_build/html; warnings are errors"
+	@echo "make share     the manual page and the completions of shells, into share/, after a change of the options"
 	@echo "make wheel     sdist and wheel, into dist/, checked"
 	@echo "make sanitize  tests of the compiled part with the address and undefined-behaviour sanitizers"
 	@echo "make coverage  the lines that the tests reach, against a floor"
@@ -67,7 +68,9 @@ docs: $(S)/group-docs
 	$(PY) -m sphinx --fail-on-warning --keep-going -q -b html docs docs/_build/html
 	$(PY) docs/_ext/rendered.py docs/_build/html
 	$(PY) -m sphinx --fail-on-warning --keep-going -q -b doctest docs docs/_build/doctest
-	$(PY) -m sphinx --fail-on-warning --keep-going -q -b man docs docs/_build/man
+
+share: $(S)/extra-cli
+	$(PY) docs/_ext/manual.py
 
 # The wheel has to import without any extra, in an environment with nothing else in it, and the sdist has to be
 # complete: the wheel made from it has the same files. Beside the wheel for this interpreter there is the one for all.

@@ -53,6 +53,3 @@ html_static_path = ["_static"]
 html_css_files = ["pages.css", "drawings.css"]
 html_show_sourcelink = False
 html_theme_options = {"navigation_with_keys": True}
-
-# `make docs` makes the manual page too: what --help prints, for `man`.
-man_pages = [("reference/cli", "memif", "packets over shared memory: the command line of memif", author, 1)]

@@ -113,7 +113,9 @@ def _messages() -> Iterator[None]:
 
 
 _EPILOG = """\b
-Shell completion, for bash (zsh, fish: likewise):
+memif help VERB shows the options of a verb, man memif those of all.
+
+Completion, where the shell has not loaded it by itself (zsh, fish: likewise):
   eval "$(_MEMIF_COMPLETE=bash_source memif)"
 
 Exit codes: 0 success, 1 failure, 2 wrong usage.
@@ -190,11 +192,11 @@ def _bench(quick: bool, only: str, runs: int, seconds: float, as_json: bool) -> 
         print_rich(table(rows(measured), f"memif on {machine()['cpu']}, {machine()['cores']} cores"))
 
 
-@cli.command("help", cls=Verb)
-@click.argument("verb", required=False, shell_complete=_complete_verb)
-def _help(verb: str | None) -> None:
+@cli.command("help", cls=Verb, epilog=examples("help", "help ping"))
+@click.argument("verb", nargs=-1, metavar="[VERB]", shell_complete=_complete_verb)
+def _help(verb: tuple[str, ...]) -> None:
     """Show the help of VERB, or the list of verbs."""
-    cli.main([*([verb] if verb else []), "--help"], prog_name="memif")
+    cli.main([*verb, "--help"], prog_name="memif")
 
 
 @cli.command(
