@@ -26,8 +26,8 @@ from memif.tools.verb import Verb
 #: Verb and the line that ``memif --help`` shows. The command of a verb that is not in this module is ``command`` in the
 #: module of its name.
 VERBS: dict[str, str] = {
-    "list": "List the memif sockets of this machine, who listens and who is connected.",
-    "show": "Join links and show them: state, peers, queues, rings, rates.",
+    "list": "List memif sockets: who listens, who is connected.",
+    "show": "Join links and show them: state, peers, queues, rates.",
     "ping": "Send ICMP echo requests over memif and time the replies.",
     "icmp-responder": "Answer ARP and ping over memif.",
     "send": "Generate traffic: sizes, mixes, rates, templates, numbered packets.",
@@ -114,7 +114,6 @@ def _messages() -> Iterator[None]:
 
 _EPILOG = """\b
 memif help VERB shows the options of a verb, man memif those of all.
-
 Completion, where the shell has not loaded it by itself (zsh, fish: likewise):
   eval "$(_MEMIF_COMPLETE=bash_source memif)"
 

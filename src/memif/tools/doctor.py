@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import click
 
-from memif.tools.options import complete_file, examples, json_option, read_secret
+from memif.tools.options import complete_file, complete_socket, examples, json_option, read_secret
 from memif.tools.terminal import print_json
 from memif.tools.verb import Verb
 
@@ -21,7 +21,7 @@ _MARKS = {"ok": "ok", "fault": "FAULT", "note": "note", "skipped": "-"}
         "doctor /tmp/m.sock --join --secret-file secret",
     ),
 )
-@click.argument("socket", shell_complete=complete_file)
+@click.argument("socket", shell_complete=complete_socket)
 @click.option("--id", type=click.IntRange(0, 0xFFFFFFFF), default=0, show_default=True, help="Interface id.")
 @click.option("--vpp", metavar="SOCKET", shell_complete=complete_file, help="Ask VPP, too, at its API socket.")
 @click.option("--join", is_flag=True, help="Connect as a client. That takes the client's place for a moment.")

@@ -9,7 +9,14 @@ import click
 
 from memif.errors import MemifError
 from memif.tools.files import LINKTYPES, file_options, make_filter, summarise_files, take_files
-from memif.tools.options import complete_file, duration_option, examples, interval_option, json_option
+from memif.tools.options import (
+    complete_file,
+    complete_socket,
+    duration_option,
+    examples,
+    interval_option,
+    json_option,
+)
 from memif.tools.screen import say
 from memif.tools.terminal import Status, Stop, fail, print_json
 from memif.tools.values import Count, seconds, si
@@ -34,7 +41,7 @@ _SECRET = slice(9, 33)  # of the INIT message
     ),
 )
 @click.argument("listen", shell_complete=complete_file)
-@click.argument("connect", shell_complete=complete_file)
+@click.argument("connect", shell_complete=complete_socket)
 @click.argument("filter_words", nargs=-1, metavar="[FILTER]...")
 @file_options
 @click.option("-c", "--count", type=Count(), help="End after so many packets; 0: control messages only.")
