@@ -18,7 +18,7 @@ from doctor.serving import raw_listener, serving, thread
 from memif.doctor import FAULTS, diagnose
 from memif.errors import ErrorCode
 from memif.protocol.wire import MESSAGE_SIZE, Disconnect, Hello, encode
-from memif.testing import Descriptor, HostilePeer, pump
+from memif.testing import Descriptor, HostilePeer, RawRing, pump
 from patience import within
 from tools.process import Running
 from vpp.commands import COMMANDS
@@ -299,6 +299,21 @@ def _(path: str, stack: ExitStack) -> Made:
     peer = hostile(path, stack)
     peer.out[0] = Descriptor(0, 0, 64, 0xFFFFFF00)
     peer.show(peer.out, 1)
+    return path, {}
+
+
+@makes("overrun")
+def _(path: str, stack: ExitStack) -> Made:
+    server, _ = linked(path, stack, buffer_size=512, ring_size=64)
+    ring = server.tx[0].ring
+    assert ring is not None
+    memory = memoryview(ring.regions[0])
+    raw = RawRing(memory, ring.offset, 6)
+    slot = raw[0]
+    raw[0] = Descriptor(0, slot.region, 1500, slot.offset)
+    raw.tail += 1
+    raw.release()
+    memory.release()
     return path, {}
 
 

@@ -151,7 +151,7 @@ def test_testpmd(testpmd: Callable[..., Any], socket_path: str) -> None:
             done.set()
     assert alarms(found) == []
     notes = [finding.text for finding in found if finding.state == "note"]
-    assert any("keep `buffer_size` at its `bsize` or above" in note for note in notes)
+    assert any("same number of queues" in note for note in notes)
     assert any("merged with later packets" in note for note in notes), "DPDK 22.11 has this fault"
     assert len([finding for finding in found if finding.check.startswith("ring ")]) == 2
 
@@ -164,6 +164,23 @@ def test_testpmd_that_does_not_forward(testpmd: Callable[..., Any], socket_path:
         found = diagnose(socket_path, watch=0.2, timeout=within(5))
     assert [finding.fault for finding in alarms(found)] == ["not-emptied"]
     assert "16 wait in 1024 slots; the master polls" in alarms(found)[0].text
+
+
+def test_frames_that_nobody_answers(socket_path: str) -> None:
+    mine, theirs, nobody = (bytes((2, 0, 0, 0, 0, n)) for n in (1, 2, 3))
+    for target, expected in ((theirs, []), (nobody, [nobody])):
+        with memif.listen(socket_path) as master, memif.Socket(socket_path) as sock:
+            slave = sock.interface(ring_size=64)
+            pump(master.socket, sock, until=lambda: master.up and slave.up, timeout=within(5))  # noqa: B023
+            slave.tx[0].send([target + mine + b"\x08\x00" + bytes(50)] * 40)
+            master.rx[0].recv(64, timeout=0).release()
+            master.tx[0].send([mine + theirs + b"\x08\x00" + bytes(50)] * 40)
+            slave.rx[0].recv(64, timeout=0).release()
+            with serving(master, slave):
+                found = diagnose(socket_path, watch=0.05, timeout=within(5))
+        assert alarms(found) == []
+        notes = [finding.text for finding in found if finding.check == "frames"]
+        assert notes == [f"most frames go to {mac.hex(':')}, and none comes from there" for mac in expected]
 
 
 # -- the tool

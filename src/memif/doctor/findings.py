@@ -70,6 +70,10 @@ FAULTS: Final[dict[str, tuple[str, str]]] = {
         "One side has overwritten shared memory: restart both, report it.",
     ),
     "descriptor": ("A descriptor points outside of its memory.", "The side that wrote it is broken: report it."),
+    "overrun": (
+        "The master writes packets that are longer than the slave's buffers, over what lies behind them.",
+        "Make the slave's buffer_size at least DPDK's bsize.",
+    ),
     "vpp-unreachable": (
         "VPP's API does not answer.",
         "Start VPP with `socksvr { default }`; root or VPP's group may connect.",

@@ -52,16 +52,18 @@ QUIRKS: Final = (
     Quirk("DPDK", "Ethernet mode only."),
     Quirk("DPDK", "Both sides need the same number of queues."),
     Quirk("DPDK", "A client never reconnects by itself: `port stop 0`, `port start 0`, `start`."),
-    Quirk(
-        "DPDK",
-        "A server writes packets without checking the size of our buffers: keep `buffer_size` at its `bsize` or above.",
-    ),
     Quirk("DPDK", "A zero-copy client needs rings of 32 slots or more, and more mbufs than slots."),
     Quirk("DPDK", "It may crash when its peer vanishes while it forwards: let it `stop` first."),
     Quirk(
         "DPDK",
         "What it sends in chains is merged with later packets: give it a `bsize` of at least the largest frame.",
         before=(26, 3),
+    ),
+    Quirk(
+        "DPDK",
+        "A server whose `bsize` holds its own buffers writes packets without checking the size of ours: keep "
+        "`buffer_size` at its `bsize` or above.",
+        since=(23, 3),
     ),
     Quirk(
         "DPDK",

@@ -12,14 +12,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from memif.doctor import slots
 from memif.doctor.findings import Finding, fault
 from memif.protocol.wire import COOKIE
 
 _HEAD: Final = struct.Struct("<IHH")  # cookie, flags, head
-_DESCRIPTOR: Final = struct.Struct("<HHII")
 _MOST_RINGS: Final = 512
 _LOOKS: Final = 10
-_MOST_SLOTS: Final = 256  # that are looked at
 _MASK_INT: Final = 1
 
 
@@ -42,6 +41,16 @@ class Ring:
             self.looks.append((flags, head, int.from_bytes(raw[self.line :], "little")))
 
     @property
+    def descriptors(self) -> int:
+        """Offset of the first descriptor in the region."""
+        return self.offset + 2 * self.line
+
+    @property
+    def indices(self) -> tuple[int, int]:
+        """Head and tail, as they were read last."""
+        return self.looks[-1][1:]
+
+    @property
     def moves(self) -> bool:
         """Whether its indices have changed."""
         return len({look[1:] for look in self.looks}) > 1
@@ -61,21 +70,11 @@ class Ring:
         else:
             what = "packets wait" if self.s2m else "buffers are free"
             yield Finding(check, "ok", f"{'moves' if self.moves else 'idle'}, {between} {what} in {self.size} slots")
-        yield from self._descriptors(fd, region_size, head, tail)
-
-    def _descriptors(self, fd: int, region_size: int, head: int, tail: int) -> Iterator[Finding]:
-        """Look at those that belong to the other side now, as long as it has not given them back."""
-        count = min((head - tail) & 0xFFFF, self.size, _MOST_SLOTS)
-        for number in range(count):
-            slot = (tail + number) % self.size
-            raw = os.pread(fd, 16, self.offset + 2 * self.line + 16 * slot)
-            _, region, length, offset = _DESCRIPTOR.unpack_from(raw)
-            if region == 0 and offset + length > region_size:
-                self.look(fd)
-                if self.looks[-1][2] == tail:
-                    detail = f"Slot {slot}: offset {offset} and length {length} in {region_size} bytes."
-                    yield fault(f"ring {self.name}", "descriptor", detail)
-                return
+        bad = slots.outside(fd, self, region_size) or (None if self.s2m else slots.overrun(fd, self))
+        if bad is not None:
+            self.look(fd)
+            if self.indices[1] == tail or bad.fault == "overrun":  # else the slots were given back meanwhile
+                yield bad
 
 
 def watch(listener: int, clients: Collection[int], seconds: float) -> list[Finding]:
@@ -97,6 +96,8 @@ def watch(listener: int, clients: Collection[int], seconds: float) -> list[Findi
             for ring in rings:
                 found += ring.findings(fd, os.fstat(fd).st_size) if ring.looks else ()
             found += _one_way(rings)
+            if all(ring.looks for ring in rings):
+                found += slots.unanswered(fd, *([ring for ring in rings if ring.s2m is way] for way in (True, False)))
         return found
     finally:
         for fd, _ in links:
@@ -184,15 +185,13 @@ def _s2m_count(fd: int, rings: list[Ring]) -> int:
 
 
 def _is_filled(ring: Ring) -> bool:
-    _, head, tail = ring.looks[-1]
+    head, tail = ring.indices
     return 2 * ((head - tail) & 0xFFFF) > ring.size
 
 
 def _lengths(fd: int, ring: Ring) -> set[int]:
     """The lengths in some of the slots between tail and head."""
-    _, head, tail = ring.looks[-1]
-    slots = [(tail + number) % ring.size for number in range(min((head - tail) & 0xFFFF, ring.size, 16))]
-    return {_DESCRIPTOR.unpack(os.pread(fd, 12, ring.offset + 2 * ring.line + 16 * slot))[2] for slot in slots}
+    return {slot.length for _, slot in slots.waiting(fd, ring, 16)}
 
 
 def _measure(fd: int) -> tuple[int, int]:
