@@ -48,20 +48,30 @@ class Member(Candidate, Protocol):
         """In a forked child: close our copies and leave everything to the parent."""
 
 
+class Descriptors(Protocol):
+    """What waits for the event fds of an engine's queues."""
+
+    def add(self, fd: int, watcher: "Interrupt") -> None:
+        """Have ``watcher.ready`` or ``watcher.run`` called when `fd` is readable. May raise what an observer raises."""
+
+    def remove(self, fd: int, watcher: "Interrupt") -> None:
+        """Forget `fd`, if it is that watcher's. To be called before the descriptor is closed."""
+
+
 class Interrupt:
     """Calls a function of the user whenever a descriptor is readable, but only inside `Engine.poll`."""
 
     def __init__(self, engine: "Engine", fd: int, call: Callable[[], None]) -> None:
-        """Watch `fd`. Raises what the poller's observer raises."""
-        self._engine = engine
+        """Watch `fd`. Raises what ``engine.interrupts`` raises."""
+        self.engine: Engine = engine
         self._fd = fd
         self._call = call
         self.running: Count = Count()
-        engine.poller.add(fd, self)
+        engine.interrupts.add(fd, self)
 
     def ready(self, events: int) -> bool:
         """Have the call made once the lock is free; not inside of itself, and in no call but `poll`."""
-        due = self._engine.due
+        due = self.engine.due
         if due is None or self.running:
             return False
         due.append(self)
@@ -74,7 +84,7 @@ class Interrupt:
 
     def close(self) -> None:
         """Before the descriptor is closed."""
-        self._engine.poller.remove(self._fd, self)
+        self.engine.interrupts.remove(self._fd, self)
 
 
 class Engine(Single):
@@ -131,9 +141,12 @@ class Engine(Single):
         self._in_interrupt = Count()
         self._pollers = Count()
         self._cancelled = False
-        self._calls: deque[Callable[[], object]] = deque()
+        #: What is to be called when the lock is free, see `run_calls`.
+        self.calls: deque[Callable[[], object]] = deque()
         #: ``later(call)``: have `call` made when the lock is free again. Not a Python function: no exception splits it.
-        self.later: Callable[[Callable[[], object]], None] = self._calls.append
+        self.later: Callable[[Callable[[], object]], None] = self.calls.append
+        #: Where interrupts are watched: the poller, unless somebody who waits for more than this engine does it.
+        self.interrupts: Descriptors = self.poller
         self._closed = False
 
     @property
@@ -184,28 +197,6 @@ class Engine(Single):
         finally:
             self._release_descriptors()
 
-    def poll_ready(self) -> None:
-        """Poll with a timeout of 0, for a caller that has seen the poller's descriptor readable.
-
-        If nothing but interrupts is ready, there is no other work, and the clock need not be looked at: the timer would
-        be ready, too. What an exception left undone wakes the poller.
-        """
-        self.check_open()
-        try:
-            with self._pollers:
-                ready = self.poller.ready()
-                interrupts = [each for each in ready if isinstance(each, Interrupt) and not each.running]
-                if len(interrupts) != len(ready):
-                    self._poll_until(0)
-                    return
-                for interrupt in interrupts:
-                    with self._in_interrupt:
-                        interrupt.run()
-                self._run_calls()
-        finally:
-            if self._closed:
-                self._release_descriptors()
-
     def _poll_until(self, deadline: float | None) -> bool:
         while True:
             if self._handle(polling=True):
@@ -243,7 +234,7 @@ class Engine(Single):
         for interrupt in interrupts:
             with self._in_interrupt:
                 interrupt.run()
-        return self._run_calls() or handled
+        return self.run_calls() or handled
 
     def _round(self, interrupts: list[Interrupt] | None) -> bool:
         """With the lock: all that is pending. `interrupts` takes those that are to be called."""
@@ -313,7 +304,7 @@ class Engine(Single):
     def _after(self) -> None:
         """Once the lock is free again."""
         self._release_descriptors()
-        self._run_calls()
+        self.run_calls()
 
     def alone(self, work: Callable[[], object]) -> None:
         """Do `work` with the lock. Where this thread is in the middle of something with it already (this is a signal
@@ -324,11 +315,12 @@ class Engine(Single):
             else:
                 self.later(work)
 
-    def _run_calls(self) -> bool:
+    def run_calls(self) -> bool:
+        """Make the calls that are due, without the lock. Returns whether there were any."""
         ran = False
         while True:
             try:
-                call = self._calls.popleft()
+                call = self.calls.popleft()
             except IndexError:
                 return ran
             ran = True

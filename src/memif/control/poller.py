@@ -23,7 +23,7 @@ class Watcher(Protocol):
 
 
 class Poller(Single):
-    """An epoll with a timer and a way to wake who waits. Only `wake`, `wait`, `ready` and `fileno` are for any thread;
+    """An epoll with a timer and a way to wake who waits. Only `wake`, `wait` and `fileno` are for any thread;
     all else needs the lock of the `memif.control.engine.Engine` around it.
 
     Each step can be done again: after an exception in the middle of one the next call does the rest.
@@ -112,12 +112,6 @@ class Poller(Single):
     def wait(self, timeout: float | None) -> None:
         """Return when something is ready, or after `timeout` seconds (None: never)."""
         self._epoll.poll(timeout, 1)
-
-    def ready(self) -> list[Watcher | None]:
-        """Return the watchers of what is ready now, 64 at most, without a call to them; None for the poller's own
-        descriptors. For any thread."""
-        # Without a number epoll makes room for a thousand.
-        return [self._watchers.get(fd) for fd, _ in self._epoll.poll(0, 64)]
 
     def dispatch(self, *, awake: bool) -> bool:
         """Call the watchers of what is ready now.

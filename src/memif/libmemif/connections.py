@@ -157,9 +157,12 @@ def _calling(handle: memif_conn_handle_t, name: str, callback: Callable[..., int
             return
         inside.add(here)
         try:
-            code = code_of(name, callback(handle, handle.private_ctx, *qid))
+            result = callback(handle, handle.private_ctx, *qid)
         finally:
             inside.discard(here)
+        if result is None or (result.__class__ is int and not result):  # as nearly always
+            return
+        code = code_of(name, result)
         if code:
             handle.main.remember(code)
 

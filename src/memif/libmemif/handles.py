@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memif.config import check_callback
+from memif.control.engine import Interrupt
 from memif.errors import ErrorCode, MemifError, MemifValueError, from_os_error
 from memif.libmemif._receive import RawRx
 from memif.libmemif._transmit import RawTx
@@ -27,6 +28,7 @@ from memif.libmemif.types import (
     MEMIF_ERR_INVAL_ARG,
     MEMIF_ERR_SUCCESS,
     MEMIF_FD_EVENT_DEL,
+    MEMIF_FD_EVENT_READ,
     MEMIF_INTERFACE_MODE_ETHERNET,
     memif_fd_event_t,
     memif_fd_event_type_t,
@@ -62,6 +64,36 @@ class FdContext:
         """For `Main` only."""
         self.main: Main = main
         self.fd: int = fd
+
+
+class _Direct:
+    """The event fds of one socket's queues, which wait in the epoll of `memif_poll_event`: one look is enough."""
+
+    def __init__(self, main: "Main", socket: ControlSocket, epoll: select.epoll, known: dict[int, Interrupt]) -> None:
+        self._main = main
+        self._socket = socket
+        self._epoll = epoll
+        self._known = known
+
+    def add(self, fd: int, watcher: Interrupt) -> None:
+        """See `memif.control.engine.Descriptors`."""
+        self._main.announce(self._socket, fd, MEMIF_FD_EVENT_READ)
+        self._known[fd] = watcher
+        try:
+            self._epoll.register(fd, select.EPOLLIN)
+        except (OSError, ValueError) as error:
+            self.remove(fd, watcher)
+            raise from_os_error(error, "polling") if isinstance(error, OSError) else MemifError("closed") from error
+
+    def remove(self, fd: int, watcher: Interrupt) -> None:
+        """See `memif.control.engine.Descriptors`."""
+        if self._known.get(fd) is watcher:
+            self._main.retire(fd)
+            # A forked child shares the epoll with its parent, who still uses it.
+            if self._main.at_home:
+                with contextlib.suppress(OSError, ValueError):  # not registered, or the epoll is closed
+                    self._epoll.unregister(fd)
+            del self._known[fd]
 
 
 class _Local(threading.local):
@@ -108,6 +140,7 @@ class Main(Single):
         self._cancel = -1
         self._pollers = Count()
         self._polled: dict[int, ControlSocket] = {}
+        self._interrupts: dict[int, Interrupt] = {}
         self._lock = threading.Lock()
 
     @property
@@ -215,6 +248,10 @@ class Main(Single):
         if not socket.members and keep is not None and self.sockets.get(keep) is not socket:
             socket.close()
 
+    def interrupts_of(self, socket: ControlSocket) -> _Direct | None:
+        """Return what waits for the event fds of a socket's queues; None: its own poller."""
+        return None if self._epoll is None else _Direct(self, socket, self._epoll, self._interrupts)
+
     # Events.
 
     def handle(self, fd: object) -> int:
@@ -222,46 +259,51 @@ class Main(Single):
         owner = self._owners.get(fd) if isinstance(fd, int) else None
         if owner is None or not self.usable:
             return ErrorCode.BAD_FD
+        if self._epoll is not None:
+            return self.poll(0)
         self.collect()
         owner.poll(0)
         return self.collect()
 
     def poll(self, timeout: object) -> int:
-        """Wait up to `timeout` milliseconds (-1: for ever) for events, handle them, and return the code."""
-        epoll = self._epoll
-        if epoll is None or not self.usable:
-            return ErrorCode.BAD_FD
-        if not isinstance(timeout, int) or timeout < -1:
-            return ErrorCode.INVAL_ARG
-        self._local.code = 0
-        ready = self._wait(epoll, timeout if timeout < _LONGEST else _LONGEST)
-        if ready is None:
-            return ErrorCode.POLL_CANCEL
-        for fd in ready:
-            owner = self._polled.get(fd)  # each time: a callback can delete sockets
-            if owner is not None:
-                owner.poll_ready()
-        return self.collect()
-
-    def _wait(self, epoll: select.epoll, milliseconds: int) -> list[int] | None:
-        """Return the ready descriptors; None if the wait was cancelled or the main closed.
+        """Wait up to `timeout` milliseconds (-1: for ever) for events, handle them, and return the code.
 
         Raises InterruptedError after a signal.
         """
+        epoll = self._epoll
+        if epoll is None or self.closed or self.pid != os.getpid():
+            return ErrorCode.BAD_FD
+        if not isinstance(timeout, int) or timeout < -1:
+            return ErrorCode.INVAL_ARG
+        local = self._local
+        local.code = 0
         try:
             with self._pollers:  # from here on the descriptors stay open, unless the main was closed before
                 if self.closed:
-                    return None
-                ready = wait_unblocked(epoll.fileno(), milliseconds)
-                if self._cancel not in ready and not self.closed:
-                    return ready
-                if not self.closed:  # else the event is for all threads that wait
-                    with contextlib.suppress(OSError):  # another thread may have taken it
-                        os.eventfd_read(self._cancel)
-                return None
+                    return ErrorCode.POLL_CANCEL
+                ready = wait_unblocked(epoll.fileno(), timeout if timeout < _LONGEST else _LONGEST)
+                if self._cancel in ready or self.closed:
+                    return self._cancelled()
         finally:
             if self.closed:
                 self._release()
+        for fd in ready:
+            interrupt = self._interrupts.get(fd)  # each time: a callback can delete connections and sockets
+            if interrupt is None:
+                owner = self._polled.get(fd)
+                if owner is not None:
+                    owner.poll(0)
+            elif not interrupt.running:  # a callback can poll
+                interrupt.run()
+                if interrupt.engine.calls:
+                    interrupt.engine.run_calls()
+        return self.collect() if local.code else MEMIF_ERR_SUCCESS
+
+    def _cancelled(self) -> int:
+        if not self.closed:  # else the event is for all threads that wait
+            with contextlib.suppress(OSError):  # another thread may have taken it
+                os.eventfd_read(self._cancel)
+        return ErrorCode.POLL_CANCEL
 
     def _release(self) -> None:
         """Close the descriptors that `poll` uses, once no thread is in it."""

@@ -187,7 +187,6 @@ def memif_control_fd_handler(fd: int | FdContext, events: int = 0) -> int:
     return MEMIF_ERR_BAD_FD if _global is None else _global.handle(fd) or MEMIF_ERR_SUCCESS
 
 
-@coded
 def memif_poll_event(sock: memif_socket_handle_t | int = -1, timeout: int | None = None) -> int:
     """Wait for an event and handle it.
 
@@ -205,16 +204,20 @@ def memif_poll_event(sock: memif_socket_handle_t | int = -1, timeout: int | None
         MEMIF_ERR_BAD_FD when the library does not poll (it was given a callback for descriptors, or there was no
         `memif_init`); MEMIF_ERR_INVAL_ARG; what a callback returned.
     """
-    main, limit = _polled(sock, timeout)
-    if main is None:
-        return MEMIF_ERR_INVAL_ARG if isinstance(sock, memif_socket_handle_t) else MEMIF_ERR_BAD_FD
-    return main.poll(limit) or MEMIF_ERR_SUCCESS
-
-
-def _polled(sock: object, timeout: object) -> tuple[Main | None, object]:
+    main: Main | None
+    limit: object
     if isinstance(sock, memif_socket_handle_t):
-        return (sock.main if sock else None), -1 if timeout is None else timeout
-    return _global, sock if timeout is None else None
+        if not sock:
+            return MEMIF_ERR_INVAL_ARG
+        main, limit = sock.main, -1 if timeout is None else timeout
+    else:
+        main, limit = _global, sock if timeout is None else None
+        if main is None:
+            return MEMIF_ERR_BAD_FD
+    try:
+        return main.poll(limit)
+    except (MemifError, OSError, MemoryError) as error:
+        return result_of(error)
 
 
 @coded

@@ -14,7 +14,7 @@ from memif.address import parse_address
 from memif.config import InterfaceConfig, check_name
 from memif.control.connection import Connection
 from memif.control.endpoint import Endpoint, region_details
-from memif.control.engine import Engine
+from memif.control.engine import Descriptors, Engine
 from memif.errors import MemifError
 from memif.libmemif._receive import ManualRxQueue, RawRx
 from memif.libmemif._transmit import RawTx
@@ -52,6 +52,9 @@ class DataBase(Protocol):
 
     def forget(self, socket: "ControlSocket") -> None:
         """Remove a socket that is being closed."""
+
+    def interrupts_of(self, socket: "ControlSocket") -> Descriptors | None:
+        """Return what waits for the event fds of a socket's queues; None: its own poller."""
 
 
 class Handle(Protocol):
@@ -268,6 +271,7 @@ class ControlSocket(Engine):
             max_pending=64,
             observer=self._observe,
         )
+        self.interrupts = main.interrupts_of(self) or self.interrupts
 
     def _observe(self, fd: int, events: int) -> None:
         """Report a descriptor.
