@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -118,12 +120,14 @@ def test_wrong_usage() -> None:
 
 
 def test_the_shell_completes_sockets(socket_path: str) -> None:
-    import subprocess
-    import sys
+    folder = os.path.dirname(socket_path)
 
-    with library.listen(socket_path):
-        line = f"memif ping --socket {os.path.dirname(socket_path)}"
+    def complete(line: str) -> list[str]:
         environment = os.environ | {"_MEMIF_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": "3"}
         words = [sys.executable, "-c", "from memif.tools.cli import cli; cli(prog_name='memif')"]
         done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=within(30), check=False)
-    assert done.stdout.splitlines() == [f"plain,{socket_path}", f"file,{os.path.dirname(socket_path)}"]
+        return done.stdout.splitlines()
+
+    with library.listen(socket_path):
+        assert complete(f"memif ping --socket {folder}") == [f"plain,{socket_path}"]
+        assert complete(f"memif ping --socket {folder}/other") == [f"file,{folder}/other"]

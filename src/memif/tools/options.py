@@ -200,14 +200,14 @@ def complete_file(ctx: click.Context, param: click.Parameter, incomplete: str) -
 
 
 def complete_socket(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Shell completion: the sockets that somebody listens on, and files."""
+    """Shell completion: the sockets that somebody listens on; files if there are none of that name."""
     from memif.discovery import find_sockets
 
     try:
         names = [found.name for found in find_sockets(ask="none") if found.name.startswith(incomplete)]
     except OSError:
         names = []
-    return [*map(CompletionItem, names), *complete_file(ctx, param, incomplete)]
+    return [*map(CompletionItem, names)] or complete_file(ctx, param, incomplete)
 
 
 def complete_profile(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
