@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src"
-FOLDERS = ("libmemif", "packet", "ring", "system")
+FOLDERS = ("libmemif", "packet", "ring", "system", "tools")
 STUBS = sorted(p for folder in FOLDERS for p in (SOURCE / "memif" / folder).glob("*.pyi"))
 Documented = ast.ClassDef | ast.FunctionDef
 

@@ -1,12 +1,15 @@
 """The parts of the tools that are more than options: units, stamps, traffic patterns, filters."""
 
+import struct
+import time
+
 import click
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from memif.tools.files import make_filter, matches_mode
-from memif.tools.stamp import MARK, Analysis, stamps
+from memif.tools.stamp import Analysis, restamp, stamp
 from memif.tools.traffic import make_pool, parse_increment, parse_sizes, udp_frames
 from memif.tools.values import FILE_SIZE, Count, Rate, RateType, seconds, si, sparkline
 from tools.frames import checksum, echo, ethernet, udp
@@ -75,11 +78,9 @@ def test_times_and_sparklines() -> None:
 
 def stamped(numbers: list[int], *, stream: int = 3, ns: int = 1000) -> np.ndarray:
     """Rows of 64 bytes with stamps at 42."""
-    rows = np.zeros((len(numbers), 64), np.uint8)
-    view = stamps(rows, 42)
-    view["mark"], view["ns"] = MARK, ns
-    view["word"] = np.array(numbers, np.uint64) | np.uint64(stream << 56)
-    return rows
+    stamps = [struct.pack("<HQQ", 0x694D, number | stream << 56, ns) for number in numbers]
+    rows = [bytes(42) + one + bytes(4) for one in stamps]
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(len(numbers), 64)
 
 
 def analyse(*bursts: list[int]) -> Analysis:
@@ -108,12 +109,105 @@ def test_duplicates_latency_and_strangers() -> None:
     latency = result.latency()
     assert latency is not None
     assert latency["min"] == latency["max"] == pytest.approx(9e-6)
-    assert latency["p50"] == pytest.approx(9e-6, rel=0.1)
+    assert latency["p50"] == pytest.approx(9e-6, rel=0.07)
     assert sum(count for _, _, count in result.histogram()) == 6
     result.add(np.zeros((4, 64), np.uint8), np.full(4, 64, np.uint32), 0)
     result.add(stamped([9]), np.array([50], np.uint32), 0)  # too short for what the row pretends
     assert result.unstamped == 5
     assert Analysis(42).latency() is None
+
+
+def test_rows_are_stamped_and_stamped_anew() -> None:
+    matrix = np.full((5, 70), 0xAA, np.uint8)
+    before = time.monotonic_ns()
+    stamp(matrix[::2, :66], 48, 255, 2**56 - 2)
+    after = time.monotonic_ns()
+    for i, row in enumerate(matrix):
+        assert set(row[:48]) == set(row[66:]) == {0xAA}
+        mark, word, ns = struct.unpack("<HQQ", row[48:66].tobytes())
+        if i % 2:
+            assert mark == 0xAAAA
+        else:
+            assert (mark, word >> 56, before <= ns <= after) == (0x694D, (255 if i < 4 else 0), True)
+    assert restamp(matrix, 48, 3, 10) == 3
+    assert [struct.unpack("<Q", row[50:58].tobytes())[0] - (3 << 56) for row in matrix[::2]] == [10, 11, 12]
+    assert set(matrix[1]) == {0xAA}
+
+
+@pytest.mark.parametrize("offset", [-1, 47, 1 << 40])
+def test_there_has_to_be_room_for_a_stamp(offset: int) -> None:
+    rows = np.zeros((2, 64), np.uint8)
+    for call in (lambda: stamp(rows, offset, 0, 0), lambda: Analysis(offset).add(rows, np.zeros(2, np.uint32), 0)):
+        with pytest.raises(ValueError, match="no room for 18 bytes"):
+            call()
+
+
+class Reference:
+    """The same as `Analysis`, packet by packet, in the words of RFC 3550."""
+
+    def __init__(self) -> None:
+        self.streams: dict[int, dict[str, float]] = {}
+        self.unstamped = 0
+
+    def add(self, rows: list[bytes], lengths: list[int], now: int) -> None:
+        for row, length in zip(rows, lengths, strict=True):
+            mark, word, ns = struct.unpack("<HQQ", row[42:60])
+            if mark != 0x694D or length < 60:
+                self.unstamped += 1
+                continue
+            transit = (now - ns) % 2**64
+            transit -= 2**64 * (transit >= 2**63)
+            number = word & (1 << 56) - 1
+            new = {"first": number, "received": 0, "highest": number - 1, "late": 0, "jitter": 0.0, "transit": transit}
+            s = self.streams.setdefault(word >> 56, new)
+            s["late"] += number <= s["highest"]
+            s["highest"] = max(s["highest"], number)
+            s["received"] += 1
+            s["jitter"] += (abs(float(transit) - float(s["transit"])) - s["jitter"]) / 16
+            s["transit"] = transit
+
+
+WORDS = st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 40), st.integers(7 << 56, (7 << 56) + 40))
+TIMES = st.one_of(st.integers(0, 2**64 - 1), st.integers(10**12, 10**12 + 10**6))
+ROWS = st.tuples(st.sampled_from([0x694D, 0x694D, 0x694D, 0x4D69]), WORDS, TIMES, st.sampled_from([64, 64, 60, 59, 0]))
+
+
+@settings(max_examples=200)
+@given(st.lists(st.lists(ROWS, min_size=1, max_size=20), min_size=1, max_size=5))
+def test_any_stamp_is_counted_as_by_the_reference(bursts: list[list[tuple[int, int, int, int]]]) -> None:
+    """What a peer writes into a stamp is anything."""
+    analysis, reference = Analysis(42), Reference()
+    now = 10**12 + 5 * 10**5
+    for burst in bursts:
+        rows = [bytes(42) + struct.pack("<HQQ", mark, word, ns) + bytes(4) for mark, word, ns, _ in burst]
+        lengths = [length for _, _, _, length in burst]
+        matrix = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 64)
+        assert analysis.add(matrix, np.array(lengths, np.uint32), now) == sum(lengths)
+        reference.add(rows, lengths, now)
+    assert analysis.unstamped == reference.unstamped
+    found = [(s.first, s.received, s.highest, s.late) for s in analysis.streams]
+    assert found == [(s["first"], s["received"], s["highest"], s["late"]) for _, s in sorted(reference.streams.items())]
+    jitter = max((s["jitter"] for s in reference.streams.values()), default=0.0)
+    assert analysis.jitter == pytest.approx(jitter * 1e-9, rel=1e-9)
+    assert sum(count for _, _, count in analysis.histogram()) == analysis.received
+
+
+@given(st.lists(st.integers(1, 2**62), min_size=1, max_size=50))
+def test_percentiles_and_the_histogram_are_near(times: list[int]) -> None:
+    analysis = Analysis(42)
+    for ns in times:
+        analysis.add(stamped([1], ns=0), np.array([64], np.uint32), ns)
+    latency = analysis.latency()
+    assert latency is not None
+    ordered = sorted(times)
+    for percent in (50, 90, 99):
+        exact = ordered[max(-(-len(times) * percent // 100) - 1, 0)] * 1e-9
+        assert exact * 0.999999 <= latency[f"p{percent}"] <= exact * 1.0626
+    assert (latency["min"], latency["max"]) == (pytest.approx(ordered[0] * 1e-9), pytest.approx(ordered[-1] * 1e-9))
+    low, _, _ = analysis.histogram()[0]
+    _, high, _ = analysis.histogram()[-1]
+    assert low <= ordered[0] * 1e-9 * 1.000001
+    assert ordered[-1] * 1e-9 <= high * 1.000001
 
 
 @pytest.mark.parametrize(

@@ -46,9 +46,10 @@ class Received:
         if self.first is None:
             self.first = self.last
         self.packets += len(burst)
-        self.bytes += int(lengths.sum())
-        if self.analysis is not None:
-            self.analysis.add(burst.gather(self.analysis.width), lengths, now)
+        if self.analysis is None:
+            self.bytes += int(lengths.sum())
+        else:
+            self.bytes += self.analysis.add(burst.gather(self.analysis.width), lengths, now)
 
     @property
     def totals(self) -> Totals:
@@ -93,8 +94,8 @@ def together(parts: Sequence[Received]) -> Received:
         if part.first is not None:
             whole.first = part.first if whole.first is None else whole.first
             whole.last = part.last
-        if whole.analysis is not None and part.analysis is not None:
-            whole.analysis.merge(part.analysis)
+    if whole.analysis is not None:
+        whole.analysis.merge(part.analysis for part in parts if part.analysis is not None)
     return whole
 
 

@@ -157,6 +157,11 @@ class PacedSender:
     numbers: dict[int, int] = field(default_factory=dict)
     stream: int = field(default_factory=lambda: random.randrange(256))
 
+    def __post_init__(self) -> None:
+        from memif.tools.stamp import stamp  # which loads numpy
+
+        self._stamp = stamp
+
     def run(
         self, interface: Interface, stop: Stop, lines: Intervals, waiting: Waiting, timeout: float
     ) -> MemifError | None:
@@ -241,11 +246,12 @@ class PacedSender:
         pool = self.pool
         low, high = self.at, min(self.at + count, len(pool.lengths))
         number = self.numbers.get(queue.index, 0)
+        rows = pool.matrix[low:high]
         if pool.stamp_at is not None:
-            pool.stamp(low, high, (self.stream + queue.index) & 255, number)
-        sent = queue.send_array(pool.matrix[low:high], pool.lengths[low:high])
+            self._stamp(rows, pool.stamp_at, (self.stream + queue.index) & 255, number)
+        sent = queue.send_array(rows, pool.lengths[low:high])
         self.sent += sent
-        self.bytes += int(pool.lengths[low : low + sent].sum())
+        self.bytes += pool.ends[low + sent] - pool.ends[low]
         done = high - low if self.drop else sent
         self.dropped += done - sent
         self.numbers[queue.index] = number + done

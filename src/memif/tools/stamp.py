@@ -1,36 +1,46 @@
 """Stamps: the number and time that `send` writes into each packet, and what `sink` learns from them.
 
-A stamp is 18 bytes, little-endian: the mark 0x694D, a word with the stream in its upper 8 bits and the packet's number
-in that stream in the other 56, and the time of sending, CLOCK_MONOTONIC in nanoseconds, which all processes of one
-machine share. It follows the UDP header, so that a frame of 60 bytes has room for it.
+A stamp is 18 bytes: the mark 0x694D, a word with the stream in its upper 8 bits and the packet's number in that stream
+in the other 56, and the time of sending, CLOCK_MONOTONIC in nanoseconds, which all processes of one machine share. The
+mark is little-endian, the rest as the machine has it. A stamp follows the UDP header: a frame of 60 bytes has room.
+
+The loops over bursts are compiled: `memif.tools._stamps`.
 """
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-MARK: Final = 0x694D
+from memif.tools import _stamps
+
 SIZE: Final = 18
 #: Where the stamp begins, by the interface's mode: behind (Ethernet,) IPv4 and UDP.
 OFFSETS: Final = {"ethernet": 42, "ip": 28}
-_LAYOUT: Final = np.dtype([("mark", "<u2"), ("word", "<u8"), ("ns", "<u8")])
-_NUMBER: Final = (1 << 56) - 1
-#: Weights of the jitter (RFC 3550, 6.4.1: each packet moves it by a sixteenth) of the last packets, the newest last.
-_FADING: Final = (15 / 16) ** np.arange(511, -1, -1) / 16
-_PARTS: Final = 8  # histogram buckets for each doubling: times are right within 9 %
+_PARTS: Final = 16  # histogram buckets for each doubling: times are right within 7 %
 
 
-def stamps(matrix: NDArray[np.uint8], offset: int) -> NDArray[Any]:
-    """Return the stamps of all rows, as a structured array with the fields mark, word and ns: a view, not a copy."""
-    if offset + SIZE > matrix.shape[1]:
-        raise ValueError(f"no room for {SIZE} bytes at {offset} in rows of {matrix.shape[1]}")
-    return np.ndarray((len(matrix),), _LAYOUT, matrix.data, offset, (matrix.strides[0],))
+def stamp(matrix: NDArray[np.uint8], offset: int, stream: int, number: int) -> None:
+    """Stamp all rows with the present time and numbers of a stream.
+
+    Args:
+        matrix: A packet in each row, uint8 (n, width).
+        offset: Where the stamp begins.
+        stream: Number of the stream, 0 to 255.
+        number: The first number.
+    """
+    _stamps.write(matrix, offset, stream, number, time.monotonic_ns())
 
 
-@dataclass
+def restamp(matrix: NDArray[np.uint8], offset: int, stream: int, number: int) -> int:
+    """Stamp those rows anew that have a stamp; arguments as for `stamp`; return how many these are."""
+    return _stamps.renew(matrix, offset, stream, number, time.monotonic_ns())
+
+
+@dataclass(frozen=True, slots=True)
 class Stream:
     """What arrived of one stream of numbers; packets before the first that was seen do not count.
 
@@ -38,27 +48,15 @@ class Stream:
         first: The number of the first packet.
         received: Packets.
         highest: The highest number.
-        late: Packets that came after one with a higher number.
+        late: Packets that came after one with a higher number, or the same.
         jitter: How much the time on the way varies from packet to packet, in nanoseconds, smoothed as in RFC 3550.
-        transit: Nanoseconds that the last packet was on its way; None: there was none.
     """
 
     first: int
-    received: int = 0
-    highest: int = -1
-    late: int = 0
-    jitter: float = 0.0
-    transit: int | None = None
-
-    def add(self, numbers: NDArray[np.uint64], transit: NDArray[np.int64]) -> None:
-        """Count packets in the order of their arrival; `transit`: how long each was on its way, in nanoseconds."""
-        top = np.maximum.accumulate(np.concatenate(([np.int64(self.highest)], numbers.astype(np.int64))))
-        self.late += int((numbers.astype(np.int64) <= top[:-1]).sum())
-        self.highest = int(top[-1])
-        self.received += len(numbers)
-        changes = np.abs(np.diff(transit, prepend=transit[0] if self.transit is None else self.transit))[-512:]
-        self.transit = int(transit[-1])
-        self.jitter = self.jitter * (15 / 16) ** len(numbers) + float(changes @ _FADING[-len(changes) :])
+    received: int
+    highest: int
+    late: int
+    jitter: float
 
     @property
     def missing(self) -> int:
@@ -66,152 +64,102 @@ class Stream:
         return self.highest - self.first + 1 - self.received
 
 
-@dataclass
 class Analysis:
-    """Loss, order and latency of stamped packets. One thread at a time.
+    """Loss, order and latency of stamped packets. One thread at a time."""
 
-    Attributes:
-        offset: Where the stamp begins in a packet.
-        streams: By the number of the stream.
-        unstamped: Packets without a stamp.
-        buckets: Histogram of the latency, with a fixed number of buckets for each doubling.
-        latency_sum: Nanoseconds.
-        latency_min: Nanoseconds.
-        latency_max: Nanoseconds.
-    """
-
-    offset: int
-    streams: dict[int, Stream] = field(default_factory=dict)
-    unstamped: int = 0
-    buckets: NDArray[np.int64] = field(default_factory=lambda: np.zeros(64 * _PARTS, np.int64))
-    latency_sum: float = 0.0
-    latency_min: float = float("inf")
-    latency_max: float = 0.0
+    def __init__(self, offset: int) -> None:
+        """Count from zero; `offset`: where the stamp begins in a packet."""
+        self._offset = offset
+        self._meter = _stamps.Meter()
+        self._meters = [self._meter]
 
     @property
     def width(self) -> int:
         """Bytes of each packet that `add` needs."""
-        return self.offset + SIZE
+        return self._offset + SIZE
 
-    def add(self, matrix: NDArray[np.uint8], lengths: NDArray[np.uint32], now_ns: int) -> None:
+    def add(self, matrix: NDArray[np.uint8], lengths: NDArray[Any], now_ns: int) -> int:
         """Count a burst.
 
         Args:
             matrix: The first `width` bytes of each packet, uint8 (n, width).
             lengths: Bytes of each packet, uint32 (n,).
             now_ns: When it was received, by the clock of the stamps.
+
+        Returns:
+            All bytes of the burst.
         """
-        found = stamps(matrix, self.offset)
-        good = (found["mark"] == MARK) & (lengths >= self.width)
-        if not good.all():
-            self.unstamped += int((~good).sum())
-            found = found[good]
-            if not len(found):
-                return
-        word = found["word"]
-        transit = now_ns - found["ns"].astype(np.int64)
-        self._times(transit)
-        kind = word >> np.uint64(56)
-        numbers = word & np.uint64(_NUMBER)
-        if kind[0] == kind[-1] and (kind == kind[0]).all():
-            self._stream(int(kind[0]), numbers, transit)
-            return
-        for stream in np.unique(kind):
-            mine = kind == stream
-            self._stream(int(stream), numbers[mine], transit[mine])
+        return self._meter.add(matrix, lengths, self._offset, now_ns)
 
-    def _stream(self, number: int, numbers: NDArray[np.uint64], transit: NDArray[np.int64]) -> None:
-        if number not in self.streams:
-            self.streams[number] = Stream(int(numbers[0]))
-        self.streams[number].add(numbers, transit)
-
-    def _times(self, ns: NDArray[np.int64]) -> None:
-        ns = np.maximum(ns, 1)
-        self.latency_sum += float(ns.sum())
-        self.latency_min = min(self.latency_min, float(ns.min()))
-        self.latency_max = max(self.latency_max, float(ns.max()))
-        index = (np.log2(ns) * _PARTS).astype(np.int64)
-        self.buckets += np.bincount(index, minlength=len(self.buckets))
-
-    def merge(self, other: "Analysis") -> None:
-        """Add what came over another link; its streams stay apart."""
-        self.streams |= {len(self.streams) + i: stream for i, stream in enumerate(other.streams.values())}
-        self.unstamped += other.unstamped
-        self.buckets = self.buckets + other.buckets
-        self.latency_sum += other.latency_sum
-        self.latency_min = min(self.latency_min, other.latency_min)
-        self.latency_max = max(self.latency_max, other.latency_max)
+    def merge(self, others: Iterable["Analysis"]) -> None:
+        """Count what came over other links, too; its streams stay apart."""
+        self._meters += [meter for other in others for meter in other._meters]
 
     # -- results
 
     @property
-    def jitter(self) -> float:
-        """The largest jitter of a stream, in seconds."""
-        return max((stream.jitter for stream in self.streams.values()), default=0.0) * 1e-9
+    def streams(self) -> list[Stream]:
+        """All streams of which something came."""
+        return [Stream(*counts) for meter in self._meters for counts in meter.counts()]
+
+    @property
+    def unstamped(self) -> int:
+        """Packets without a stamp."""
+        return sum(meter.unstamped for meter in self._meters)
 
     @property
     def received(self) -> int:
         """Packets with a stamp."""
-        return sum(stream.received for stream in self.streams.values())
+        return sum(stream.received for stream in self.streams)
 
     @property
     def lost(self) -> int:
         """Numbers that did not come."""
-        return sum(max(stream.missing, 0) for stream in self.streams.values())
+        return sum(max(stream.missing, 0) for stream in self.streams)
 
     @property
     def duplicates(self) -> int:
         """Packets in excess of the numbers; duplicates that make up for a lost packet are not found."""
-        return sum(max(-stream.missing, 0) for stream in self.streams.values())
+        return sum(max(-stream.missing, 0) for stream in self.streams)
 
     @property
     def reordered(self) -> int:
         """Packets that came after one with a higher number."""
-        return sum(stream.late for stream in self.streams.values())
+        return sum(stream.late for stream in self.streams)
 
-    def percentile(self, percent: float) -> float:
-        """Return the latency in seconds that `percent` of the packets do not exceed."""
-        total = self.buckets.sum()
-        if not total:
-            return 0.0
-        bucket = int(np.searchsorted(np.cumsum(self.buckets), np.ceil(total * percent / 100)))
-        return float(min(2 ** ((bucket + 1) / _PARTS), self.latency_max)) * 1e-9
+    @property
+    def jitter(self) -> float:
+        """The largest jitter of a stream, in seconds."""
+        return max((stream.jitter for stream in self.streams), default=0.0) * 1e-9
+
+    def _buckets(self) -> NDArray[np.int64]:
+        buckets: NDArray[np.int64] = np.array([meter.histogram() for meter in self._meters], np.int64).sum(axis=0)
+        return buckets
 
     def latency(self) -> dict[str, float] | None:
         """Return minimum, mean, percentiles and maximum in seconds; None without packets."""
-        total = int(self.buckets.sum())
+        buckets = self._buckets()
+        total = int(buckets.sum())
         if not total:
             return None
+        longest = max(meter.latency_max for meter in self._meters)
+        counts = np.cumsum(buckets)
+
+        def percentile(percent: float) -> float:
+            doubling, part = divmod(int(np.searchsorted(counts, np.ceil(total * percent / 100))), _PARTS)
+            return float(min(2.0**doubling * (1 + (part + 1) / _PARTS), longest)) * 1e-9
+
         return {
-            "min": self.latency_min * 1e-9,
-            "mean": self.latency_sum / total * 1e-9,
-            **{f"p{p:g}": self.percentile(p) for p in (50, 90, 99, 99.9)},
-            "max": self.latency_max * 1e-9,
+            "min": min(meter.latency_min for meter in self._meters) * 1e-9,
+            "mean": sum(meter.latency_sum for meter in self._meters) / total * 1e-9,
+            **{f"p{p:g}": percentile(p) for p in (50, 90, 99, 99.9)},
+            "max": longest * 1e-9,
         }
 
     def histogram(self) -> list[tuple[float, float, int]]:
         """Return (from, to, packets) for each doubling between the shortest and the longest latency, in seconds."""
-        doubled = self.buckets.reshape(-1, _PARTS).sum(axis=1)
+        doubled = self._buckets().reshape(-1, _PARTS).sum(axis=1)
         used = doubled.nonzero()[0]
         if not len(used):
             return []
         return [(2.0**i * 1e-9, 2.0 ** (i + 1) * 1e-9, int(doubled[i])) for i in range(used[0], used[-1] + 1)]
-
-
-def restamp(matrix: NDArray[np.uint8], offset: int, stream: int, number: int) -> int:
-    """Give stamped rows new numbers and the present time, in place.
-
-    Args:
-        matrix: A packet in each row.
-        offset: Where the stamp begins; rows without one are left alone.
-        stream: Number of the stream.
-        number: The first number.
-
-    Returns:
-        How many numbers were given.
-    """
-    rows = stamps(matrix, offset)
-    stamped = (rows["mark"] == MARK).nonzero()[0]
-    rows["word"][stamped] = np.arange(number, number + len(stamped), dtype=np.uint64) | np.uint64(stream << 56)
-    rows["ns"][stamped] = time.monotonic_ns()
-    return len(stamped)

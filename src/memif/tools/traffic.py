@@ -6,9 +6,9 @@ nothing but the stamps is computed for single packets while it runs.
 
 import math
 import struct
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from memif.packet import classify, fill_ipv4, fill_l4
 from memif.tools.files import matches_mode
-from memif.tools.stamp import MARK, OFFSETS, SIZE, stamps
+from memif.tools.stamp import OFFSETS, SIZE
 from memif.tools.values import parse_hex, parse_host, parse_mac
 
 #: Simple IMIX: 7 small, 4 middle, 1 large, lengths without the frame check sequence.
@@ -50,7 +50,7 @@ class Increment:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PacketPool:
     """Packets to send in turn.
 
@@ -64,13 +64,10 @@ class PacketPool:
     lengths: NDArray[np.uint32]
     stamp_at: int | None
 
-    def stamp(self, low: int, high: int, stream: int, number: int) -> None:
-        """Stamp the rows from `low` to `high` with the present time and numbers of `stream`, from `number` on."""
-        assert self.stamp_at is not None
-        rows = stamps(self.matrix, self.stamp_at)[low:high]
-        rows["mark"] = MARK
-        rows["word"] = np.arange(number, number + high - low, dtype=np.uint64) | np.uint64(stream << 56)
-        rows["ns"] = time.monotonic_ns()
+    @cached_property
+    def ends(self) -> list[int]:
+        """Bytes of all packets before each row; one more at the end."""
+        return [0, *np.cumsum(self.lengths, dtype=np.int64).tolist()]
 
     @property
     def mean(self) -> float:
