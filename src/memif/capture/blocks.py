@@ -170,6 +170,7 @@ def encode_list(
     direction: Direction,
     snaplen: int,
     originals: Iterable[int] | None = None,
+    comment: str = "",
 ) -> bytes:
     """Return the blocks for a list of packets.
 
@@ -180,6 +181,7 @@ def encode_list(
         direction: Direction of all packets.
         snaplen: The most bytes kept of a packet.
         originals: Lengths on the wire where they differ from those of the packets.
+        comment: A comment on each packet.
 
     Raises:
         MemifTypeError: when a packet is not bytes-like.
@@ -189,13 +191,13 @@ def encode_list(
     if not isinstance(times, int):
         times = _listed(times, len(packets))
     try:
-        blocks = _join(packets, times, interface, direction, snaplen, originals)
+        blocks = _join(packets, times, interface, direction, snaplen, originals, comment)
     except (TypeError, BufferError):
         blocks = None
     if blocks is None:  # some object is not a contiguous run of bytes: copy it into one
         plains = [plain(packet, f"packets[{i}]") for i, packet in enumerate(packets)]
         _check_times(times)
-        blocks = _join(plains, times, interface, direction, snaplen, originals)
+        blocks = _join(plains, times, interface, direction, snaplen, originals, comment)
     assert blocks is not None
     return blocks
 
@@ -235,6 +237,7 @@ def _join(
     direction: Direction,
     snaplen: int,
     originals: list[int] | None,
+    comment: str,
 ) -> bytes | None:
     """Return the blocks, or None if the count or size of what was joined differs from what ``len`` returned."""
     pack = EPB_HEADER.pack
@@ -249,7 +252,7 @@ def _join(
             if length > snaplen:
                 data, length = data[:snaplen], snaplen
             if length not in tails:
-                tails[length] = packet_tail(length, direction)
+                tails[length] = packet_tail(length, direction, comment)
             tail, total = tails[length]
             append(pack(EPB, total, interface, ns >> 32, ns & 0xFFFFFFFF, length, original))
             append(data)
@@ -269,6 +272,7 @@ def encode_matrix(
     interface: int,
     direction: Direction,
     snaplen: int,
+    comment: str = "",
 ) -> bytes:
     """Return the blocks for the rows of a matrix.
 
@@ -279,6 +283,7 @@ def encode_matrix(
         interface: Number of the interface.
         direction: Direction of all packets.
         snaplen: The most bytes kept of a packet.
+        comment: A comment on each packet.
 
     Raises:
         MemifTypeError: when `matrix` or `lengths` is an array of another kind.
@@ -297,10 +302,10 @@ def encode_matrix(
         raise MemifValueError.argument("lengths", f"{lengths.min()} to {lengths.max()}", f"0 to {MAX_LENGTH}")
     kept = np.minimum(lengths, min(matrix.shape[1], snaplen)).astype(np.int64)
     if kept.min() == kept.max() and isinstance(times, (int, np.ndarray)):
-        return _same_length(matrix[:, : kept[0]], lengths, times, interface, direction)
+        return _same_length(matrix[:, : kept[0]], lengths, times, interface, direction, comment)
     whole, width = memoryview(np.ascontiguousarray(matrix).data).cast("B"), matrix.shape[1]
     rows = [whole[start : start + n] for start, n in zip(range(0, len(whole), width), kept.tolist(), strict=True)]
-    return encode_list(rows, times, interface, direction, snaplen, lengths.tolist())
+    return encode_list(rows, times, interface, direction, snaplen, lengths.tolist(), comment)
 
 
 def _same_length(
@@ -309,6 +314,7 @@ def _same_length(
     times: "int | numpy.ndarray[Any, Any]",
     interface: int,
     direction: Direction,
+    comment: str,
 ) -> bytes:
     import numpy as np
 
@@ -320,7 +326,7 @@ def _same_length(
     except (ValueError, OverflowError):
         raise MemifValueError.argument("timestamps_ns", times, _TIMES) from None
     ns = ns.astype(np.uint64)
-    tail, total = packet_tail(length, direction)
+    tail, total = packet_tail(length, direction, comment)
     blocks = np.zeros((count, total), np.uint8)
     head = np.empty((count, 7), "<u4")
     head[:, 0], head[:, 1], head[:, 2] = EPB, total, interface

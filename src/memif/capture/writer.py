@@ -213,6 +213,9 @@ class PcapngWriter(Closing):
         timestamps_ns: Times | None = None,
         interface: int = 0,
         direction: Direction = "unknown",
+        *,
+        original_lengths: Iterable[int] | None = None,
+        comment: str = "",
     ) -> int:
         """Write a burst with one system call and return the number of packets.
 
@@ -222,18 +225,27 @@ class PcapngWriter(Closing):
             timestamps_ns: Nanoseconds since 1970: one for all packets, one for each, or None for now.
             interface: A number that `add_interface` returned.
             direction: "in", "out" or "unknown".
+            original_lengths: Bytes on the wire of each packet, where bytes-like objects are only their beginnings.
+            comment: A comment on each packet.
 
         Raises:
             CaptureOSError: when the system cannot write.
+            MemifValueError: There are more or less `original_lengths` than packets, or not only packets.
         """
+        text_of("comment", comment)
+        if original_lengths is not None and (hasattr(packets, "gather") or isinstance(packets, tuple)):
+            raise MemifValueError.argument("original_lengths", original_lengths, "None: these packets have their own")
         if hasattr(packets, "gather"):
             packets = self._best_form(cast("Burst", packets), interface)
         if isinstance(packets, tuple) and len(packets) == 2 and getattr(packets[0], "ndim", 0) == 2:
-            return self.write_array(packets[0], packets[1], timestamps_ns, interface, direction)
+            return self.write_array(packets[0], packets[1], timestamps_ns, interface, direction, comment=comment)
         state = self._interface(interface)
         burst = packets if isinstance(packets, (list, tuple)) else list(each("packets", packets))
         times = self._times(timestamps_ns, direction)
-        data = encode_list(burst, times, interface, direction, state.snaplen)
+        originals = None if original_lengths is None else list(each("original_lengths", original_lengths, "lengths"))
+        if originals is not None and len(originals) != len(burst):
+            raise MemifValueError.argument("original_lengths", originals, f"{len(burst)}, one for each packet")
+        data = encode_list(burst, times, interface, direction, state.snaplen, originals, comment)
         state.written += len(burst)
         self._emit(data)
         return len(burst)
@@ -261,6 +273,8 @@ class PcapngWriter(Closing):
         timestamps_ns: Times | None = None,
         interface: int = 0,
         direction: Direction = "unknown",
+        *,
+        comment: str = "",
     ) -> int:
         """Write the rows of a matrix as packets and return their number.
 
@@ -270,13 +284,15 @@ class PcapngWriter(Closing):
             timestamps_ns: Nanoseconds since 1970: one for all packets, one for each, or None for now.
             interface: A number that `add_interface` returned.
             direction: "in", "out" or "unknown".
+            comment: A comment on each packet.
 
         Raises:
             CaptureOSError: when the system cannot write.
         """
         state = self._interface(interface)
         times = self._times(timestamps_ns, direction)
-        data = encode_matrix(matrix, lengths, times, interface, direction, state.snaplen)
+        text = text_of("comment", comment)
+        data = encode_matrix(matrix, lengths, times, interface, direction, state.snaplen, text)
         state.written += len(matrix)
         self._emit(data)
         return len(matrix)

@@ -1,126 +1,26 @@
 """Follows one ring from outside, read-only.
 
 While packets are copied, the ring turns. So copying comes first and takes as little time as possible; everything slow
-(finding lengths, finding out whose buffers they are) is done on the copies afterwards. For that, the tap must know
-where the buffers are before it reads the descriptors. Slaves that copy give each slot its own buffer, side by side, and
-these are read as one strided block. Where buffers move about (zero-copy), descriptors are followed one by one.
+(finding lengths, finding out whose buffers they are) is done on the copies afterwards.
+
+A packet is certain to be what was sent only if its slot had not been given back when the copy was done. Afterwards a
+receiver may have written there, and a zero-copy sender may have used the buffer again. Such packets are unsure.
 """
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memif.packet.headers import Matrix as Bytes
 from memif.protocol.wire import AddRing
-from memif.sniff.batch import Batch, lengths_by_headers, rechain
-
-Bytes = NDArray[np.uint8]
-Descriptors = NDArray[np.void]
-
-DESCRIPTOR: Final = np.dtype(
-    [("flags", "<u2"), ("region", "<u2"), ("length", "<u4"), ("offset", "<u4"), ("metadata", "<u4")]
-)
-NEXT: Final = 1
-
-
-class Slots:
-    """The slots of one ring, and copies of them.
-
-    Args:
-        memory: The regions as read-only arrays of bytes, by index.
-        table: The ring's descriptors in shared memory.
-
-    Attributes:
-        size: Number of slots.
-        known: Each slot as it was when it was last seen with a buffer for the sender to fill.
-        moving: True once buffers have changed places.
-    """
-
-    def __init__(self, memory: Sequence[Bytes], table: Descriptors) -> None:
-        self.memory: tuple[Bytes, ...] = tuple(memory)
-        self.table: Descriptors = table
-        self.size: int = len(table)
-        self._limits = np.array([len(region) for region in self.memory], np.int64)
-        self.known: Descriptors = table.copy()
-        self.moving: bool = False
-        self._block = self._find_block()
-
-    def _find_block(self) -> Bytes | None:
-        """Return all buffers as the rows of one array, if they lie at equal distances within one region."""
-        known = self.known
-        region, first = int(known["region"][0]), int(known["offset"][0])
-        if self.size < 2 or region >= len(self.memory) or (known["region"] != region).any():
-            return None
-        stride = int(known["offset"][1]) - first
-        expected = first + stride * np.arange(self.size, dtype=np.int64)
-        if stride < 1 or (known["offset"] != expected).any() or first + stride * self.size > self._limits[region]:
-            return None
-        return np.ndarray((self.size, stride), np.uint8, self.memory[region].data, first, (stride, 1))
-
-    def cut(self, table: NDArray[Any], first: int, count: int) -> NDArray[Any]:
-        """Return a copy of the rows of `count` slots from index `first` on, around the ring's end."""
-        start = first & (self.size - 1)
-        if start + count <= self.size:
-            return table[start : start + count].copy()
-        return np.concatenate((table[start:], table[: start + count - self.size]))
-
-    def grab(self, first: int, count: int, width: int, *, by_known: bool) -> tuple[Descriptors, Bytes]:
-        """Copy descriptors and the first bytes of their buffers.
-
-        Args:
-            first: Index of the first slot.
-            count: How many slots.
-            width: The most bytes of each buffer.
-            by_known: Where the descriptors may name other buffers by now, take the buffers of `known`.
-        """
-        if self._block is not None:
-            rows = self.cut(self._block[:, :width], first, count)
-            descriptors = self.cut(self.table, first, count)
-            known = self.cut(self.known, first, count)
-            same = (descriptors["offset"] == known["offset"]) & (descriptors["region"] == known["region"])
-            if not same.all():
-                self.moving, self._block = True, None
-            if by_known or not self.moving:
-                return descriptors, rows
-        descriptors = self.cut(self.table, first, count)
-        places = self.cut(self.known, first, count) if by_known and self.moving else descriptors
-        return descriptors, self._follow(places, width)
-
-    def _follow(self, places: Descriptors, width: int) -> Bytes:
-        rows = np.zeros((len(places), width), np.uint8)
-        regions, offsets = places["region"].tolist(), places["offset"].tolist()
-        for row, region, offset in zip(rows, regions, offsets, strict=True):
-            if region < len(self.memory):
-                data = self.memory[region][offset : offset + width]
-                row[: len(data)] = data
-        return rows
-
-    def learn(self, first: int, count: int) -> None:
-        """Remember the buffers of empty slots, for the time when others have taken their places."""
-        start = first & (self.size - 1)
-        until_end = min(count, self.size - start)
-        for low, high in ((start, start + until_end), (0, count - until_end)):
-            if high > low:
-                fresh, old = self.table[low:high].copy(), self.known[low:high]
-                if not self.moving and (fresh["offset"] != old["offset"]).any():
-                    self.moving, self._block = True, None
-                self.known[low:high] = fresh
-
-    def inside(self, places: Descriptors, lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which descriptors lie inside the memory for these lengths."""
-        exists = places["region"] < len(self._limits)
-        limits = self._limits[np.where(exists, places["region"], 0)]
-        inside: NDArray[np.bool_] = exists & (places["offset"].astype(np.int64) + lengths <= limits)
-        return inside
-
-    def close(self) -> None:
-        """Release the memory."""
-        self.table = self.known = np.zeros(0, DESCRIPTOR)
-        self.memory, self._block = (), None
-
+from memif.sniff.batch import Batch, Mask
+from memif.sniff.chains import Sizes, lengths_by_headers, rechain, rejoin
+from memif.sniff.receiver import Receiver
+from memif.sniff.slots import DESCRIPTOR, NEXT, Descriptors, Slots
 
 _HEAD: Final = 64
 _FIRST_WIDTH: Final = 2048  # of rows, before it is known how long the packets are
@@ -130,6 +30,7 @@ _SAFE: Final = _TURN / 60e6  # seconds in which no index wraps, up to 60 million
 _HORIZON: Final = 0.1  # seconds for which the highest rate is remembered
 _WINDOW: Final = 100e-6  # seconds, at least, over which it is measured
 _FEW: Final = 256
+_BUFFER: Final = 2048  # bytes of a buffer, where the slave does not say
 _START_COST: Final = 20e-6  # seconds of a copy, however few packets it has
 
 
@@ -143,8 +44,12 @@ class RingCounters:
         bytes: Bytes on the wire of the packets seen.
         missed: Descriptors that were overwritten, or may have been, before they were copied.
         inferred: Of those seen: the length comes from the packet's own header, because the receiver had reset it.
-        unknown: Of those seen: only the first 60 bytes were kept, because the header does not state a length either.
-        unsure: Of those seen: buffers of zero-copy peers that may have been used again before they were copied.
+        unknown: Of those seen: the length is not known, because the header does not state it either. Of a packet whose
+            receiver has reset it, the first 60 bytes are kept.
+        unsure: Of those seen: may differ from what was sent. They were copied after the receiver had given them back,
+            or it works in place; or their length is not known; or they are `unjoined`.
+        unjoined: Of those seen: may be pieces of one packet, which the receiver has marked as read and whose header
+            does not say how they belong together.
         malformed: Descriptors that point outside of the memory.
         estimated: How often the ring was read so late that its 16-bit index may have wrapped. `passed` and `missed`
             are exact only where this is 0 (and at most 60 million packets a second pass).
@@ -157,8 +62,26 @@ class RingCounters:
     inferred: int = 0
     unknown: int = 0
     unsure: int = 0
+    unjoined: int = 0
     malformed: int = 0
     estimated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Lengths:
+    """Bytes of the pieces in some slots.
+
+    Attributes:
+        sizes: The bytes, as far as they are known.
+        received: Pieces whose slot shows that they were received.
+        inferred: Pieces whose length comes from the packet's header.
+        unknown: Pieces whose length is not known.
+    """
+
+    sizes: Sizes
+    received: Mask
+    inferred: Mask
+    unknown: Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +94,8 @@ class _Look:
         taken: Index up to which the receiver had returned buffers.
         descriptors: The descriptors.
         rows: The first bytes of each buffer.
-        lengths: Of each piece, as far as they are known.
-        inferred: How many lengths come from the packets' headers.
-        unknown: How many lengths are not known.
+        found: Their lengths.
+        unjoined: Pieces that may belong together.
     """
 
     first: int
@@ -181,9 +103,12 @@ class _Look:
     taken: int
     descriptors: Descriptors
     rows: Bytes
-    lengths: NDArray[np.int64]
-    inferred: int
-    unknown: int
+    found: _Lengths
+    unjoined: Mask
+
+
+#: A packet, its bytes on the wire, and whether it is unsure and unjoined.
+_Chain = tuple[bytes, int, NDArray[np.bool_]]
 
 
 class RingTap:
@@ -197,6 +122,7 @@ class RingTap:
         link: Number of the link.
         cache_line: Bytes of the slave's cache line, 64 or 128.
         ethernet: Whether packets begin with an Ethernet header.
+        receiver: What is known of who receives.
 
     Attributes:
         counters: What happened to the packets.
@@ -209,10 +135,19 @@ class RingTap:
     link: int
     ethernet: bool
 
+    receiver: Receiver
+
     def __init__(
-        self, memory: Sequence[Bytes], ring: AddRing, *, link: int = 0, cache_line: int = 64, ethernet: bool = True
+        self,
+        memory: Sequence[Bytes],
+        ring: AddRing,
+        *,
+        link: int = 0,
+        cache_line: int = 64,
+        ethernet: bool = True,
+        receiver: Receiver = Receiver.MAY_WRITE,
     ) -> None:
-        self.ring, self.link, self.ethernet = ring, link, ethernet
+        self.ring, self.link, self.ethernet, self.receiver = ring, link, ethernet, receiver
         self.counters: RingCounters = RingCounters()
         self.size: int = 1 << ring.log2_ring_size
         header = memoryview(memory[ring.region].data)[ring.offset : ring.offset + 2 * cache_line + 16 * self.size]
@@ -221,6 +156,7 @@ class RingTap:
         self._filled = self._head if ring.s2m else self._tail
         self._slots = Slots(memory, np.frombuffer(header[2 * cache_line :], DESCRIPTOR))
         self._capacity = int(self._slots.known["length"].max())
+        self._full = self._capacity if 0 < self._capacity <= _MAX_LENGTH else _BUFFER  # of pieces that others follow
         # The slots that a sender may be filling now, ahead of the index, are those of the oldest packets.
         self._safe = self.size - max(self.size // 4, 1)
         self.rate: float = 0.0
@@ -232,7 +168,15 @@ class RingTap:
         self._looked = time.monotonic()
         self._low = self._produced = self._next = 0  # the first has 16 bits, the others do not wrap
         self._learned: tuple[int, int] | None = None
-        self._torn = False
+        self._gap = self._torn = False
+        self._others: tuple[Slots, ...] = ()
+
+    def watch(self, others: "Sequence[RingTap]") -> None:
+        """Take packets of this ring as received when the slave sends their buffers on in these rings.
+
+        It may do so, with what it has written there, before it gives the slots back.
+        """
+        self._others = tuple(tap._slots for tap in others)
 
     # -- counting, which is cheap
 
@@ -299,36 +243,39 @@ class RingTap:
         self.track()
         first, count = self._window(min(limit, self.size))
         self.counters.missed += first - self._next
-        self._torn = first != self._next and self._middle_of_chain(first)
+        self._gap = first != self._next
+        self._torn = self._gap and self._middle_of_chain(first)
         self._next = first + count
         if not count:
             return None
         look = self._look(first, count, snaplen)
         if not self.ring.s2m:
             self._learn()
-        self.counters.inferred += look.inferred
-        self.counters.unknown += look.unknown
         return self._batch(look, *self._judge(look, snaplen), snaplen)
 
     def _look(self, first: int, count: int, snaplen: int) -> _Look:
         """Copy at the width of the last packets, and once more if these turn out to be longer."""
+        index = np.arange(first, first + count)
         for _ in range(2):
             started = time.monotonic()
             width = max(min(self._width, snaplen), _HEAD)
-            descriptors, rows = self._slots.grab(first, count, width, by_known=not self.ring.s2m)
+            gone = None if self.ring.s2m else self._handed_back(index, self._given_back_to())
+            descriptors, rows = self._slots.grab(first, count, width, gone)
             taken, ns = self._given_back_to(), time.time_ns()
             self.track(learn=False)
             self._cost += 0.3 * (max(self._looked - started - _START_COST, 0.0) / count - self._cost)
-            lengths, inferred, unknown = self._lengths(first, descriptors, rows)
-            longest = int(min(lengths.max(), snaplen))
+            found = self._lengths(first, descriptors, rows)
+            longest = int(min(found.sizes.max(), snaplen))
             self._width = max(longest, 7 * self._width // 8, _HEAD)
             if longest <= rows.shape[1]:
                 break
-        return _Look(first, ns, taken, descriptors, rows, lengths, inferred, unknown)
+        self.counters.inferred += int(found.inferred.sum())
+        self.counters.unknown += int(found.unknown.sum())
+        return _Look(first, ns, taken, descriptors, rows, found, self._rejoin(first, descriptors, found.sizes, rows))
 
-    def _judge(self, look: _Look, snaplen: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which descriptors are valid, and which packets were still there when the copy was done."""
-        lengths, width = look.lengths, look.rows.shape[1]
+    def _judge(self, look: _Look, snaplen: int) -> tuple[Mask, Mask, Mask]:
+        """Return which descriptors are valid, which packets were still there, and which of them are unsure."""
+        found, lengths, width = look.found, look.found.sizes, look.rows.shape[1]
         good = self._slots.inside(look.descriptors, lengths) & (lengths > 0) & (lengths <= _MAX_LENGTH)
         self.counters.malformed += int((~good).sum())
         index = np.arange(look.first, look.first + len(lengths))
@@ -336,9 +283,15 @@ class RingTap:
         waiting = ~self._handed_back(index, look.taken)
         present = waiting | (self._produced - index <= self._safe)
         present &= np.minimum(lengths, snaplen) <= width
-        if self._slots.moving:
-            self.counters.unsure += int((good & present & ~waiting).sum())
-        return good, present
+        if self.receiver is Receiver.COPIES and self._slots.fixed:
+            unsure = found.unknown | look.unjoined
+        elif self.receiver is Receiver.KEEPS:
+            unsure = np.ones(len(lengths), np.bool_)
+        else:
+            unsure = ~waiting | found.received | found.unknown | look.unjoined
+            for slots in self._others:
+                unsure |= slots.has(look.descriptors, self._capacity)
+        return good, present, unsure
 
     def _window(self, limit: int) -> tuple[int, int]:
         """Return which packets to copy: the oldest if they will still be there, otherwise newer ones."""
@@ -359,96 +312,96 @@ class RingTap:
         """Return the index up to which the receiver has returned buffers."""
         return self._tail[0] if self.ring.s2m else (self._head[0] - self.size) & 0xFFFF
 
-    def _lengths(self, first: int, descriptors: Descriptors, rows: Bytes) -> tuple[NDArray[np.int64], int, int]:
+    def _lengths(self, first: int, descriptors: Descriptors, rows: Bytes) -> _Lengths:
         """Find the length of each piece, and correct the flags in `descriptors`.
 
-        A slave resets length and flags of a slot as soon as it has read it, and may put another buffer there. A master
-        may clear the flags.
-
-        Returns:
-            The lengths; how many of them come from headers; how many are not known.
+        A slave resets length and flags of a slot as soon as it has read it, and may put another buffer there.
         """
         lengths = descriptors["length"].astype(np.int64)
-        index = np.arange(first, first + len(lengths))
+        none = np.zeros(len(lengths), np.bool_)
         if self.ring.s2m:
-            self._restore_chains(index, descriptors, lengths, rows)
-            return lengths, 0, 0
-        reset: NDArray[np.bool_] = ((self._head[0] - index) & 0xFFFF) > self.size
+            return _Lengths(lengths, none, none, none)
+        index = np.arange(first, first + len(lengths))
+        reset: Mask = ((self._head[0] - index) & 0xFFFF) > self.size
         # Either it is being reset now, or the packet fills its buffer: its header decides.
         doubtful = ~reset & (lengths == self._capacity) & (descriptors["flags"] == 0)
         doubtful[1:] &= descriptors["flags"][:-1] == 0
+        found = _Lengths(lengths, none, none, none)
         if reset.any() or doubtful.any():
-            return lengths, *self._infer(descriptors, lengths, rows, reset, doubtful)
-        return lengths, 0, 0
+            found = self._infer(descriptors, lengths, rows, reset, doubtful)
+        if self._slots.moving:  # another buffer, and empty: for a later packet
+            swapped = (descriptors["length"] == self._capacity) & self._slots.differ(first, descriptors)
+            found = replace(found, received=found.received | swapped)
+        return found
 
-    def _restore_chains(
-        self, index: NDArray[np.int64], descriptors: Descriptors, lengths: NDArray[np.int64], rows: Bytes
-    ) -> None:
-        """S2M: a packet that fills its buffer, and is longer by its header, continues in the next slot."""
-        self._capacity = max(self._capacity, int(lengths.max()))
-        full = (lengths == self._capacity) & (descriptors["flags"] == 0)
-        if full.any() and (full := full & self._handed_back(index, self._given_back_to())).any():
-            told, known = lengths_by_headers(rows, self.ethernet)
-            longer = full & known & (told > self._capacity)
-            lengths[longer] = told[longer]
-            rechain(descriptors["flags"], lengths, longer, self._capacity)
-
-    def _handed_back(self, index: NDArray[np.int64], taken: int) -> NDArray[np.bool_]:
-        back: NDArray[np.bool_] = ((index - taken) & 0xFFFF) >= _TURN // 2
-        return back
-
-    def _infer(
-        self,
-        descriptors: Descriptors,
-        lengths: NDArray[np.int64],
-        rows: Bytes,
-        reset: NDArray[np.bool_],
-        doubtful: NDArray[np.bool_],
-    ) -> tuple[int, int]:
-        told, known = lengths_by_headers(rows, self.ethernet)
-        use = reset | (doubtful & known & (told < self._capacity))
+    def _infer(self, descriptors: Descriptors, lengths: Sizes, rows: Bytes, reset: Mask, doubtful: Mask) -> _Lengths:
+        told = lengths_by_headers(rows, self.ethernet)
+        use = reset | (doubtful & told.known & (told.sizes < self._capacity))
         descriptors["flags"][reset] = 0
-        lengths[use] = told[use]
+        lengths[use] = told.sizes[use]
         pieces = rechain(descriptors["flags"], lengths, reset, self._capacity)
-        later = int((use & ~known).sum())  # later pieces of chains have no headers
-        return int((use & known).sum()), max(later - pieces, 0)
+        return _Lengths(lengths, use, use & told.known, (use | doubtful) & ~told.known & ~pieces)
+
+    def _rejoin(self, first: int, descriptors: Descriptors, lengths: Sizes, rows: Bytes) -> Mask:
+        """S2M: join again what a master has marked as read. Those that copy do not mark it."""
+        if not self.ring.s2m or self.receiver is Receiver.COPIES:
+            return np.zeros(len(lengths), np.bool_)
+        cut = first + len(lengths) < self._produced
+        told = lengths_by_headers(rows, self.ethernet)
+        torn = self._torn or self._after_full(first)
+        return rejoin(descriptors["flags"], lengths, told, self._full, cut=cut, torn=torn)
+
+    def _after_full(self, first: int) -> bool:
+        """Return whether packets before this one were missed, and the last of them may have gone on here."""
+        return self._gap and bool(self._slots.table["length"][(first - 1) & (self.size - 1)] >= self._full)
+
+    def _handed_back(self, index: Sizes, taken: int) -> Mask:
+        back: Mask = ((index - taken) & 0xFFFF) >= _TURN // 2
+        return back
 
     # -- results
 
-    def _batch(self, look: _Look, good: NDArray[np.bool_], present: NDArray[np.bool_], snaplen: int) -> Batch | None:
+    def _batch(self, look: _Look, good: Mask, present: Mask, unsure: Mask, snaplen: int) -> Batch | None:
         self.counters.missed += int((good & ~present).sum())
-        usable, rows, lengths = good & present, look.rows, look.lengths
-        packets = None
+        usable, rows, lengths = good & present, look.rows, look.found.sizes
+        marks, packets = np.stack((unsure, look.unjoined), 1), None
         if (look.descriptors["flags"][good] & NEXT).any():
-            chains = self._joined(look, good, usable)
-            lengths = np.array([total for _, total in chains], np.int64)
-            packets = [packet[:snaplen] for packet, _ in chains]
+            chains = self._joined(look, good, usable, marks)
+            lengths = np.array([total for _, total, _ in chains], np.int64)
+            marks = np.array([mark for _, _, mark in chains], np.bool_).reshape(-1, 2)
+            packets = [packet[:snaplen] for packet, _, _ in chains]
         elif not usable.all():
-            rows, lengths = rows[usable], lengths[usable]
+            rows, lengths, marks = rows[usable], lengths[usable], marks[usable]
         if not len(lengths):
             return None
         self.counters.seen += len(lengths)
         self.counters.bytes += int(lengths.sum())
+        self.counters.unsure += int(marks[:, 0].sum())
+        self.counters.unjoined += int(marks[:, 1].sum())
         matrix = None if packets is not None else rows[:, :snaplen]
-        return Batch(self.link, self.ring.s2m, self.ring.index, look.ns, matrix, lengths.astype(np.uint32), packets)
+        sizes = lengths.astype(np.uint32)
+        return Batch(self.link, self.ring.s2m, self.ring.index, look.ns, matrix, sizes, marks[:, 0], packets)
 
-    def _joined(self, look: _Look, good: NDArray[np.bool_], usable: NDArray[np.bool_]) -> list[tuple[bytes, int]]:
-        """Return packets joined from the pieces of chains, with their lengths. Incomplete ones count as missed."""
-        packets: list[tuple[bytes, int]] = []
-        parts: list[tuple[bytes, int]] = []
-        complete = not self._torn
-        columns = (look.lengths[good], look.descriptors["flags"][good], usable[good])
-        kept = zip(look.rows[good], *(column.tolist() for column in columns), strict=True)
-        for row, length, flag, fine in kept:
-            parts.append((row[:length].tobytes(), length))
+    def _joined(self, look: _Look, good: Mask, usable: Mask, marks: NDArray[np.bool_]) -> list[_Chain]:
+        """Return packets joined from the pieces of chains, with lengths and marks. Incomplete ones count as missed."""
+        packets: list[_Chain] = []
+        parts: list[bytes] = []
+        total, complete = 0, not self._torn
+        mark = np.zeros(2, np.bool_)
+        columns = (look.found.sizes[good], look.descriptors["flags"][good], usable[good])
+        kept = zip(look.rows[good], marks[good], *(column.tolist() for column in columns), strict=True)
+        for row, marked, length, flag, fine in kept:
+            parts.append(row[:length].tobytes())
+            total += length
             complete &= fine
+            mark = mark | marked
             if flag & NEXT:
                 continue
             if complete:
-                packets.append((b"".join(part for part, _ in parts), sum(size for _, size in parts)))
+                packets.append((b"".join(parts), total, mark))
             else:
                 self.counters.missed += len(parts)
-            parts, complete = [], True
+            parts, total, complete, mark = [], 0, True, np.zeros(2, np.bool_)
         if len(parts) < len(look.rows):
             self._next -= len(parts)  # the rest of this packet follows what was taken: next time
         else:

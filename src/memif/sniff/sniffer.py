@@ -22,6 +22,7 @@ from memif.protocol import wire
 from memif.protocol.offers import check_offer
 from memif.ring import Region
 from memif.sniff.batch import Batch
+from memif.sniff.receiver import Receiver, receiver_of
 from memif.sniff.report import Kind, Report, Side, receive
 from memif.sniff.ringtap import RingTap
 from memif.system import Closing
@@ -130,9 +131,24 @@ class Link:
         check_offer(sizes, self._rings, line)
         memory: list[Bytes] = [np.frombuffer(memoryview(region), np.uint8) for region in self._regions]
         self.taps = [
-            RingTap(memory, ring, link=self.number, cache_line=line, ethernet=self.ethernet) for ring in self._rings
+            RingTap(
+                memory,
+                ring,
+                link=self.number,
+                cache_line=line,
+                ethernet=self.ethernet,
+                receiver=self._receiver(slave=not ring.s2m),
+            )
+            for ring in self._rings
         ]
+        for tap in self.taps:
+            if not tap.ring.s2m:
+                tap.watch([other for other in self.taps if other.ring.s2m])
         self.up = True
+
+    def _receiver(self, *, slave: bool) -> Receiver:
+        app = self.slave_app if slave else self.master_app
+        return receiver_of(app, slave=slave, regions=len(self._regions))
 
     def _probe(self) -> int | None:
         if not self._rings or self._rings[0].region >= len(self._regions):

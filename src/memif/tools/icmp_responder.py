@@ -14,8 +14,11 @@ from memif.tools.transfer import bursts
 from memif.tools.values import parse_mac
 from memif.tools.verb import Verb
 
-#: Bytes of each packet that the responder reads: two VLAN tags, IPv6 and a neighbour solicitation fit.
+#: Bytes that a row has at least: two VLAN tags, IPv6 and a neighbour solicitation fit.
 WIDTH = 128
+#: Bytes by which an answer can be longer than the request: the option of a neighbour advertisement.
+GROWTH = 8
+_LONGEST = 65536
 
 
 @click.command(
@@ -62,15 +65,21 @@ def command(link: LinkOptions, ip: str, ip6: str | None, mac: str, duration: flo
 
 
 def serve(interface: Interface, responder: Any, stop: Stop) -> None:
-    """Answer until `stop`, over all connections."""
+    """Answer until `stop`, over all connections.
+
+    Answers are made in a copy: a request stays what was sent, for whoever looks on.
+    """
     for item in bursts(interface, stop, waiting=Waiting(interface), count=256):
         if item is not None and interface.tx:
             queue, burst = item
-            heads = burst.gather(WIDTH)
-            answered = responder.answer(heads, burst.lengths)
-            burst.scatter(heads)
+            lengths = burst.lengths.copy()
+            rows = burst.gather(min(max(int(lengths.max()) + GROWTH, WIDTH), _LONGEST))
+            burst.release()
+            answered = responder.answer(rows, lengths, new_lengths=(sizes := lengths.copy()))
+            if not answered.all():
+                rows, sizes = rows[answered], sizes[answered]
             with suppress(MemifDisconnectedError):
-                interface.tx[queue.index % len(interface.tx)].forward(burst, select=answered)
+                interface.tx[queue.index % len(interface.tx)].send_array(rows, sizes)
 
 
 def report(interface: Interface, counters: dict[str, int], as_json: bool) -> None:

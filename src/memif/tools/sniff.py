@@ -23,7 +23,7 @@ from memif.tools.values import Count, seconds, si
 from memif.tools.verb import Verb
 
 if TYPE_CHECKING:
-    from memif.capture import PcapngWriter
+    from memif.capture import Direction, PcapngWriter
     from memif.packet import Filter
     from memif.sniff import Batch, Control, Link, Sniffer
 
@@ -56,6 +56,11 @@ _SECRET = slice(9, 33)  # of the INIT message
     metavar="PERCENT",
     help="Of one CPU, for copying packets. Less disturbs the peers less, and misses more.",
 )
+@click.option(
+    "--unsure",
+    is_flag=True,
+    help="Keep packets that may differ from what was sent, each marked by a comment (default: only count them).",
+)
 @click.option("--show-secret", is_flag=True, help="Record secrets, which are blanked otherwise.")
 @interval_option
 @json_option
@@ -68,6 +73,7 @@ def command(
     control: bool | None,
     only_id: int | None,
     load: float,
+    unsure: bool,
     show_secret: bool,
     interval: float,
     as_json: bool,
@@ -78,6 +84,11 @@ def command(
     The two talk over their own memory at full speed; it is mapped here read-only, and packets of both directions are
     copied as they pass: ">" slave to master, "<" master to slave. What is too fast to be copied is counted as missed.
     The control connection is kept by a small process of its own, so that the link outlives this program.
+
+    What was copied after its receiver gave it back is unsure: the receiver may have written over it. It is counted and
+    left out, unless --unsure asks for it. Between two fast programs that can be most; VPP and DPDK as receivers that
+    copy leave packets as they were. A receiver that writes into packets which it still holds cannot be told at all.
+    "memif bridge -w FILE" is exact: all packets pass through it.
 
     A slave need not be told another name: rename the master's socket file, give LISTEN its name and CONNECT the new
     one, and the next connection comes this way.
@@ -103,6 +114,7 @@ def command(
             only_id,
             as_json=as_json,
             show_secret=show_secret,
+            unsure=unsure,
             control=writer is None if control is None else control,
         )
         if writer is not None and not as_json:
@@ -126,6 +138,8 @@ class Recorder:
     control: bool
     as_json: bool
     show_secret: bool
+    unsure: bool
+    left_out: int
     messages: int
     packets: int
     passed_over: int
@@ -141,10 +155,11 @@ class Recorder:
         control: bool,
         as_json: bool,
         show_secret: bool,
+        unsure: bool,
     ) -> None:
         self.sniffer, self.writer, self.words, self.count, self.only_id = sniffer, writer, words, count, only_id
-        self.control, self.as_json, self.show_secret = control, as_json, show_secret
-        self.packets = self.messages = self.passed_over = 0
+        self.control, self.as_json, self.show_secret, self.unsure = control, as_json, show_secret, unsure
+        self.packets = self.messages = self.passed_over = self.left_out = 0
         self.bytes: int = 0
         self.links: list[Link] = []
         self._filters: dict[bool, Filter | None] = {}
@@ -162,7 +177,8 @@ class Recorder:
                     self._event(event, status)
                 if not events and self.writer is not None:
                     self.writer.check_reader()
-                status.tick(self.packets, self.bytes, f"{self.missed} missed")
+                unsure = f", {self.left_out} unsure" if self.left_out else ""
+                status.tick(self.packets, self.bytes, f"{self.missed} missed{unsure}")
         except MemifError as error:
             return error
         finally:
@@ -206,6 +222,9 @@ class Recorder:
     def _batch(self, batch: "Batch") -> None:
         if self.count == 0:
             return
+        if not self.unsure:
+            self.left_out += int(batch.unsure.sum())
+            batch = batch.select(~batch.unsure)
         if self.words:
             batch = self._filtered(batch)
         if self.count:
@@ -244,7 +263,7 @@ class Recorder:
         from memif.capture import packet_line, summary
 
         linktype = LINKTYPES["ethernet" if link.ethernet else "ip"]
-        for packet, length in zip(batch.tobytes(), batch.lengths.tolist(), strict=True):
+        for packet, length, unsure in zip(batch.tobytes(), batch.lengths.tolist(), batch.unsure.tolist(), strict=True):
             if self.as_json:
                 print_json(
                     {
@@ -254,16 +273,15 @@ class Recorder:
                         "queue": batch.queue,
                         "from": "slave" if batch.s2m else "master",
                         "length": length,
+                        "unsure": unsure,
                         "summary": summary(packet, linktype),
                         "data": packet.hex(),
                     }
                 )
             else:
-                click.echo(
-                    packet_line(
-                        batch.ns, packet, direction="out" if batch.s2m else "in", linktype=linktype, length=length
-                    )
-                )
+                arrow: Direction = "out" if batch.s2m else "in"
+                line = packet_line(batch.ns, packet, direction=arrow, linktype=linktype, length=length)
+                click.echo(f"{line} (unsure)" if unsure else line)
 
     def _message(self, event: "Control") -> None:
         if self.writer is not None:
@@ -305,7 +323,7 @@ class Recorder:
                 self.writer.set_statistics(
                     self._interfaces[link.number],
                     received=sum(c.passed for c in counters),
-                    dropped=sum(c.missed + c.malformed for c in counters),
+                    dropped=sum(c.missed + c.malformed + (0 if self.unsure else c.unsure) for c in counters),
                 )
 
     def result(self, elapsed: float, names: list[str], relay: int | None) -> dict[str, Any]:
@@ -327,6 +345,7 @@ class Recorder:
             "bytes": self.bytes,
             "messages": self.messages,
             "missed": self.missed,
+            "left_out": self.left_out,
             "filtered_out": self.passed_over,
             "seconds": elapsed,
             "files": names,
@@ -347,7 +366,8 @@ def report(result: dict[str, Any], as_json: bool, *, to_stderr: bool) -> None:
     if as_json:
         print_json(result, err=to_stderr)
         return
-    rest = f", {result['filtered_out']} did not pass the filter" if result["filtered_out"] else ""
+    rest = f", {result['left_out']} unsure left out" if result["left_out"] else ""
+    rest += f", {result['filtered_out']} did not pass the filter" if result["filtered_out"] else ""
     click.echo(
         f"{result['captured']} packets, {si(result['bytes'], 'B')} and {result['messages']} control messages in "
         f"{seconds(result['seconds'])}{rest}",
@@ -362,13 +382,21 @@ def report(result: dict[str, Any], as_json: bool, *, to_stderr: bool) -> None:
                     ("missed", "missed"),
                     ("inferred", "lengths by header"),
                     ("unknown", "lengths unknown"),
-                    ("unsure", "maybe overwritten"),
+                    ("unsure", "unsure"),
+                    ("unjoined", "not joined"),
                     ("malformed", "malformed"),
                 )
                 if ring[name]
             )
             notes += " (estimated)" if ring["estimated"] else ""
             click.echo(f"  {ring['ring']}: {ring['passed']} passed, {ring['seen']} seen{notes}", err=to_stderr)
+    if any(ring["unsure"] for link in result["links"] for ring in link["rings"]):
+        what = "were left out; --unsure keeps them, marked" if result["left_out"] else "are marked by a comment"
+        click.echo(
+            f"Unsure packets may differ from what was sent, because their receiver was done with them before they were "
+            f"copied. They {what}. To record exactly, put memif bridge -w FILE between the two.",
+            err=to_stderr,
+        )
     summarise_files(result["files"], to_stderr=to_stderr)
     if result["relay"] is not None:
         click.echo(
