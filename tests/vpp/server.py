@@ -99,7 +99,8 @@ class ApiServer:
         """End it, and all memifs."""
         self._stop.set()
         self._thread.join()
-        for sock, _ in self._clients.values():
+        clients, self._clients = self._clients, {}
+        for sock, _ in clients.values():
             sock.close()
         self._listener.close()
         self.vpp.close()

@@ -7,6 +7,7 @@ and only while they are up; masters that are down accept clients and move nothin
 import contextlib
 import ipaddress
 import os
+import socket
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -165,6 +166,9 @@ class StandIn:
         name = self.sockets[face.socket_id]
         if name in self._listening and not self._listening[name].interfaces:
             self._listening.pop(name).close()
+            if name.startswith("/") and not face.slave:  # VPP leaves its file behind
+                with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as dead:
+                    dead.bind(name)
 
     def _end(self, face: Face, reason: str) -> None:
         if isinstance(face.end, ZeroCopySlave):

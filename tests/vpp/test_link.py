@@ -4,6 +4,8 @@ import contextlib
 import signal
 import socket as sockets
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from memif.icmp import answer, answer_ip
 from memif.vpp import Vpp, VppError
 from memif.vpp.api import _WORDS
 from patience import within
+from peers.testpmd import poll_until
 from vpp.server import ApiServer
 from vpp.standin import Refused, StandIn
 
@@ -39,6 +42,8 @@ def vpp(server: ApiServer, folder: str) -> Iterator[Vpp]:
     with Vpp(f"{folder}/api.sock", timeout=within(20)) as connection:
         yield connection
     assert server.vpp.faces == {}, "something is left behind in VPP"
+    # The file of VPP's own socket, number 0, is VPP's affair.
+    assert {path.name for path in Path(folder).iterdir()} <= {"api.sock", "memif.sock"}
     assert list(server.vpp.sockets) == [0]
 
 
@@ -210,6 +215,26 @@ def test_error_in_the_block_goes_through(vpp: Vpp) -> None:
         _ = 1 / 0
 
 
+@pytest.mark.parametrize("role", ["slave", "master"])
+def test_vpp_dies_inside_of_the_block(role: Any, folder: str) -> None:
+    with ApiServer(f"{folder}/api.sock", StandIn(folder, retry=0.2)) as server, Vpp(f"{folder}/api.sock") as vpp:
+        link = vpp.link(role=role, timeout=within(10))
+        iface = link.__enter__()
+        server.close()
+        assert poll_until(lambda: iface.socket.poll(0.01) and not iface.up, 5)
+        with pytest.raises((VppError, memif.MemifOSError)):
+            link.__exit__(None, None, None)
+        assert iface.closed
+        with pytest.raises(memif.MemifClosedError):
+            vpp.interfaces()
+
+
+def test_imports_nothing_but_the_standard_library() -> None:
+    code = "import sys; import memif.vpp; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=within(30), check=True)
+    assert not {"numpy", "click", "rich", "scapy", "vpp_papi"} & set(done.stdout.split())
+
+
 def test_link_that_does_not_come_up(vpp: Vpp, server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server.vpp, "set_state", lambda face, up: None)  # a slave that is down never connects
     with (
@@ -330,7 +355,7 @@ def test_return_values_have_words() -> None:
     assert all(value < 0 and text and text[-1] != "." for value, text in _WORDS.items())
 
 
-def test_no_thread_and_no_third_party(vpp: Vpp) -> None:
+def test_no_thread(vpp: Vpp) -> None:
     before = threading.active_count()
     with vpp.link(timeout=within(10)):
         assert threading.active_count() == before

@@ -42,6 +42,15 @@ class Verb(click.Command):
                     formatter.write_text(_DEFAULTS)
 
 
+class Verbs(click.Group):
+    """A verb with verbs of its own."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for param in self.params:
+            param.type = _in_words(param.type)
+
+
 class _Whole(click.IntRange):
     """A whole number in a range."""
 

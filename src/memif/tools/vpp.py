@@ -11,7 +11,7 @@ from memif.errors import MemifStateError, MemifValueError
 from memif.tools.options import complete_file, examples, json_option, read_secret
 from memif.tools.terminal import print_json
 from memif.tools.values import parse_mac
-from memif.tools.verb import Verb
+from memif.tools.verb import Verb, Verbs
 from memif.types import ModeName, RoleName
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ _API = "/run/vpp/api.sock"
 
 @click.group(
     "vpp",
+    cls=Verbs,
     epilog=examples(
         "vpp up --address 192.168.1.1/24 /run/vpp/my.sock", "vpp show", "vpp down memif1/0", "vpp cli 'show errors'"
     ),
@@ -36,7 +37,14 @@ _API = "/run/vpp/api.sock"
     shell_complete=complete_file,
     help="VPP's API socket.",
 )
-@click.option("--timeout", type=click.FloatRange(0.1), default=5.0, show_default=True, help="Seconds for each answer.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.1),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For each answer.",
+)
 @click.pass_context
 def command(ctx: click.Context, api: str, timeout: float) -> None:
     """Make, show and remove VPP's end of a link, over VPP's API socket.
@@ -143,7 +151,8 @@ def show(as_json: bool) -> None:
 @click.option(
     "--keep-socket", is_flag=True, help="Keep the control socket, which VPP else forgets with its last memif."
 )
-def down(names: tuple[str, ...], keep_socket: bool) -> None:
+@json_option
+def down(names: tuple[str, ...], keep_socket: bool, as_json: bool) -> None:
     """Remove memifs from VPP: NAMES are VPP's names for them, or control sockets for all memifs there.
 
     Without NAMES the only memif that VPP has.
@@ -152,13 +161,18 @@ def down(names: tuple[str, ...], keep_socket: bool) -> None:
         sockets, all_names = vpp.sockets(), [one.name for one in vpp.interfaces()]
         if not names and len(all_names) != 1:
             raise MemifStateError(f"VPP has {len(all_names)} memifs: {' '.join(all_names)}; say which")
+        removed = []
         for name in names or all_names:
             found = [one for one in vpp.interfaces() if name in (one.name, sockets.get(one.socket_id))]
             if not found:
                 raise MemifStateError(f"VPP has no memif {name!r}; memif vpp show lists them")
             for one in found:
                 vpp.delete(one, keep_socket=keep_socket)
-                click.echo(f"{one.name} is removed")
+                removed.append(one.name)
+                if not as_json:
+                    click.echo(f"{one.name} is removed")
+    if as_json:
+        print_json({"removed": removed})
 
 
 @command.command("cli", cls=Verb, epilog=examples("vpp cli 'show errors'", "vpp cli show memif memif1/0"))

@@ -21,7 +21,7 @@ from memif.interface import Interface, Options
 from memif.protocol import Role
 from memif.socket import open_interface
 from memif.types import ModeName, RoleName, RxMode
-from memif.vpp.api import Api, VppInterface
+from memif.vpp.api import Api, VppInterface, remove_file
 from memif.vpp.wire import API_SOCKET, VppError
 
 #: Slots that rings of VPP's zero-copy slaves need: VPP hands out 32 buffers at once, beside those of one packet.
@@ -138,7 +138,9 @@ class Vpp(Api):
         self.delete_memif(interface)
         number = interface.socket_id
         if number and not keep_socket and all(other.socket_id != number for other in self.interfaces()):
+            name = self.sockets().get(number, "")
             self.remove_socket(number)
+            remove_file(name)
 
     @contextmanager
     def link(
@@ -226,6 +228,7 @@ class Vpp(Api):
         for number, known in self.sockets().items():
             if known == name and with_socket:
                 self.remove_socket(number)
+                remove_file(name)
 
 
 def _check_mac(mac: bytes | None) -> bytes:

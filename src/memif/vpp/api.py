@@ -6,7 +6,10 @@ The layouts are those of VPP from 21.06 to 26.10, in their newest form where VPP
 
 import os
 import re
+import socket
+import stat
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 from itertools import count
@@ -165,7 +168,7 @@ class Api(Connection):
         )
 
     def remove_socket(self, number: int) -> None:
-        """Remove a control socket that no memif uses."""
+        """Remove a control socket that no memif uses. VPP leaves its file behind, see `remove_file`."""
         self._do(
             f"delete memif socket id {number}",
             ("memif_socket_filename_add_del_v2_34223bdf", struct.pack(">?II", False, number, 0)),
@@ -225,3 +228,13 @@ def _from_details(data: bytes) -> VppInterface:
 
 def _public(command: str) -> str:
     return command.partition(" secret ")[0]
+
+
+def remove_file(name: str) -> None:
+    """Remove the file of a control socket if nobody listens there."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        try:
+            probe.connect(name)
+        except ConnectionRefusedError:
+            if stat.S_ISSOCK(os.lstat(name).st_mode):
+                os.unlink(name)
