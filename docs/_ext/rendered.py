@@ -65,7 +65,7 @@ def static_faults(root: Path) -> Iterator[str]:
         for marker in re.findall(r"# \[[a-z]+\]", _plain(article, whole=True)):
             yield f"{page}: a marker for the build is shown: {marker}"
         for paragraph in re.findall(r"<p>(.*?)</p>", article, re.DOTALL):
-            if re.search(r"(^|\s)(&gt;&gt;&gt;|import \w+ \w+|async def) ", paragraph):
+            if re.search(r"(^|\s)(&gt;&gt;&gt;|import [\w.]+ (from|import|with)|async def) ", paragraph):
                 yield f"{page}: code as running text: {_plain(paragraph)}"
 
 

@@ -4,7 +4,8 @@ The file is ``$XDG_CONFIG_HOME/memif.toml``, by default ``~/.config/memif.toml``
 
     socket = "/run/vpp/memif.sock"   # for all links
 
-    [lab]                            # a profile: memif ping -P lab 10.0.0.1, memif.connect(profile="lab")
+    # A profile: memif ping -P lab 10.0.0.1, memif.connect(profile="lab")
+    [lab]
     socket = "/tmp/lab.sock"
     id = 3
     secret-file = "lab.secret"       # beside this file

@@ -41,6 +41,7 @@ COMPLETE: dict[str, list[str]] = {
 #: Programs with a test of their own, here or elsewhere.
 ELSEWHERE = {
     "demo",
+    "quickstart",
     "howto_serve",
     "howto_tap",
     "howto_testing",
@@ -148,6 +149,21 @@ def test_translation_keeps_checksums_right(monkeypatch: pytest.MonkeyPatch) -> N
     assert (got[:, 26:30] == (192, 0, 2, 1)).all()
     assert (got[:, 22] == sent[:, 22] - 1).all()
     assert (got[:, 42:] == sent[:, 42:]).all()
+
+
+def test_quickstart_sends_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    answering = program("quickstart")
+    try:
+        with memif.connect("demo.sock", timeout=20.0) as iface:
+            assert iface.tx[0].send([b"x" * 60] * 3) == 3
+            with iface.rx[0].recv(256, timeout=5.0) as burst:
+                assert burst.tobytes()[0] == b"x" * 60
+        output, _ = answering.communicate(timeout=10)
+    finally:
+        answering.kill()
+    assert answering.returncode == 0, output
+    assert output.endswith("the link is down: interface deleted\n")
 
 
 def test_bridge_joins_two_clients(socket_path: str) -> None:

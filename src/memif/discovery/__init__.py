@@ -3,7 +3,8 @@
 Example:
     Connect to the VPP of this machine::
 
-        found = [each for each in memif.discovery.find_sockets() if "VPP" in (each.app_name or "")]
+        found = memif.discovery.find_sockets()
+        found = [each for each in found if "VPP" in (each.app_name or "")]
         iface = memif.connect(found[0].name)
 
 Looking disturbs nobody; see `find_sockets` for what asking a master for its name and version costs it.
