@@ -2,8 +2,8 @@
 
 Every function takes a burst as two numpy arrays: ``matrix``, uint8 of shape (n, width), the first ``width``
 bytes of each packet padded with zeros (``burst.gather(width)`` makes one), and ``lengths``, uint32 of shape
-(n,), the true packet lengths in bytes (``burst.lengths``), which may exceed ``width``. `classify` and the checksums are
-compiled loops: a packet costs some nanoseconds. They release the interpreter lock for large bursts.
+(n,), the true packet lengths in bytes (``burst.lengths``), which may exceed ``width``. Most of them are compiled
+loops: a packet costs some nanoseconds. They release the interpreter lock for large bursts.
 
 - `headers`: structured dtypes, `view` (no copy), `gather` and `scatter` (an offset for each row)
 - `classify`: where the layers of each packet begin and which of them can be trusted

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from memif.config import whole
 from memif.errors import MemifTypeError, MemifValueError
 
+from ._headers import move
+
 Matrix = NDArray[np.uint8]
 """A burst as rows of bytes, uint8, shape (n, width)."""
 
@@ -170,16 +172,13 @@ def gather(
         MemifTypeError: when an argument is an array of another kind.
         MemifValueError: when a header lies outside its row, or shapes do not match.
     """
-    _check_cells(matrix, dtype, offsets, rows)
-    return gathered(matrix, dtype, offsets, rows)
-
-
-def gathered(
-    matrix: Matrix, dtype: np.dtype[Any], offsets: NDArray[Any], rows: NDArray[Any] | None = None
-) -> NDArray[Any]:
-    """`gather` without checks, for offsets that this package has computed."""
-    copied: NDArray[Any] = matrix[_cells(matrix, dtype, offsets, rows)].view(dtype)[:, 0]
-    return copied
+    _check_header(matrix, dtype)
+    check_lengths("offsets", offsets, len(matrix))
+    numbers = _numbers(rows, len(matrix))
+    count = len(matrix) if numbers is None else len(numbers)
+    records: NDArray[Any] = np.empty(count, dtype)
+    _move(matrix, dtype, offsets, numbers, records.view(np.uint8), back=False)
+    return records
 
 
 def scatter(matrix: Matrix, records: NDArray[Any], offsets: NDArray[Any], rows: NDArray[Any] | None = None) -> None:
@@ -198,40 +197,57 @@ def scatter(matrix: Matrix, records: NDArray[Any], offsets: NDArray[Any], rows: 
     check_matrix(matrix, writable=True)
     if not isinstance(records, np.ndarray):
         raise MemifTypeError.argument("records", records, "an array of headers, as gather returns")
-    _check_cells(matrix, records.dtype, offsets, rows, "records")
-    index = _cells(matrix, records.dtype, offsets, rows)
-    if records.shape != index[0].shape[:1]:
-        raise MemifValueError.argument("records", Described(records), f"shape {index[0].shape[:1]}, one for each row")
-    raw = np.ascontiguousarray(records).view(np.uint8)
-    matrix[index] = raw.reshape(len(records), records.dtype.itemsize)
-
-
-def _cells(
-    matrix: Matrix, dtype: np.dtype[Any], offsets: NDArray[Any], rows: NDArray[Any] | None
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return row and column numbers of each byte of the headers."""
-    numbers = np.arange(len(matrix))
-    if rows is not None:
-        numbers, offsets = numbers[rows], offsets[rows]
-    columns = offsets.astype(np.intp)[:, None] + np.arange(dtype.itemsize)
-    return numbers[:, None], columns
-
-
-def _check_cells(matrix: Any, dtype: Any, offsets: Any, rows: Any, name: str = "dtype") -> None:
-    """Raise the error for an invalid argument of `gather`."""
-    _check_header(matrix, dtype, name)
+    _check_header(matrix, records.dtype, "records")
     check_lengths("offsets", offsets, len(matrix))
-    used = offsets
-    if rows is not None:
-        try:
-            used = offsets[rows]
-        except (IndexError, TypeError, ValueError):
-            used = None
-        if used is None or used.ndim != 1:
-            allowed = f"row numbers below {len(matrix)}, or a mask of shape ({len(matrix)},)"
-            raise MemifValueError.argument("rows", Described(rows), allowed)
-    for worst in (used.min(), used.max()) if len(used) else ():
-        _check_offset(matrix, dtype, "offsets", worst, name)
+    numbers = _numbers(rows, len(matrix))
+    count = len(matrix) if numbers is None else len(numbers)
+    if records.shape != (count,):
+        if numbers is not None and any(not -len(matrix) <= row < len(matrix) for row in numbers.tolist()):
+            raise _wrong_rows(rows, len(matrix))
+        raise MemifValueError.argument("records", Described(records), f"shape ({count},), one for each row")
+    raw = np.ascontiguousarray(records).view(np.uint8)
+    _move(matrix, records.dtype, offsets, numbers, raw, back=True, name="records")
+
+
+def _move(
+    matrix: Matrix,
+    dtype: np.dtype[Any],
+    offsets: NDArray[Any],
+    numbers: NDArray[np.int64] | None,
+    raw: NDArray[np.uint8],
+    *,
+    back: bool,
+    name: str = "dtype",
+) -> None:
+    """Copy headers, and raise the error for one that lies outside."""
+    if dtype.itemsize > matrix.shape[1]:
+        if len(raw):
+            _check_offset(matrix, dtype, "offsets", 0, name)
+        return
+    bad = move(matrix, offsets.astype(np.int64, copy=False), numbers, raw, dtype.itemsize, back)
+    if bad >= 0:
+        row = bad if numbers is None else int(numbers[bad])
+        if not -len(matrix) <= row < len(matrix):
+            raise _wrong_rows(numbers, len(matrix))
+        _check_offset(matrix, dtype, "offsets", int(offsets[row]), name)
+        raise AssertionError("a valid header was refused")
+
+
+def _numbers(rows: Any, count: int) -> NDArray[np.int64] | None:
+    """Return row numbers or a mask as row numbers, and None for all rows."""
+    if rows is None:
+        return None
+    if isinstance(rows, np.ndarray) and rows.ndim == 1:
+        if rows.dtype == np.bool_ and len(rows) == count:
+            return rows.nonzero()[0].astype(np.int64, copy=False)
+        if rows.dtype.kind in "iu":
+            return rows.astype(np.int64, copy=False)
+    raise _wrong_rows(rows, count)
+
+
+def _wrong_rows(rows: Any, count: int) -> MemifValueError:
+    allowed = f"row numbers below {count}, or a mask of shape ({count},)"
+    return MemifValueError.argument("rows", Described(rows), allowed)
 
 
 def _check_header(matrix: Any, dtype: Any, name: str = "dtype") -> None:
@@ -285,8 +301,7 @@ def check_rows(rows: Any, count: int) -> NDArray[np.bool_] | None:
             pass
         else:
             return mask
-    allowed = f"row numbers below {count}, or a mask of shape ({count},)"
-    raise MemifValueError.argument("rows", Described(rows), allowed)
+    raise _wrong_rows(rows, count)
 
 
 class Described:
