@@ -51,6 +51,17 @@ def test_a_busy_machine_has_figures_that_are_marked(one_core: None) -> None:
     assert all(figure > 0 for figure in outcome["disturbed"])
 
 
+def test_round_trips_on_a_busy_machine_are_marked(one_core: None) -> None:
+    options = ("bench", "--only", "round trip, 64 B, burst 1, S2M", "--runs", 1, "--seconds", 0.2)
+    outcomes = memif(*options, "--json", timeout=60).json["outcomes"]
+    by_mode = {outcome["scenario"]["mode"]: outcome for outcome in outcomes}
+    assert sorted(by_mode) == ["adaptive", "interrupt", "polling"]
+    assert not any(outcome["error"] for outcome in outcomes)
+    assert by_mode["polling"]["runs"] == []
+    assert by_mode["polling"]["disturbed"]
+    assert by_mode["interrupt"]["runs"]  # it sleeps, so that one core is enough
+
+
 def test_two_sides_that_do_not_meet_do_not_end_a_run(one_core: None) -> None:
     if shutil.which("cc") is None:
         missing("a C compiler is missing: apt-get install gcc")

@@ -240,9 +240,11 @@ def _run_pair(scenario: Scenario, runs: int, seconds: float, line: tuple[str, st
 def _judge(found: Measurement, receiver: dict[str, Any], sender: dict[str, Any], *, need_core: bool) -> None:
     if found.scenario.kind == "rtt":
         found.percentiles = sender["percentiles"]
-        found.runs.append(sender["percentiles"]["p50"])
-        found.runs += sender["medians"]
-        found.apart += [None] * len(found.runs)
+        if need_core and min(receiver["share"], sender["share"]) < LEAST_SHARE:
+            found.disturbed += sender["medians"]
+        else:
+            found.runs += sender["medians"]
+            found.apart += [None] * len(sender["medians"])
         return
     counting = sender if found.scenario.kind == "echo" else receiver
     marks = zip(_windows(receiver["marks"]), _windows(sender["marks"]), strict=True)
@@ -299,11 +301,12 @@ def rate(value: float | None) -> str:
 def figure(found: Measurement) -> str:
     """The headline of one found."""
     if found.error:
-        return found.error[:60]
+        return found.error
+    busy = " (busy)" if found.median is None and found.disturbed else ""
     if found.scenario.kind == "rtt":
-        return ", ".join(f"{name} {1e6 * value:.1f} µs" for name, value in found.percentiles.items())
+        return ", ".join(f"{name} {1e6 * value:.1f} µs" for name, value in found.percentiles.items()) + busy
     if found.median is None and found.disturbed:
-        return f"{rate(statistics.median(found.disturbed))} (busy)"
+        return rate(statistics.median(found.disturbed)) + busy
     return rate(found.median)
 
 

@@ -6,15 +6,19 @@ A step moves one burst and returns how many packets it moved.
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from memif import icmp
+from memif.errors import MemifError, MemifTimeoutError
 from memif.interface import Interface
 
 BurstStep = Callable[[], int]
 Task = dict[str, Any]
+#: Seconds that the answering side waits for the other one to leave.
+_LINGER = 5.0
 
 
 def _matrix(task: Task) -> Any:
@@ -269,18 +273,27 @@ def answer(interface: Interface, task: Task) -> BurstStep:
 
 
 def round_trips(step: BurstStep, start: float, task: Task) -> dict[str, Any]:
-    """Time single steps in `runs` groups, in seconds; the answering side only answers."""
+    """Time single steps in `runs` groups, in seconds; the answering side only answers, until the other one leaves.
+
+    Returns:
+        The share of a core that this process had; from the asking side also the percentiles, and the median of each
+        group.
+    """
     end = start + task["runs"] * task["seconds"]
     clock, times, groups = time.perf_counter, [], []
     if task["part"] == "receiver":
-        while time.monotonic() < end + 0.2:
-            try:
+        share = _Share()
+        with suppress(MemifError):
+            while time.monotonic() < end:
                 step()
-            except Exception:
-                break
-        return {}
+        share.measure()
+        with suppress(MemifError):
+            while time.monotonic() < end + _LINGER:
+                step()
+        return {"share": share.value}
     while time.monotonic() < start:
         step()
+    share = _Share()
     for run in range(task["runs"]):
         group = []
         while time.monotonic() < start + (run + 1) * task["seconds"]:
@@ -289,6 +302,22 @@ def round_trips(step: BurstStep, start: float, task: Task) -> dict[str, Any]:
                 if step():
                     group.append(clock() - before)
         times += group
-        groups.append(statistics.median(group))
+        groups += [statistics.median(group)] if group else []
+    share.measure()
+    if not times:
+        raise MemifTimeoutError("no packet came back")
     points = np.percentile(times, [50, 99, 99.9])
-    return {"percentiles": dict(zip(("p50", "p99", "p99.9"), points.tolist(), strict=True)), "medians": groups}
+    percentiles = dict(zip(("p50", "p99", "p99.9"), points.tolist(), strict=True))
+    return {"share": share.value, "percentiles": percentiles, "medians": groups}
+
+
+class _Share:
+    """The share of a core that this process has had since it was made, up to the last `measure`."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic(), time.process_time()
+        self.value = 1.0
+
+    def measure(self) -> None:
+        wall, cpu = time.monotonic() - self._began[0], time.process_time() - self._began[1]
+        self.value = cpu / wall
