@@ -1,7 +1,7 @@
 """Drawings of the shared memory. Sizes and offsets come from `memif.memory.layout`, so they are those of the code."""
 
 from memif.memory.layout import HEAD_OFFSET, plan_layout
-from memif.protocol.offers import DESCRIPTOR_SIZE, ring_header_size, ring_size_bytes
+from memif.protocol.offers import DESCRIPTOR_SIZE, ring_header_size
 
 _ARROW = (
     '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'

@@ -79,7 +79,7 @@ class MemoryLayout:
         cache_line: Bytes of a cache line.
         buffer_region: Index of the region that holds the buffers.
         buffer_base: Where the first buffer starts in that region.
-        buffer_stride: Distance between two buffers: `buffer_size`, rounded up to `BUFFER_ALIGNMENT`.
+        buffer_stride: Distance between two buffers: `buffer_size`, rounded up to an odd number of `BUFFER_ALIGNMENT`.
     """
 
     region_sizes: tuple[int, ...]
@@ -149,7 +149,9 @@ def plan_layout(
     ring_bytes = ring_size_bytes(log2_ring_size, cache_line)
     rings = _place_rings(s2m_rings, m2s_rings, log2_ring_size, ring_bytes)
     rings_end = len(rings) * ring_bytes
-    stride = align_up(buffer_size, BUFFER_ALIGNMENT)
+    # An odd number of cache lines: else the first lines of all buffers fall into a few sets of the caches, and push out
+    # each other.
+    stride = align_up(buffer_size, BUFFER_ALIGNMENT) | BUFFER_ALIGNMENT
     base = align_up(rings_end, max(BUFFER_ALIGNMENT, cache_line)) if kind == "single" else 0
     buffers_end = base + (len(rings) << log2_ring_size) * stride
     if max(rings_end, buffers_end) > OFFSET_REACH:

@@ -150,6 +150,8 @@ cdef class Burst:
 
     cdef int check_lengths(self, uint32_t count=0xFFFFFFFF) except -1:
         """Check the lengths of the first `count` packets (default all)."""
+        if not self.c.shown and (self.tx is None or self.sized):
+            return 0                                # nobody can have changed one
         return fit_all(self.c, min(count, self.c.packets), self.tx is not None and not self.sized)
 
     cdef int check_lent(self) except -1:
@@ -440,6 +442,7 @@ cdef class Burst:
         if c == NULL:
             return load_numpy().empty(0, load_numpy().uint32 if which < REGIONS else load_numpy().uint16)
         if which == LENGTHS:
+            c.shown = True
             array = words(store, c.length, c.packets, True)
         elif which == OFFSETS:
             if self.tx is not None:

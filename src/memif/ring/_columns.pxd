@@ -1,6 +1,6 @@
 # A burst as arrays, and the few inline functions that every loop over packets uses.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from memif.ring._atomics cimport memif_load32
 
@@ -18,6 +18,8 @@ cdef struct Columns:
     uint32_t packets
     uint32_t descriptors
     bint chained
+    bint flagged            # received: not all of `flags` is zero
+    bint shown              # an array of the lengths was given away: from then on they can be anything
     uint32_t *length        # the user may write here at any time: loops clamp what they read by room
     uint32_t *first
     uint32_t *piece
@@ -35,7 +37,11 @@ cdef inline void unchain(Columns *c) noexcept nogil:
     c.packets = 0
     c.descriptors = 0
     c.chained = False
+    c.shown = False
     c.piece = c.length
+    if c.flagged:
+        memset(c.flags, 0, c.capacity * sizeof(uint16_t))
+        c.flagged = False
 
 
 # From one descriptor a packet to many: splits the shared array of lengths in two and numbers the descriptors.

@@ -116,10 +116,11 @@ cdef void gather_rows(Ring ring, const Columns *c, uint8_t *rows, Py_ssize_t str
                 while line < ahead:
                     memif_prefetch_read(spans[regions[i + 2]].base + offsets[i + 2] + line)
                     line += 64
-            copy(rows + i * stride, spans[regions[i]].base + offsets[i], width)
+            copy(rows, spans[regions[i]].base + offsets[i], width)
         else:
-            n = row_copy(ring, c, i, rows + i * stride, width, False, NULL)
-            memset(rows + i * stride + n, 0, width - n)
+            n = row_copy(ring, c, i, rows, width, False, NULL)
+            memset(rows + n, 0, width - n)
+        rows += stride
 
 
 cdef void gather_all(Ring ring, const Columns *c, Py_buffer *rows) noexcept:

@@ -1,5 +1,5 @@
 cimport cython
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from memif.ring._columns cimport Columns
 from memif.ring._ring cimport Ring
@@ -26,8 +26,10 @@ cdef class RxRing(Ring):
     cdef readonly uint32_t headroom
     cdef bint ready(self) noexcept nogil
     cdef uint32_t take(self, Columns *c, uint32_t limit) noexcept nogil
+    cdef uint32_t take_slave(self, Columns *c, uint16_t start, uint32_t most, uint64_t *total) noexcept nogil
+    cdef uint32_t take_master(self, Columns *c, uint16_t start, uint32_t most, uint64_t *total) noexcept nogil
     cdef Scan scan(self, Columns *c, uint16_t start, uint16_t end) noexcept nogil
-    cdef uint32_t chain(self, Columns *c, uint16_t start, uint16_t end) noexcept nogil
+    cdef uint32_t chain(self, Columns *c, uint16_t start, uint16_t end, uint64_t *total) noexcept nogil
     cdef bint holds(self) noexcept nogil
     cdef bint all_lent(self) noexcept nogil
     cdef uint32_t open_run(self, uint32_t slots) noexcept nogil

@@ -4,6 +4,7 @@
 cimport cython
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
 from posix.unistd cimport close
 
 from memif.errors import from_os_error
@@ -16,6 +17,63 @@ from memif.ring._clock cimport now
 from memif.ring._columns cimport MAX_PACKET, Columns, make_chained
 from memif.ring._region cimport fork_count
 from memif.ring._ring cimport NEXT, Slot, Span, lock_ring, peer_moved, readable
+
+cdef inline uint32_t take_plain(RxRing r, Columns *c, uint16_t start, uint32_t most, uint64_t *total,
+                                bint slave) noexcept nogil:
+    """Append packets of one descriptor each, up to one that is not such. -> how many. Compiled once for each role.
+
+    The loop writes three columns only; the others follow from these and are written whole, many elements at a time.
+    """
+    cdef const uint64_t *desc = r.desc
+    cdef const Span *spans = r.spans
+    cdef const Slot *slots = r.slots
+    cdef const Slot *slot
+    cdef uint32_t span_count = r.span_count, length, offset, n = 0, d = c.descriptors, k
+    cdef uint32_t wrap = r.wrap, at = start & wrap
+    cdef uint16_t region
+    cdef uint64_t word, sum = 0
+    # The columns in locals: as far as the compiler knows, a store to one could change the pointers to the others.
+    cdef uint32_t *lengths = c.length + c.packets
+    cdef uint32_t *offsets = c.offset + d
+    cdef uint32_t *first = c.first + c.packets
+    cdef uint16_t *regions = c.region + d
+    cdef uint16_t *numbers = c.slot + d
+    while n < most:
+        word = memif_load64(desc + 2 * at)
+        length = <uint32_t>(word >> 32)
+        if slave:
+            slot = slots + at
+            region = slot.region
+            offset = slot.start + slot.headroom
+            if length - 1 >= <uint32_t>(slot.room - slot.headroom) or word & NEXT:
+                break
+        else:
+            region = <uint16_t>(word >> 16)
+            offset = <uint32_t>memif_load64(desc + 2 * at + 1)
+            if (region >= span_count or length - 1 >= MAX_PACKET or word & NEXT
+                    or <uint64_t>offset + length > spans[region].size):
+                break
+        memif_prefetch_read(spans[region].base + offset)
+        lengths[n] = length
+        offsets[n] = offset
+        regions[n] = region
+        at = (at + 1) & wrap
+        n += 1
+    for k in range(n):
+        sum += lengths[k]
+    memcpy(c.room + d, lengths, n * sizeof(uint32_t))
+    for k in range(n):
+        numbers[k] = <uint16_t>(start + k) & wrap
+    if c.flagged:
+        memset(c.flags + d, 0, n * sizeof(uint16_t))
+    if c.chained:
+        memcpy(c.piece + d, lengths, n * sizeof(uint32_t))
+        for k in range(n):
+            first[k + 1] = d + k + 1
+    c.packets += n
+    c.descriptors += n
+    total[0] += sum
+    return n
 
 
 @cython.final
@@ -85,73 +143,28 @@ cdef class RxRing(Ring):
         self.stalled = 0
         if i == end:
             return 0
-        cdef uint16_t wrap = self.wrap, region
-        cdef const uint64_t *desc = self.desc
-        cdef const Span *spans = self.spans
-        cdef const Slot *slots = self.slots
-        cdef uint32_t span_count = self.span_count, length, offset, n = c.packets, d = c.descriptors
-        cdef uint32_t used, capacity = c.capacity, before = n
-        cdef uint64_t word, total = 0
-        cdef bint slave = self.slave, good
-        # The columns in locals: as far as the compiler knows, a store to one could change the pointers to the others.
-        cdef uint32_t *lengths = c.length
-        cdef uint32_t *pieces = c.piece
-        cdef uint32_t *rooms = c.room
-        cdef uint32_t *offsets = c.offset
-        cdef uint16_t *regions = c.region
-        cdef uint16_t *flags = c.flags
-        cdef uint16_t *numbers = c.slot
-        cdef uint32_t *first = c.first if c.chained else NULL
-        cdef const Slot *slot
-        cdef uint16_t at
-        while i != end and n < limit and d < capacity:
-            at = i & wrap
-            word = memif_load64(desc + 2 * at)
-            length = <uint32_t>(word >> 32)
-            if slave:
-                slot = slots + at
-                region = slot.region
-                offset = slot.start + slot.headroom
-                good = length - 1 < slot.room - slot.headroom
-            else:
-                region = <uint16_t>(word >> 16)
-                offset = <uint32_t>memif_load64(desc + 2 * at + 1)
-                good = (region < span_count and length - 1 < MAX_PACKET
-                        and <uint64_t>offset + length <= spans[region].size)
-            if not good or word & NEXT:
-                c.packets = n
-                c.descriptors = d
-                used = self.chain(c, i, end)
+        cdef uint32_t used, most, before = c.packets
+        cdef uint64_t total = 0
+        while i != end and c.packets < limit and c.descriptors < c.capacity:
+            most = min(min(<uint16_t>(end - i), limit - c.packets), c.capacity - c.descriptors)
+            used = self.take_slave(c, i, most, &total) if self.slave else self.take_master(c, i, most, &total)
+            i += <uint16_t>used
+            if used < most:
+                used = self.chain(c, i, end, &total)
                 if used == 0:
                     break
-                total += c.length[n] if c.packets > n else 0
-                n = c.packets
-                d = c.descriptors
-                pieces = c.piece
-                first = c.first if c.chained else NULL
                 i += <uint16_t>used
-                continue
-            memif_prefetch_read(spans[region].base + offset)
-            lengths[n] = length
-            pieces[d] = length
-            rooms[d] = length
-            offsets[d] = offset
-            regions[d] = region
-            flags[d] = 0
-            numbers[d] = at
-            n += 1
-            d += 1
-            if first != NULL:
-                first[n] = d
-            total += length
-            i += 1
-        c.packets = n
-        c.descriptors = d
         self.cursor = i
-        self.stats.n.packets += n - before
+        self.stats.n.packets += c.packets - before
         self.stats.n.bytes += total
-        self.stats.n.bursts += n != before
+        self.stats.n.bursts += c.packets != before
         return <uint16_t>(i - start)
+
+    cdef uint32_t take_slave(self, Columns *c, uint16_t start, uint32_t most, uint64_t *total) noexcept nogil:
+        return take_plain(self, c, start, most, total, True)
+
+    cdef uint32_t take_master(self, Columns *c, uint16_t start, uint32_t most, uint64_t *total) noexcept nogil:
+        return take_plain(self, c, start, most, total, False)
 
     cdef Scan scan(self, Columns *c, uint16_t start, uint16_t end) noexcept nogil:
         """Read the descriptors of one packet, each once, into the columns as far as they reach, not counted
@@ -190,16 +203,18 @@ cdef class RxRing(Ring):
                 c.offset[at] = offset
                 c.region[at] = region
                 c.flags[at] = <uint16_t>word & NEXT
+                c.flagged = True
                 c.slot[at] = i & self.wrap
             s.bytes += length if length <= MAX_PACKET else 0
             s.used += 1
             i += 1
         return s
 
-    cdef uint32_t chain(self, Columns *c, uint16_t start, uint16_t end) noexcept nogil:
+    cdef uint32_t chain(self, Columns *c, uint16_t start, uint16_t end, uint64_t *total) noexcept nogil:
         """One packet of several descriptors, or one with a bad descriptor, which is dropped whole.
 
-        -> descriptors used up; 0 when its end is not visible yet (`stalled` is set) or the columns are full.
+        -> descriptors used up; 0 when its end is not visible yet (`stalled` is set) or the columns are full. The bytes
+        received are added to `total`.
         """
         cdef Scan s = self.scan(c, start, end)
         cdef bint good = not s.bad and s.bytes <= MAX_PACKET
@@ -215,6 +230,7 @@ cdef class RxRing(Ring):
             c.packets += 1
             c.descriptors += s.used
             c.first[c.packets] = c.descriptors
+            total[0] += s.bytes
         elif s.bad:
             self.stats.n.bad_descriptors += s.bad
             self.stats.n.dropped_bad += 1
