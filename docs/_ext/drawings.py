@@ -46,9 +46,7 @@ def region() -> str:
     """Region 0 as our slave makes it by default, with one ring each way."""
     layout = plan_layout(1, 1, 10, 2048)
     size, rings = layout.region_sizes[0], layout.rings
-    ring_bytes = ring_size_bytes(10)
-    data = 2 * ring_bytes
-    marks = [0, rings[1].offset, data, data + 1024 * 2048, size]
+    marks = [0, rings[1].offset, layout.slot_offset(0, 0), layout.slot_offset(1, 0), size]
     xs = [20, 150, 280, 500, 720]
     names = [
         ("S2M ring 0", "1024 slots"),

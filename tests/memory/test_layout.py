@@ -24,15 +24,15 @@ def place(index: int, offset: int, *, log2: int = 10, region: int = 0, s2m: bool
 
 
 class TestPlan:
-    def test_default_is_what_libmemif_makes(self) -> None:
+    def test_default(self) -> None:
         layout = plan_layout()
-        # Two rings of 128 + 1024 * 16 bytes, then 2048 buffers of 2048 bytes.
+        # Two rings of 128 + 1024 * 16 bytes, as libmemif has them, then 2048 buffers of 2048 bytes, 33 lines apart.
         rings = [(ring.s2m, ring.index, ring.offset) for ring in layout.rings]
         assert rings == [(True, 0, 0), (False, 0, 16512)]
-        assert (layout.buffer_region, layout.buffer_base, layout.buffer_stride) == (0, 33024, 2048)
-        assert layout.region_sizes == (4231168,)
+        assert (layout.buffer_region, layout.buffer_base, layout.buffer_stride) == (0, 33024, 2112)
+        assert layout.region_sizes == (4362240,)
         assert layout.slot_offset(0, 0) == 33024
-        assert layout.slot_offset(1, 3) == 33024 + (1024 + 3) * 2048
+        assert layout.slot_offset(1, 3) == 33024 + (1024 + 3) * 2112
 
     def test_order_is_all_s2m_then_all_m2s(self) -> None:
         layout = plan_layout(3, 2, 4)
@@ -49,7 +49,7 @@ class TestPlan:
         layout = plan_layout(1, 1, 8, 1024, kind="split")
         assert (layout.buffer_region, layout.buffer_base) == (1, 0)
         # 2 * (128 + 4096) bytes of rings fill a bit more than two pages.
-        assert layout.region_sizes == (3 * 4096, 512 * 1024)
+        assert layout.region_sizes == (3 * 4096, 512 * (1024 + 64))
         assert {ring.region for ring in layout.rings} == {0}
 
     def test_cache_line_of_128(self) -> None:
@@ -100,6 +100,7 @@ class TestPlan:
         fits = plan_layout(16, 15, 12, 32768)
         assert fits.region_sizes[0] <= OFFSET_REACH
         assert plan_layout(16, 16, 12, 32768, kind="split").region_sizes[1] == OFFSET_REACH
+        assert plan_layout(16, 16, 12, 32768 - 64, kind="split").buffer_stride == 32768 - 64
         with pytest.raises(MemifValueError) as caught:
             plan_layout(16, 16, 12, 32768)
         for name in ("s2m_rings", "m2s_rings", "log2_ring_size", "buffer_size", "4 GiB"):

@@ -79,7 +79,8 @@ class MemoryLayout:
         cache_line: Bytes of a cache line.
         buffer_region: Index of the region that holds the buffers.
         buffer_base: Where the first buffer starts in that region.
-        buffer_stride: Distance between two buffers: `buffer_size`, rounded up to an odd number of `BUFFER_ALIGNMENT`.
+        buffer_stride: Distance between two buffers: `buffer_size`, rounded up to a multiple of `BUFFER_ALIGNMENT`, an odd
+            one where the memory suffices.
     """
 
     region_sizes: tuple[int, ...]
@@ -149,10 +150,12 @@ def plan_layout(
     ring_bytes = ring_size_bytes(log2_ring_size, cache_line)
     rings = _place_rings(s2m_rings, m2s_rings, log2_ring_size, ring_bytes)
     rings_end = len(rings) * ring_bytes
+    base = align_up(rings_end, max(BUFFER_ALIGNMENT, cache_line)) if kind == "single" else 0
+    stride = align_up(buffer_size, BUFFER_ALIGNMENT)
     # An odd number of cache lines: else the first lines of all buffers fall into a few sets of the caches, and push out
     # each other.
-    stride = align_up(buffer_size, BUFFER_ALIGNMENT) | BUFFER_ALIGNMENT
-    base = align_up(rings_end, max(BUFFER_ALIGNMENT, cache_line)) if kind == "single" else 0
+    if base + (len(rings) << log2_ring_size) * (stride | BUFFER_ALIGNMENT) <= OFFSET_REACH:
+        stride |= BUFFER_ALIGNMENT
     buffers_end = base + (len(rings) << log2_ring_size) * stride
     if max(rings_end, buffers_end) > OFFSET_REACH:
         raise MemifValueError(_too_large(s2m_rings, m2s_rings, log2_ring_size, buffer_size, buffers_end))

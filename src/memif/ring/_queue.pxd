@@ -1,5 +1,7 @@
 from libc.stdint cimport int64_t
 
+from memif.ring._atomics cimport memif_flag_get
+from memif.ring._region cimport fork_count
 from memif.ring._ring cimport Ring, Stats
 from memif.ring._views cimport Pool
 
@@ -31,3 +33,11 @@ cdef class Queue:
 
 
 cdef object bursts_of(Queue queue)
+
+
+# The ring of the present connection, if calls may work on it; else what `usable` raises. A queue with a ring has an owner.
+cdef inline Ring ring_of(Queue queue):
+    cdef Ring ring = queue.any_ring
+    if ring is None or memif_flag_get(&ring.dead) or ring.born != fork_count():
+        return queue.usable()
+    return ring

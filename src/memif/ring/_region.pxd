@@ -15,4 +15,8 @@ cdef class Region:
     cdef Py_buffer buffer      # held where the memory is somebody else's
     cdef bint held
 
-cdef unsigned int fork_count() noexcept nogil
+cdef unsigned int forks             # how many forks lie between the first process and this one
+
+
+cdef inline unsigned int fork_count() noexcept nogil:
+    return forks

@@ -32,11 +32,7 @@ cdef extern from "Python.h":
     object PyErr_SetFromErrno(object kind)
 
 cdef Mapping *live = NULL       # every mapping made here; changed under the interpreter lock only
-cdef unsigned int forks = 0     # how many forks lie between the first process and this one
-
-
-cdef unsigned int fork_count() noexcept nogil:
-    return forks
+cdef unsigned int forks = 0
 
 
 cdef uint64_t round_up(uint64_t size, uint64_t unit) noexcept nogil:

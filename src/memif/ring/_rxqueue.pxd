@@ -16,15 +16,15 @@ cdef class RxQueue(Queue):
     cdef uint32_t lent_run
     cdef RxRing left            # of a link that the peer has ended, with packets that nobody has received yet
     cdef RxRing serving         # `serve` has this ring's lock, and is under way without the interpreter
+    cdef int detours            # so many calls do not try to copy straight out of the ring
     cdef RxRing source(self)
     cdef bint has_packets(self, RxRing ring) noexcept
     cdef void forget(self) noexcept
+    cdef bint start_straight(self, RxRing ring) except -1
+    cdef uint32_t fill(self, RxRing ring, Py_buffer *rows, Py_buffer *sizes, uint32_t limit) except? 0xFFFFFFFF
+    cdef tuple fill_new(self, RxRing ring, uint32_t limit, Py_ssize_t width)
+    cdef tuple copied(self, RxRing ring, Store store, Py_ssize_t width)
     cdef Store fetch(self, RxRing ring, uint32_t limit, int64_t span, uint32_t *run)
     cdef void give_back(self, RxRing ring, Store store, uint32_t run) noexcept
     cdef int nothing(self, RxRing ring) except -1
     cdef Store take(self, RxRing ring, uint32_t limit, uint32_t *run)
-    cdef Store wait_take(self, RxRing ring, uint32_t limit, uint32_t *run, int64_t deadline)
-    cdef bint sleep_until(self, RxRing ring, int64_t deadline) except -1
-    cdef bint sleep(self, RxRing ring, int64_t left) except -1
-    cdef int look_around(self, RxRing ring) except -1
-    cdef int check_lent(self, RxRing ring) except -1

@@ -1,53 +1,30 @@
 # cython: language_level=3, cdivision=True, wraparound=False, auto_pickle=False, autotestdict=False
 # cython: binding=False, embedsignature=True, embedsignature.format=clinic
-"""RxQueue: receiving, and waiting for something to receive.
-
-A consumer that goes to sleep clears MASK_INT, passes a full fence, looks at the ring once more and only then polls the
-event fd. Peers without a fence between publishing and reading MASK_INT can lose a wake-up, so no sleep is longer than
-100 ms. The control channel is watched in the same poll: a blocking call also keeps the link alive.
-
-Somebody may watch the event fd from outside (`fileno`, on_interrupt). From then on, in every mode:
-
-- MASK_INT stays clear. So such peers cannot lose a wake-up either: an old value of the flag is as good as a new one.
-- After emptying the fd, each call looks at the ring again and, if anything is left, makes the fd readable again. So
-  the fd is readable when a packet waits; and a `recv` that finds nothing has emptied it.
-"""
+"""RxQueue: receiving. How it waits is in `_waiting`."""
 cimport cython
 from cpython.buffer cimport PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release
-from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from memif.errors import MemifBufferError, MemifValueError
+from memif.errors import MemifValueError
 
 from memif.ring._arguments cimport Numpy, check_matrix, load_numpy, number, span_of, take_buffer, take_words
-from memif.ring._atomics cimport memif_flag_get, memif_try_lock, memif_unlock
+from memif.ring._atomics cimport memif_try_lock, memif_unlock
 from memif.ring._burst cimport EMPTY, lend, new_burst
-from memif.ring._clock cimport after_span, now
-from memif.ring._queue cimport SERVE_EVERY, SMALL, bursts_of
+from memif.ring._clock cimport after_span
+from memif.ring._queue cimport SMALL, bursts_of, ring_of
 from memif.ring._columns cimport MAX_PACKET
 from memif.ring._region cimport fork_count
-from memif.ring._ring cimport OK, POLLIN, Ring, lock_ring, poll, pollfd
+from memif.ring._ring cimport OK, SMALL_BYTES, Ring, lock_ring
 from memif.ring._rows cimport copy_out, join
 from memif.ring._rxring cimport renew_event_fd
+from memif.ring._straight cimport copy_straight, packet_straight, waiting
+from memif.ring._waiting cimport MODE_INTERRUPT, check_lent, sleep_until, wait_take
 from memif.ring._views cimport Store, end_loan, new_matrix, new_words, put_store, take_store
 
 cdef enum:
-    MODE_INTERRUPT = 0
-    MODE_POLLING = 1
-    MODE_ADAPTIVE = 2
-
-cdef enum:                          # all in ns
-    SPIN_SLICE = 100_000            # spinning between looks at signals and the control channel
-    ADAPTIVE_SPIN = 50_000          # spinning before an adaptive queue goes to sleep
-    LENT_TOO_LONG = 1_000_000_000   # without a slot: nobody gives one back any more
-    LONGEST_SLEEP = 100_000_000
+    DETOURS = 64                    # calls that go the long way after one that met a chain, which comes seldom alone
 
 MODES = ("interrupt", "polling", "adaptive")
-
-
-cdef int sleep_ms(int64_t left) noexcept nogil:
-    """Milliseconds for poll, rounded up, never above the longest sleep."""
-    return <int>((max(min(left, LONGEST_SLEEP), 0) + 999_999) // 1_000_000)
 
 
 @cython.final
@@ -122,7 +99,7 @@ cdef class RxQueue(Queue):
             if self.has_packets(left):
                 return left
             self.forget()
-        return <RxRing>self.usable()
+        return <RxRing>ring_of(self)
 
     cdef bint has_packets(self, RxRing ring) noexcept:
         """Whether packets are left in a ring. Another thread can be in the middle of `take`: without its lock,
@@ -247,7 +224,16 @@ cdef class RxQueue(Queue):
         cdef uint32_t run = 0
         cdef int64_t span = span_of(timeout)
         cdef RxRing ring = self.source()
-        cdef Store store = self.fetch(ring, 1, span, &run)
+        cdef bytes packet
+        cdef Store store
+        if self.start_straight(ring):
+            try:
+                packet = packet_straight(ring)
+            finally:
+                memif_unlock(&ring.lock)
+            if packet is not None:
+                return packet
+        store = self.fetch(ring, 1, span, &run)
         if store is None:
             return None
         try:
@@ -305,20 +291,46 @@ cdef class RxQueue(Queue):
         cdef int64_t span = span_of(timeout)
         cdef Numpy numpy = load_numpy()
         cdef RxRing ring = self.source()
-        cdef Store store = self.fetch(ring, limit, span, &run)
-        cdef Py_buffer rows, sizes
+        cdef Store store
+        if ring is not self.left and ring.run_head == ring.run_tail and ring.ready():
+            arrays = self.fill_new(ring, min(<uint16_t>(ring.seen - ring.cursor), limit), columns)
+            if arrays is not None:
+                return arrays
+        store = self.fetch(ring, limit, span, &run)
         if store is None:
             return numpy.empty((0, columns), numpy.uint8), numpy.empty(0, numpy.uint32)
         try:
-            lengths = new_words(self.pool, store.c.packets, &sizes)
-            try:
-                array = new_matrix(self.pool, store.c.packets, columns, &rows)
-                copy_out(ring, &store.c, &rows, &sizes)
-                PyBuffer_Release(&rows)
-            finally:
-                PyBuffer_Release(&sizes)
+            return self.copied(ring, store, columns)
         finally:
             self.give_back(ring, store, run)
+
+    cdef tuple fill_new(self, RxRing ring, uint32_t limit, Py_ssize_t width):
+        """What `recv_array` returns, if packets can be copied straight."""
+        cdef Py_buffer rows, sizes
+        cdef uint32_t n
+        lengths = new_words(self.pool, limit, &sizes)
+        try:
+            array = new_matrix(self.pool, limit, width, &rows)
+            try:
+                n = self.fill(ring, &rows, &sizes, limit)
+            finally:
+                PyBuffer_Release(&rows)
+        finally:
+            PyBuffer_Release(&sizes)
+        if n == limit:
+            return array, lengths
+        return (array[:n], lengths[:n]) if n else None
+
+    cdef tuple copied(self, RxRing ring, Store store, Py_ssize_t width):
+        """What `recv_array` returns, of packets received."""
+        cdef Py_buffer rows, sizes
+        lengths = new_words(self.pool, store.c.packets, &sizes)
+        try:
+            array = new_matrix(self.pool, store.c.packets, width, &rows)
+            copy_out(ring, &store.c, &rows, &sizes)
+            PyBuffer_Release(&rows)
+        finally:
+            PyBuffer_Release(&sizes)
         return array, lengths
 
     def recv_into(self, matrix, lengths, timeout=None) -> int:
@@ -339,6 +351,7 @@ cdef class RxQueue(Queue):
         """
         cdef uint32_t run = 0
         cdef int64_t span = span_of(timeout)
+        cdef uint32_t received
         cdef RxRing ring
         cdef Store store
         cdef Py_buffer rows, sizes
@@ -351,6 +364,9 @@ cdef class RxQueue(Queue):
             take_words("lengths", lengths, rows.shape[0], &sizes)
             try:
                 ring = self.source()
+                received = self.fill(ring, &rows, &sizes, <uint32_t>min(rows.shape[0], 16384))
+                if received:
+                    return received
                 store = self.fetch(ring, <uint32_t>min(rows.shape[0], 16384), span, &run)
                 if store is None:
                     return 0
@@ -363,14 +379,51 @@ cdef class RxQueue(Queue):
         finally:
             PyBuffer_Release(&rows)
 
+    cdef bint start_straight(self, RxRing ring) except -1:
+        """Lock a ring to copy straight out of it; False if that cannot be done now."""
+        if self.busy:
+            self.in_use()
+        return not self.exported and ring is not self.left and memif_try_lock(&ring.lock)
+
+    cdef uint32_t fill(self, RxRing ring, Py_buffer *rows, Py_buffer *sizes, uint32_t limit) except? 0xFFFFFFFF:
+        """Copy up to `limit` packets straight into rows. -> how many; 0: go the long way."""
+        cdef uint32_t n, there, width = <uint32_t>rows.shape[1]
+        if self.detours:
+            self.detours -= 1
+            return 0
+        if not self.start_straight(ring):
+            return 0
+        there = waiting(ring, limit)
+        if there * <uint64_t>width <= SMALL_BYTES:
+            n = copy_straight(ring, <uint8_t *>rows.buf, rows.strides[0], width, <uint32_t *>sizes.buf, limit)
+            memif_unlock(&ring.lock)
+        else:
+            self.enter()
+            with nogil:
+                n = copy_straight(ring, <uint8_t *>rows.buf, rows.strides[0], width, <uint32_t *>sizes.buf, limit)
+                memif_unlock(&ring.lock)
+            self.leave()
+        if there and n == 0:
+            self.detours = DETOURS
+        return n
+
     cdef Store fetch(self, RxRing ring, uint32_t limit, int64_t span, uint32_t *run):
         """Packets as columns, and the number of their run of slots; None when the time is over."""
         cdef Store store
+        if limit <= SMALL:                          # `take` keeps the interpreter lock: no other thread comes between
+            if self.busy:
+                self.in_use()
+            store = self.take(ring, limit, run)
+            if store is not None:
+                return store
+            if not span:
+                self.nothing(ring)
+                return None
         self.enter()
         try:
             store = self.take(ring, limit, run)
             if store is None and span and ring.trouble == OK and ring is not self.left:
-                store = self.wait_take(ring, limit, run, after_span(span))
+                store = wait_take(self, ring, limit, run, after_span(span))
         finally:
             self.leave()
         if store is None:
@@ -389,7 +442,7 @@ cdef class RxQueue(Queue):
             raise self.owner.down()
         if ring.trouble != OK:
             self.broken(ring)
-        self.check_lent(ring)
+        check_lent(self, ring)
         return self.idle()
 
     def wait(self, timeout=None) -> bool:
@@ -411,7 +464,7 @@ cdef class RxQueue(Queue):
         cdef RxRing ring = self.source()
         self.enter()
         try:
-            found = self.sleep_until(ring, after_span(span))
+            found = sleep_until(self, ring, after_span(span))
         finally:
             self.leave()
         if ring.trouble != OK:
@@ -490,104 +543,3 @@ cdef class RxQueue(Queue):
             if slots or ring.trouble or capacity >= ring.size or ring.stalled or ring.seen == ring.cursor:
                 return None                 # nothing, or only invalid packets: a hostile peer can send those for ever
             capacity = ring.size            # a chain longer than the columns
-
-    cdef Store wait_take(self, RxRing ring, uint32_t limit, uint32_t *run, int64_t deadline):
-        """What comes until the deadline, or None."""
-        cdef Store store
-        while self.sleep_until(ring, deadline):
-            store = self.take(ring, limit, run)
-            if store is not None or ring.trouble != OK:
-                return store
-            # A peer that sends invalid packets all the time must not keep us from the clock, signals and control.
-            PyErr_CheckSignals()
-            if now() - self.served > SERVE_EVERY:
-                self.look_around(ring)
-            if now() >= deadline:
-                return None
-        return None
-
-    cdef bint sleep_until(self, RxRing ring, int64_t deadline) except -1:
-        """True when a packet (or trouble) is there, False when the deadline has passed."""
-        cdef int64_t t = now(), spin_end
-        cdef bint found
-        while True:
-            if self._mode != MODE_INTERRUPT:
-                if ring.run_tail != ring.run_head and memif_try_lock(&ring.lock):
-                    ring.settle()               # what was released while the lock was taken
-                    memif_unlock(&ring.lock)
-                spin_end = t + min(deadline - t, SPIN_SLICE if self._mode == MODE_POLLING else ADAPTIVE_SPIN)
-                with nogil:
-                    found = ring.spin(spin_end)
-                if found and not memif_flag_get(&ring.dead):
-                    return True
-                t = now()
-            if self._mode == MODE_POLLING:
-                PyErr_CheckSignals()
-                if t - self.served > SERVE_EVERY:
-                    self.look_around(ring)
-            elif self.sleep(ring, deadline - t):
-                return True
-            if ring.ready():
-                return True             # also what a peer sent just before it left
-            if memif_flag_get(&ring.dead):
-                raise self.owner.down()
-            self.check_lent(ring)
-            t = now()
-            if t >= deadline:
-                return False
-
-    cdef bint sleep(self, RxRing ring, int64_t left) except -1:
-        """Sleep until the peer or the control channel wants something, or some time has passed. -> True when
-        a packet came before."""
-        cdef pollfd fds[2]
-        cdef bint found
-        found = ring.arm(False, False)
-        if not found:
-            fds[0].fd = ring.event_fd
-            fds[1].fd = self.control_fd
-            fds[0].events = fds[1].events = POLLIN
-            fds[0].revents = fds[1].revents = 0
-            with nogil:
-                poll(fds, 2, sleep_ms(left))
-                if fds[0].revents and not (self.exported and ring.ready()):    # else `take` knows when to
-                    ring.drain()
-                    if self.exported and ring.ready():
-                        ring.wake_self()
-        if self._mode != MODE_INTERRUPT and not self.exported:
-            ring.set_mask(True)
-        if not found:
-            PyErr_CheckSignals()
-            if fds[1].revents or not fds[0].revents:
-                self.look_around(ring)
-        return found
-
-    cdef int look_around(self, RxRing ring) except -1:
-        """Serve the control channel in the middle of a call. The functions of the user that this may call can
-        use the queue themselves."""
-        self.leave()
-        try:
-            self.serve_control()
-        finally:
-            self.enter()            # raises when another thread has taken the queue meanwhile; it keeps it
-        if memif_flag_get(&ring.dead) and not ring.ready():
-            raise self.owner.down()
-        return 0
-
-    cdef int check_lent(self, RxRing ring) except -1:
-        """Raise when bursts have held all slots for a second. Before that, another thread may give some back."""
-        cdef uint32_t held = 0, i
-        if not ring.all_lent():
-            self.lent_since = 0
-            return 0
-        if self.lent_since == 0 or self.lent_run != ring.run_tail:
-            self.lent_since = now()
-            self.lent_run = ring.run_tail
-        if now() - self.lent_since < LENT_TOO_LONG:
-            return 0
-        self.lent_since = 0
-        for i in range(ring.run_head - ring.run_tail):
-            held += not memif_flag_get(&ring.runs[(ring.run_tail + i) & ring.wrap].done)
-        raise MemifBufferError(
-            f"rx queue {self.index}: all {ring.size} slots are lent to {held} burst{'s' * (held != 1)} not released "
-            f"(the oldest has {ring.runs[ring.run_tail & ring.wrap].slots}; it holds up those behind it), so nothing "
-            "more can come: release each burst, best by a with block, and copy what you keep")

@@ -18,6 +18,7 @@ from memif.ring._columns cimport MAX_PACKET, Columns, make_chained
 from memif.ring._region cimport fork_count
 from memif.ring._ring cimport NEXT, Slot, Span, lock_ring, peer_moved, readable
 
+
 cdef inline uint32_t take_plain(RxRing r, Columns *c, uint16_t start, uint32_t most, uint64_t *total,
                                 bint slave) noexcept nogil:
     """Append packets of one descriptor each, up to one that is not such. -> how many. Compiled once for each role.
@@ -27,36 +28,21 @@ cdef inline uint32_t take_plain(RxRing r, Columns *c, uint16_t start, uint32_t m
     cdef const uint64_t *desc = r.desc
     cdef const Span *spans = r.spans
     cdef const Slot *slots = r.slots
-    cdef const Slot *slot
-    cdef uint32_t span_count = r.span_count, length, offset, n = 0, d = c.descriptors, k
+    cdef uint32_t span_count = r.span_count, n = 0, d = c.descriptors, k
     cdef uint32_t wrap = r.wrap, at = start & wrap
-    cdef uint16_t region
-    cdef uint64_t word, sum = 0
+    cdef uint64_t sum = 0
+    cdef Plain packet
     # The columns in locals: as far as the compiler knows, a store to one could change the pointers to the others.
     cdef uint32_t *lengths = c.length + c.packets
     cdef uint32_t *offsets = c.offset + d
     cdef uint32_t *first = c.first + c.packets
     cdef uint16_t *regions = c.region + d
     cdef uint16_t *numbers = c.slot + d
-    while n < most:
-        word = memif_load64(desc + 2 * at)
-        length = <uint32_t>(word >> 32)
-        if slave:
-            slot = slots + at
-            region = slot.region
-            offset = slot.start + slot.headroom
-            if length - 1 >= <uint32_t>(slot.room - slot.headroom) or word & NEXT:
-                break
-        else:
-            region = <uint16_t>(word >> 16)
-            offset = <uint32_t>memif_load64(desc + 2 * at + 1)
-            if (region >= span_count or length - 1 >= MAX_PACKET or word & NEXT
-                    or <uint64_t>offset + length > spans[region].size):
-                break
-        memif_prefetch_read(spans[region].base + offset)
-        lengths[n] = length
-        offsets[n] = offset
-        regions[n] = region
+    while n < most and read_plain(desc, slots, spans, span_count, at, slave, &packet):
+        memif_prefetch_read(packet.data)
+        lengths[n] = packet.length
+        offsets[n] = packet.offset
+        regions[n] = packet.region
         at = (at + 1) & wrap
         n += 1
     for k in range(n):

@@ -29,6 +29,7 @@ from memif.ring._rxring cimport RxRing
 from memif.ring._txqueue cimport TxQueue
 from memif.ring._txring cimport SENT, FULL, Source, TxRing, no_source
 from memif.ring._views cimport Store, end_loan
+from memif.ring._waiting cimport ADAPTIVE_SPIN, MODE_INTERRUPT, MODE_POLLING, check_lent, look_around, sleep
 
 cdef extern from "unistd.h" nogil:
     int usleep(unsigned int us)
@@ -42,12 +43,9 @@ ctypedef int32_t (*Handler)(uint8_t **packets, uint32_t *lengths, uint32_t count
 cdef enum:
     BURST = 256                     # the most packets of one call of the handler
     SLICE = 10_000_000              # ns without the interpreter
-    ADAPTIVE_SPIN = 50_000          # ns of spinning before an adaptive queue goes to sleep
     LOOK_AT = 16                    # bursts between two looks at the clock
     EAGER = 1000                    # looks at a full ring before it is left alone between two
     NAP = 20                        # us for which it is
-    MODE_INTERRUPT = 0
-    MODE_POLLING = 1
 
 cdef enum Outcome:                  # of `work`
     LATER                           # the time is over, or something needs the interpreter
@@ -201,10 +199,10 @@ cdef int look(RxQueue queue, RxRing ring, TxQueue tx, bint sends, int64_t span) 
         if both:
             tx.serve_control()
         if span:
-            queue.check_lent(ring)
-            queue.sleep(ring, span)
+            check_lent(queue, ring)
+            sleep(queue, ring, span)
         elif own:
-            queue.look_around(ring)
+            look_around(queue, ring)
     finally:
         if sends:
             tx.enter()

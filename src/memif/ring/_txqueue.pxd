@@ -11,7 +11,6 @@ cdef class TxQueue(Queue):
     cdef uint64_t before        # packets sent on all links before the present one
     cdef TxRing start(self)
     cdef int claim(self, TxRing ring) except -1
-    cdef void finish(self, TxRing ring) noexcept
     cdef int after(self, TxRing ring, Py_ssize_t wanted, Py_ssize_t sent) except -1
     cdef int put(self, TxRing ring, str name, packet, Py_ssize_t i, Py_ssize_t *length) except? -1
     cdef str fits(self, TxRing ring)

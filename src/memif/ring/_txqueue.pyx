@@ -3,7 +3,7 @@
 """TxQueue: sending by copy, by reservation, and straight out of a received burst."""
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_STRIDES, PyBuffer_Release
-from cpython.bytes cimport PyBytes_AsString, PyBytes_Check
+from cpython.bytes cimport PyBytes_AsString, PyBytes_Check, PyBytes_CheckExact
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -11,12 +11,13 @@ from libc.string cimport memset
 from memif.errors import MemifStateError, MemifTypeError, MemifValueError
 
 from memif.ring._arguments cimport check_choice, check_matrix, number, span_of, take_buffer, take_lengths
-from memif.ring._atomics cimport memif_flag_get, memif_flag_set, memif_unlock
+from memif.ring._atomics cimport memif_flag_get, memif_flag_set, memif_try_lock, memif_unlock
 from memif.ring._burst cimport EMPTY, allocated
 from memif.ring._columns cimport MAX_PACKET
 from memif.ring._clock cimport after_span, now, timespec
+from memif.ring._queue cimport ring_of
 from memif.ring._region cimport fork_count
-from memif.ring._ring cimport OK, SMALL_BYTES, Ring, lock_ring
+from memif.ring._ring cimport OK, SMALL_BYTES, Ring
 from memif.ring._rxring cimport RxRing
 from memif.ring._views cimport Store, put_store, take_store
 from memif.ring._txring cimport FREE, FULL, GONE, LENT, NARROW, NEVER, RETURNED, SENT, Source, no_source
@@ -57,32 +58,28 @@ cdef class TxQueue(Queue):
 
     cdef TxRing start(self):
         """The ring, locked for this thread."""
-        cdef TxRing ring = <TxRing>self.usable()
-        self.enter()
+        cdef TxRing ring = <TxRing>ring_of(self)
+        if self.busy:                               # by `RxQueue.serve`, between two slices
+            self.in_use()
         self.claim(ring)
         return ring
 
     cdef int claim(self, TxRing ring) except -1:
-        """Lock the ring, once this thread has the queue. On an error it has neither."""
+        """Lock the ring. No second lock is needed: nobody waits for this one, and who sends never leaves it open."""
         cdef int lent
-        if not lock_ring(ring):
-            self.leave()
+        if not memif_try_lock(&ring.lock):
             self.in_use()
         lent = memif_flag_get(&ring.lent)
         if lent == RETURNED:
             ring.rollback(ring.settled)
             ring.lent = FREE
         elif lent == LENT:
-            self.finish(ring)
+            memif_unlock(&ring.lock)
             raise MemifStateError(f"queue {self.index} has an open burst: send or release it, or let go of its views")
         if ring.trouble != OK:
-            self.finish(ring)
+            memif_unlock(&ring.lock)
             self.broken(ring)
         return 0
-
-    cdef void finish(self, TxRing ring) noexcept:
-        memif_unlock(&ring.lock)
-        self.leave()
 
     cdef int after(self, TxRing ring, Py_ssize_t wanted, Py_ssize_t sent) except -1:
         if ring.trouble != OK:
@@ -125,6 +122,9 @@ cdef class TxQueue(Queue):
         count = len(packets)
         cdef TxRing ring = self.start()
         try:
+            if type(packets) is list:
+                while i < count and put_plain(ring, (<list>packets)[i], &total):
+                    i += 1
             while i < len(packets):                 # a packet's own code can change the list
                 verdict = self.put(ring, "packets", packets[i], i, &length)
                 if verdict != SENT:
@@ -133,16 +133,13 @@ cdef class TxQueue(Queue):
                 i += 1
             if verdict == NEVER:
                 raise MemifValueError.argument(f"packets[{i}]", f"{length} bytes", self.fits(ring))
-            ring.count_sent(<uint32_t>i, total)
-            ring.stats.n.ring_full += max(count - i, 0)
-            if ring.show():
-                with nogil:
-                    ring.signal()
         except BaseException:
             ring.rollback(ring.settled)
+            memif_unlock(&ring.lock)
             raise
-        finally:
-            self.finish(ring)
+        ring.count_sent(<uint32_t>i, total)
+        ring.stats.n.ring_full += max(count - i, 0)
+        finish(ring)
         if i < count or ring.trouble != OK:
             self.after(ring, count, i)
         return i
@@ -163,24 +160,26 @@ cdef class TxQueue(Queue):
             MemifStateError: Another thread is using this queue, or a burst of `alloc` is open.
         """
         cdef Py_ssize_t length = 0
+        cdef uint64_t total = 0
         cdef int verdict
         cdef TxRing ring = self.start()
+        if put_plain(ring, data, &total):
+            ring.count_sent(1, total)
+            finish(ring)
+            return True
         try:
             verdict = self.put(ring, "data", data, -1, &length)
             if verdict == NEVER:
                 raise MemifValueError.argument("data", f"{length} bytes", self.fits(ring))
-            if verdict == SENT:
-                ring.count_sent(1, length)
-            else:
-                ring.stats.n.ring_full += 1
-            if ring.show():
-                with nogil:
-                    ring.signal()
         except BaseException:
             ring.rollback(ring.settled)
+            memif_unlock(&ring.lock)
             raise
-        finally:
-            self.finish(ring)
+        if verdict == SENT:
+            ring.count_sent(1, length)
+        else:
+            ring.stats.n.ring_full += 1
+        finish(ring)
         if verdict != SENT or ring.trouble != OK:
             self.after(ring, 1, verdict == SENT)
         return verdict == SENT
@@ -257,14 +256,12 @@ cdef class TxQueue(Queue):
         ring = self.start()
         if count * <uint64_t>width <= SMALL_BYTES:
             verdict = ring.put_matrix(&source)
-            if ring.show():
-                with nogil:
-                    ring.signal()
+            finish(ring)
         else:
             with nogil:
                 verdict = ring.put_matrix(&source)
                 ring.publish()
-        self.finish(ring)
+                memif_unlock(&ring.lock)
         if verdict == NEVER:
             length = width if each == NULL else each[source.first]
             raise MemifValueError.argument(f"matrix[{source.first}]", f"{length} bytes", self.fits(ring))
@@ -348,7 +345,7 @@ cdef class TxQueue(Queue):
         burst.busy -= 1
         if verdict == FULL:
             ring.stats.n.ring_full += wanted - min(order.sent, wanted)     # select can have changed meanwhile
-        self.finish(ring)
+        memif_unlock(&ring.lock)
         if verdict == GONE:
             raise MemifStateError("a packet of this burst was given away by an earlier forward(): "
                                   "use copy=True there")
@@ -403,7 +400,7 @@ cdef class TxQueue(Queue):
             ring.rollback(ring.settled)
             raise
         finally:
-            self.finish(ring)
+            memif_unlock(&ring.lock)
         if verdict == NEVER:
             raise MemifValueError.argument("size", size, self.fits(ring))
         ring.stats.n.ring_full += wanted
@@ -441,7 +438,7 @@ cdef class TxQueue(Queue):
         """
         cdef TxRing ring = self.start()
         cdef uint32_t n = ring.free_slots(ring.size)
-        self.finish(ring)
+        memif_unlock(&ring.lock)
         self.after(ring, 1, n)
         return n
 
@@ -544,6 +541,22 @@ cdef class TxQueue(Queue):
         """
         self.usable()
         return self.counters.n.packets == self.before
+
+
+cdef inline bint put_plain(TxRing ring, packet, uint64_t *total):
+    """Copy one packet in, if it is bytes and the next slot holds it: the usual case, and no code of the user's runs."""
+    if not PyBytes_CheckExact(packet) or not ring.put_one(<const uint8_t *>PyBytes_AsString(packet), len(<bytes>packet)):
+        return False
+    total[0] += len(<bytes>packet)
+    return True
+
+
+cdef inline void finish(TxRing ring) noexcept:
+    """Publish what was put into the ring, and unlock it."""
+    if ring.show():
+        with nogil:
+            ring.signal()
+    memif_unlock(&ring.lock)
 
 
 cdef list as_list(packets):

@@ -40,6 +40,7 @@ cdef class TxRing(Ring):
     cdef uint32_t free_slots(self, uint32_t wanted) noexcept nogil
     cdef void spoil(self, uint16_t end) noexcept nogil
     cdef void rollback(self, uint16_t to) noexcept nogil
+    cdef bint put_one(self, const uint8_t *data, size_t length) noexcept nogil
     cdef int put(self, const uint8_t *data, uint32_t length) noexcept nogil
     cdef int put_matrix(self, Source *rows) noexcept nogil
     cdef int put_all(self, Source *s) noexcept nogil

@@ -159,6 +159,22 @@ cdef inline uint32_t put_run(TxRing r, Source *s, uint32_t i, bint burst, bint s
     return i
 
 
+cdef inline bint put_next(TxRing r, const uint8_t *data, size_t length, bint slave) noexcept nogil:
+    """See `TxRing.put_one`."""
+    cdef Face f = face_of(r)
+    cdef Slot slot
+    if free_now(r, 1, slave) == 0:
+        return False
+    if not look_at(&f, r.cursor, &slot, slave):
+        return False
+    if length - 1 >= slot.room:
+        return False
+    copy(f.spans[slot.region].base + slot.start, data, <uint32_t>length)
+    fill_slot(&f, r.cursor, &slot, slot.start, <uint32_t>length, 0, slave)
+    r.cursor += 1
+    return True
+
+
 cdef inline int reserve_all(TxRing r, Columns *c, uint32_t count, uint32_t size, bint slave) noexcept nogil:
     """See `TxRing.reserve`."""
     cdef Face f = face_of(r)
@@ -247,6 +263,10 @@ cdef class TxRing(Ring):
                 desc = self.desc + 2 * (self.cursor & self.wrap)
                 memif_store32(<uint32_t *>desc + 1, self.rooms[self.cursor & self.wrap])
                 memif_store16(<uint16_t *>desc, 0)
+
+    cdef bint put_one(self, const uint8_t *data, size_t length) noexcept nogil:
+        """Copy one packet into the next slot, if that is free and holds it. Counts nothing."""
+        return put_next(self, data, length, True) if self.slave else put_next(self, data, length, False)
 
     cdef int put(self, const uint8_t *data, uint32_t length) noexcept nogil:
         """Copy one packet in. -> Verdict. Counts nothing."""
