@@ -270,3 +270,31 @@ def test_programs_of_python_have_their_own_name(socket_path: str, start: str) ->
             assert (found.pid, found.program) == (process.pid, "memif sink")
         finally:
             process.terminate()
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_a_program_that_has_memif_linked_in(socket_path: str, tmp_path: Path, has: bool) -> None:
+    """As a static DPDK or one in Go: an interpreter with the word in its file, and a program without the package."""
+    program = tmp_path / "static"
+    program.write_bytes(Path(sys.executable).resolve().read_bytes() + b"\0net_me" + (b"mif\0" if has else b"mfi\0"))
+    program.chmod(0o755)
+    text = f"""
+import socket
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listener.bind({socket_path!r})
+listener.listen(1)
+while True:
+    client, _ = listener.accept()
+    client.send({wire.encode(wire.Hello(name="gomemif"))!r})
+    client.close()
+"""
+    environment = {**os.environ, "PYTHONHOME": sys.base_prefix}
+    with subprocess.Popen([program, "-I", "-S", "-c", text], env=environment) as process:
+        try:
+            while (found := one(socket_path)).state != "listening":
+                assert process.poll() is None
+            assert found.app_name == ("gomemif" if has else None)
+            assert (socket_path in [each.name for each in find_sockets(ask="none")]) == has
+            assert one(socket_path, ask="all").app_name == "gomemif"
+        finally:
+            process.kill()

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-#: What a process that speaks memif has in its memory: VPP's plugin, DPDK's driver, the C library, this package.
+#: What a process that speaks memif has loaded: VPP's plugin, DPDK's driver, the C library, this package.
 _IMPLEMENTATIONS: Final = (b"/memif_plugin.so", b"/librte_net_memif.so", b"/libmemif.so", b"/memif/system/_steady.")
+#: What is in the file of a program that has one linked in: DPDK's driver or the C library, one written in Go.
+_LINKED_IN: Final = b"memif"
+_LARGEST: Final = 1 << 30
+_PIECE: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +55,23 @@ def look_up(pid: int) -> Process | None:
 
 
 def speaks_memif(pid: int) -> bool | None:
-    """Say whether a process has loaded one of the usual implementations of memif; None if it may not be looked at.
-
-    Programs that have one linked in, as Go's are, do not show it.
-    """
+    """Say whether a process has an implementation of memif, loaded or linked in; None if it may not be looked at."""
     try:
         memory = Path(f"/proc/{pid}/maps").read_bytes()
+        return any(name in memory for name in _IMPLEMENTATIONS) or _contains(f"/proc/{pid}/exe", _LINKED_IN)
     except OSError:
         return None
-    return any(name in memory for name in _IMPLEMENTATIONS)
+
+
+def _contains(file: str, word: bytes) -> bool:
+    """Whether a word is in a file."""
+    with open(file, "rb") as source:
+        tail = b""
+        while source.tell() < _LARGEST and (piece := source.read(_PIECE)):
+            if word in tail + piece:
+                return True
+            tail = piece[-len(word) :]
+    return False
 
 
 def folder_of(pid: int) -> str | None:

@@ -69,8 +69,8 @@ def find_sockets(names: Iterable[SocketName] = (), *, ask: Ask = "known", timeou
     Args:
         names: Sockets and folders to look at. The result has each socket, and each that listens or is dead in a folder.
             Without names it has all that speak memif, or may do so: those of programs that this user may not look into.
-        ask: Whom to ask: "known" is programs that have loaded VPP's plugin, DPDK's driver, the C library or this
-            package. "all" is whoever listens on a socket of that type, which other programs may take amiss. "none".
+        ask: Whom to ask: "known" is programs that have an implementation of memif loaded or linked in. "all" is whoever
+            listens on a socket of that type, which other programs may take amiss. "none".
         timeout: Seconds that each has for its HELLO.
 
     Returns:
@@ -126,7 +126,7 @@ class _Entry:
 
     shown: FoundSocket
     file: int | None = None
-    implementation: bool = False  # one of memif is loaded by its program
+    implementation: bool = False  # its program has one of memif
     foreign: bool = False
 
     def may_be_asked(self, ask: Ask) -> bool:

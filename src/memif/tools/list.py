@@ -53,8 +53,9 @@ def command(names: tuple[str, ...], ask: str, timeout: float, as_json: bool) -> 
 
     With NAMEs, sockets or folders, list these only, also what a program that has ended has left behind.
 
-    Shown are the sockets of programs with VPP's plugin, DPDK's driver, libmemif or this package, and those of other
-    users' programs, which only root can look into. Sockets of other network namespaces are not seen.
+    Shown are the sockets of programs that have memif in them, such as VPP's plugin, DPDK's driver, libmemif or this
+    package, and those of other users' programs, which only root can look into. Sockets of other network namespaces are
+    not seen.
 
     A known program is asked for its name and version: connect, read its HELLO, hang up. That takes no client's place:
     only a client that answers HELLO gets an interface. A program that does not accept connections just now is left
