@@ -265,7 +265,7 @@ def test_a_rate_can_be_without_limit(socket_path: str) -> None:
 def test_nothing_comes(socket_path: str) -> None:
     result = memif("sink", "--role", "master", "--socket", socket_path, "--duration", 0.3)
     assert result.code == 1
-    assert result.out.startswith("no client came\n0 packets")
+    assert result.out.startswith("nobody came\n0 packets")
 
 
 @pytest.mark.parametrize(

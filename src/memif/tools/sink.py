@@ -55,7 +55,7 @@ def command(
     if as_json:
         print_json(result)
     elif len(sink.clients) != 1:
-        click.echo(f"{len(sink.clients)} clients:" if sink.clients else "no client came")
+        click.echo(f"{len(sink.clients)} peers together:" if sink.clients else "nobody came")
         report(result, bad=result["bad"])
     if not result["packets"]:
         sys.exit(1)
