@@ -79,8 +79,8 @@ class MemoryLayout:
         cache_line: Bytes of a cache line.
         buffer_region: Index of the region that holds the buffers.
         buffer_base: Where the first buffer starts in that region.
-        buffer_stride: Distance between two buffers: `buffer_size`, rounded up to a multiple of `BUFFER_ALIGNMENT`, an odd
-            one where the memory suffices.
+        buffer_stride: Distance between two buffers: `buffer_size`, rounded up to an odd number of `BUFFER_ALIGNMENT`;
+            to an even one where that would be too much memory.
     """
 
     region_sizes: tuple[int, ...]

@@ -35,7 +35,7 @@ cdef class Queue:
 cdef object bursts_of(Queue queue)
 
 
-# The ring of the present connection, if calls may work on it; else what `usable` raises. A queue with a ring has an owner.
+# The ring of the present connection, if calls may work on it; else raises as `usable`. A queue with a ring is owned.
 cdef inline Ring ring_of(Queue queue):
     cdef Ring ring = queue.any_ring
     if ring is None or memif_flag_get(&ring.dead) or ring.born != fork_count():

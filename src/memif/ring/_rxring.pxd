@@ -52,10 +52,10 @@ cdef class RxRing(Ring):
 cdef int renew_event_fd(RxRing ring) except -1
 
 
-# Whether descriptor `at` is a whole packet that can be read. The pointers are the ring's, in locals of the caller's loop:
-# as far as the compiler knows, a store to a packet could change the ring itself.
-cdef inline bint read_plain(const uint64_t *desc, const Slot *slots, const Span *spans, uint32_t span_count, uint32_t at,
-                            bint slave, Plain *packet) noexcept nogil:
+# Whether descriptor `at` is a whole packet that can be read. The pointers are the ring's, in locals of the caller's
+# loop: as far as the compiler knows, a store to a packet could change the ring itself.
+cdef inline bint read_plain(const uint64_t *desc, const Slot *slots, const Span *spans, uint32_t span_count,
+                            uint32_t at, bint slave, Plain *packet) noexcept nogil:
     cdef uint64_t word = memif_load64(desc + 2 * at)
     cdef uint32_t length = <uint32_t>(word >> 32), offset
     cdef uint16_t region

@@ -33,27 +33,27 @@ cdef inline uint32_t take_plain(RxRing r, Columns *c, uint16_t start, uint32_t m
     cdef uint64_t sum = 0
     cdef Plain packet
     # The columns in locals: as far as the compiler knows, a store to one could change the pointers to the others.
-    cdef uint32_t *lengths = c.length + c.packets
+    cdef uint32_t *rooms = c.room + d
     cdef uint32_t *offsets = c.offset + d
     cdef uint32_t *first = c.first + c.packets
     cdef uint16_t *regions = c.region + d
     cdef uint16_t *numbers = c.slot + d
     while n < most and read_plain(desc, slots, spans, span_count, at, slave, &packet):
         memif_prefetch_read(packet.data)
-        lengths[n] = packet.length
+        rooms[n] = packet.length
         offsets[n] = packet.offset
         regions[n] = packet.region
         at = (at + 1) & wrap
         n += 1
     for k in range(n):
-        sum += lengths[k]
-    memcpy(c.room + d, lengths, n * sizeof(uint32_t))
+        sum += rooms[k]
+    memcpy(c.length + c.packets, rooms, n * sizeof(uint32_t))     # never read back: others may write there
     for k in range(n):
         numbers[k] = <uint16_t>(start + k) & wrap
     if c.flagged:
         memset(c.flags + d, 0, n * sizeof(uint16_t))
     if c.chained:
-        memcpy(c.piece + d, lengths, n * sizeof(uint32_t))
+        memcpy(c.piece + d, rooms, n * sizeof(uint32_t))
         for k in range(n):
             first[k + 1] = d + k + 1
     c.packets += n

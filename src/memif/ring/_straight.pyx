@@ -79,8 +79,8 @@ cdef uint32_t look_as_master(RxRing r, uint16_t start, uint32_t most, const uint
     return look(r, start, most, data, lengths, False)
 
 
-cdef void copy_rows(const uint8_t *const *data, const uint32_t *lengths, uint32_t packets, uint8_t *row, Py_ssize_t stride,
-                    uint32_t width) noexcept nogil:
+cdef void copy_rows(const uint8_t *const *data, const uint32_t *lengths, uint32_t packets, uint8_t *row,
+                    Py_ssize_t stride, uint32_t width) noexcept nogil:
     """The first `width` bytes of each packet, with zeros behind the end of a shorter one."""
     cdef uint32_t i, line
     for i in range(packets):
@@ -100,7 +100,7 @@ cdef void copy_rows(const uint8_t *const *data, const uint32_t *lengths, uint32_
 cdef uint32_t copy_straight(RxRing ring, uint8_t *rows, Py_ssize_t stride, uint32_t width, uint32_t *lengths,
                             uint32_t limit) noexcept nogil:
     """The first `width` bytes of up to `limit` packets into rows `stride` bytes apart, with zeros behind the end of a
-    shorter one, and their lengths. -> packets copied; 0 where they cannot all be had this way: nothing was taken then."""
+    shorter one, and their lengths. -> packets copied; 0 where they cannot all be had this way: then none was taken."""
     cdef const uint8_t *data[TOGETHER]
     cdef uint32_t each[TOGETHER]
     cdef uint32_t most = waiting(ring, limit), done = 0, some, n, i

@@ -545,7 +545,8 @@ cdef class TxQueue(Queue):
 
 cdef inline bint put_plain(TxRing ring, packet, uint64_t *total):
     """Copy one packet in, if it is bytes and the next slot holds it: the usual case, and no code of the user's runs."""
-    if not PyBytes_CheckExact(packet) or not ring.put_one(<const uint8_t *>PyBytes_AsString(packet), len(<bytes>packet)):
+    if (not PyBytes_CheckExact(packet)
+            or not ring.put_one(<const uint8_t *>PyBytes_AsString(packet), len(<bytes>packet))):
         return False
     total[0] += len(<bytes>packet)
     return True
