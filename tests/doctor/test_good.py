@@ -152,7 +152,6 @@ def test_testpmd(testpmd: Callable[..., Any], socket_path: str) -> None:
     assert alarms(found) == []
     notes = [finding.text for finding in found if finding.state == "note"]
     assert any("same number of queues" in note for note in notes)
-    assert any("merged with later packets" in note for note in notes), "DPDK 22.11 has this fault"
     assert len([finding for finding in found if finding.check.startswith("ring ")]) == 2
 
 

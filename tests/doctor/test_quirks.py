@@ -8,11 +8,15 @@ from memif.doctor import QUIRKS, Quirk, quirks_of
 @pytest.mark.parametrize(
     ("name", "peer", "word", "there"),
     [
-        ("DPDK 22.11.11", "DPDK 22.11.11", "merged with later", True),
+        ("DPDK 22.11.11", "DPDK 22.11.11", "merged with later", False),
+        ("DPDK 22.11.12", "DPDK 22.11.12", "merged with later", False),
+        ("DPDK 22.11.4", "DPDK 22.11.4", "merged with later", True),
+        ("DPDK 24.11.8", "DPDK 24.11.8", "corrupts chains", False),
         ("DPDK 22.11.11", "DPDK 22.11.11", "corrupts chains", False),
         ("DPDK 23.11.2", "DPDK 23.11.2", "corrupts chains", True),
         ("DPDK 22.11.11", "DPDK 22.11.11", "without checking", False),  # it was seen to chain
         ("DPDK 23.03.0", "DPDK 23.03.0", "without checking", True),
+        ("DPDK 25.11.4", "DPDK 25.11.4", "corrupts chains", False),
         ("DPDK 25.11.0", "DPDK 25.11.0", "merged with later", True),
         ("DPDK 26.03.0", "DPDK 26.03.0", "merged with later", False),
         ("VPP 26.10-rc0~12-gabc", "VPP 26.10", "threads", False),
@@ -41,4 +45,5 @@ def test_versions_in_words() -> None:
     assert Quirk("VPP", "", (23, 3)).versions == "from 23.03"
     assert Quirk("VPP", "", None, (4,)).versions == "before 4"
     assert Quirk("VPP", "", (23, 3), (26, 3)).versions == "23.03 to before 26.03"
+    assert Quirk("VPP", "", None, (26, 3), ((22, 11, 11),)).versions == "before 26.03, not 22.11.11"
     assert all(quirk.text.endswith(".") for quirk in QUIRKS)

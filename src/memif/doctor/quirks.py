@@ -16,12 +16,14 @@ class Quirk:
         text: What it does, and what helps.
         since: The first version that does; None for the oldest.
         before: The first version that no longer does; None if all newer ones do.
+        fixed: Stable releases, older than that, that were seen without it. So are the later ones of their branches.
     """
 
     peer: str
     text: str
     since: Version | None = None
     before: Version | None = None
+    fixed: tuple[Version, ...] = ()
 
     @property
     def versions(self) -> str:
@@ -29,15 +31,17 @@ class Quirk:
         since, before = (
             ".".join((str(v[0]), *(f"{part:02d}" for part in v[1:]))) if v else "" for v in (self.since, self.before)
         )
-        if since and before:
-            return f"{since} to before {before}"
-        return f"from {since}" if since else f"before {before}" if before else ""
+        text = f"{since} to before {before}" if since and before else f"from {since}" if since else f"before {before}"
+        branches = ", ".join(".".join(map(str, version)) for version in self.fixed)
+        return (text if since or before else "") + (f", not {branches}" if branches else "")
 
     def applies(self, version: Version | None) -> bool:
         """Whether a version does it. One that is not known may."""
         if version is None:
             return True
-        return not (self.since and version < self.since) and not (self.before and version >= self.before)
+        if any(version[:2] == fixed[:2] and version >= fixed for fixed in self.fixed):
+            return False
+        return not (self.since and version[:2] < self.since) and not (self.before and version[:2] >= self.before)
 
 
 #: All that is known, peer by peer.
@@ -58,6 +62,7 @@ QUIRKS: Final = (
         "DPDK",
         "What it sends in chains is merged with later packets: give it a `bsize` of at least the largest frame.",
         before=(26, 3),
+        fixed=((22, 11, 11), (24, 11, 8)),
     ),
     Quirk(
         "DPDK",
@@ -70,6 +75,7 @@ QUIRKS: Final = (
         "It corrupts chains that it receives: keep frames within one buffer.",
         since=(23, 3),
         before=(26, 3),
+        fixed=((24, 11, 8), (25, 11, 4)),
     ),
     Quirk(
         "libmemif",
@@ -102,5 +108,5 @@ def quirks_of(app_name: str) -> tuple[str, list[Quirk]]:
         return "", []
     peer = next(name for name in ("VPP", "DPDK", "libmemif", "gomemif") if name.lower() == found[1].lower())
     number = found[2].strip(".")
-    version = tuple(int(part) for part in number.split(".")[:2] if part) or None
+    version = tuple(int(part) for part in number.split(".")[:3] if part) or None
     return f"{peer} {number}".strip(), [quirk for quirk in QUIRKS if quirk.peer == peer and quirk.applies(version)]
