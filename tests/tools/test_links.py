@@ -108,6 +108,12 @@ def test_a_bridge_names_its_ends(socket_path: str) -> None:
         tool.until("A: disconnected: interface deleted")
 
 
+def test_sniff_names_both_sockets(socket_path: str) -> None:
+    with running("sniff", socket_path, socket_path + "2") as tool:
+        tool.until(f"listening on {socket_path} for a slave, whose master is on {socket_path}2")
+        assert tool.out == ""
+
+
 def test_ping_goes_on_when_its_peer_was_killed(socket_path: str) -> None:
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(master(socket_path, "icmp-responder"))

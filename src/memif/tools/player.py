@@ -137,14 +137,15 @@ class Replay:
         return count
 
     def send(self, packets: list[bytes]) -> int:
-        """Send packets; return how many the peer took."""
+        """Send packets; return how many the peer took, after a pause if that is none."""
         queue = self.interface.tx[self._turn % len(self.interface.tx)]
-        self._turn += 1
         sent = int(queue.send(packets))
         self.sent += sent
         self.size += sum(map(len, packets[:sent]))
-        if sent < len(packets):
-            wait_room(queue)
+        if sent:
+            self._turn += 1
+        else:
+            wait_room(queue)  # which raises when the link ends: not with packets to be counted
         return sent
 
     def reconnect(self) -> float:

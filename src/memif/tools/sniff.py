@@ -117,8 +117,7 @@ def command(
             unsure=unsure,
             control=writer is None if control is None else control,
         )
-        if writer is not None and not as_json:
-            say(f"listening on {sniffer.listen}, for the master on {sniffer.connect}")
+        say(f"listening on {sniffer.listen} for a slave, whose master is on {sniffer.connect}")
         error = recorder.run(stop, status)
         links = [link for link in sniffer.links.values() if link.up]
     result = recorder.result(stop.elapsed, files.names(writer), sniffer.relay_pid if links else None)
