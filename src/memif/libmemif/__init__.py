@@ -10,18 +10,18 @@ set-up for the process (`memif_init`), 4.0 a handle for each socket (`memif_crea
 call beside its C form. The implementation below is that of `memif.connect`.
 """
 
-from memif.libmemif import connections, datapath, handles, library, sockets, types
+from memif.libmemif import _datapath, connections, handles, library, sockets, types
 from memif.libmemif._buffers import memif_buffer_t, memif_buffers
+from memif.libmemif._datapath import *
 from memif.libmemif.connections import *
-from memif.libmemif.datapath import *
 from memif.libmemif.handles import *
 from memif.libmemif.library import *
 from memif.libmemif.sockets import *
 from memif.libmemif.types import *
 
 __all__ = ["memif_buffer_t", "memif_buffers"]
+__all__ += _datapath.__all__
 __all__ += connections.__all__
-__all__ += datapath.__all__
 __all__ += handles.__all__
 __all__ += library.__all__
 __all__ += sockets.__all__

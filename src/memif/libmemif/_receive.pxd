@@ -22,6 +22,8 @@ cdef class RawRx(Raw):
     cdef uint32_t dropped           # how many of those were not given back yet
     cdef uint32_t headroom          # of the latest refill
     cdef bint drained               # the current burst has cleared the event fd
+    cpdef tuple burst(self, bufs, Py_ssize_t count)
+    cpdef refill(self, Py_ssize_t count, Py_ssize_t headroom)
     cdef int fetch(self, uint32_t count) except -1
     cdef bint more(self) noexcept
     cdef void note_dropped(self, int64_t start, uint32_t before) noexcept

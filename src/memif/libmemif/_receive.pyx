@@ -88,7 +88,7 @@ cdef class RawRx(Raw):
             left += <uint16_t>(self.rx.seen - self.rx.cursor)
         return left
 
-    def burst(self, bufs, Py_ssize_t count):
+    cpdef tuple burst(self, bufs, Py_ssize_t count):
         """Receive buffers.
 
         Args:
@@ -209,7 +209,7 @@ cdef class RawRx(Raw):
             return self.taken
         return self.base + ((c.slot[self.pending] - <uint32_t>self.base) & self.rx.wrap)
 
-    def refill(self, Py_ssize_t count, Py_ssize_t headroom):
+    cpdef refill(self, Py_ssize_t count, Py_ssize_t headroom):
         """Give the oldest received buffers back.
 
         Args:

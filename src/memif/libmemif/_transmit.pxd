@@ -11,6 +11,10 @@ cdef class RawTx(Raw):
     cdef int64_t published          # slots sent so far
     cdef int64_t allocated          # slots handed out so far
     cdef int64_t lost               # the first allocation whose buffer was filled again or deallocated
+    cpdef tuple alloc(self, bufs, Py_ssize_t count, Py_ssize_t size)
+    cpdef tuple burst(self, bufs, Py_ssize_t count)
+    cpdef tuple enqueue(self, bufs, Py_ssize_t count)
+    cpdef rewind(self, buf)
     cdef void hand_out(self, memif_buffer_t b, uint32_t d) noexcept
     cdef void give_next(self, memif_buffer_t b) noexcept
     cdef bint holds(self, memif_buffer_t b) noexcept

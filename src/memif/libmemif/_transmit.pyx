@@ -40,7 +40,7 @@ cdef class RawTx(Raw):
         self.allocated = self.published + <uint16_t>(ring.cursor - ring.settled)
         self.lost = NONE
 
-    def alloc(self, bufs, Py_ssize_t count, Py_ssize_t size):
+    cpdef tuple alloc(self, bufs, Py_ssize_t count, Py_ssize_t size):
         """Reserve packets.
 
         Args:
@@ -154,7 +154,7 @@ cdef class RawTx(Raw):
         return (b.raw is self and self.published <= b.seq < self.allocated
                 and b.stamp == self.stamps[b.seq & self.tx.wrap])
 
-    def burst(self, bufs, Py_ssize_t count):
+    cpdef tuple burst(self, bufs, Py_ssize_t count):
         """Send buffers that were allocated: the oldest, in order.
 
         Args:
@@ -221,7 +221,7 @@ cdef class RawTx(Raw):
                 total = 0
         return whole
 
-    def enqueue(self, bufs, Py_ssize_t count):
+    cpdef tuple enqueue(self, bufs, Py_ssize_t count):
         """Slave: exchange received buffers with free ones of this ring.
 
         Args:
@@ -281,7 +281,7 @@ cdef class RawTx(Raw):
         memif_unlock(&source.rx.lock)
         return moved
 
-    def rewind(self, buf):
+    cpdef rewind(self, buf):
         """Make a buffer, and all that were allocated after it, free again.
 
         Args:

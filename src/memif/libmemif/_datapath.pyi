@@ -1,22 +1,5 @@
-"""Receive, refill, allocate, transmit. `memif.libmemif._buffers` keeps track of the buffers.
-
-The functions take a connection, the number of a queue and a `memif_buffers`, or a list of `memif_buffer_t`, of at least
-`count` entries. Where C writes ``bufs + n``, pass the slice ``bufs[n:]``. One thread at a time may use a queue; a
-second one gets MEMIF_ERR_AGAIN. No function waits or serves the control channel.
-"""
-
-from typing import Any
-
 from memif.libmemif._buffers import memif_buffer_t, memif_buffers
-from memif.libmemif._receive import RawRx
-from memif.libmemif._transmit import RawTx
-from memif.libmemif.connections import no_ring
 from memif.libmemif.handles import memif_conn_handle_t
-from memif.libmemif.types import (
-    MEMIF_ERR_DISCONNECTED,
-    MEMIF_ERR_INVAL_ARG,
-    MEMIF_ERR_NOCONN,
-)
 
 __all__ = [
     "memif_buffer_alloc",
@@ -27,31 +10,6 @@ __all__ = [
     "memif_set_next_free_buffer",
     "memif_tx_burst",
 ]
-
-
-# An invalid handle, queue number or argument raises one of these on the fast path.
-_WRONG = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
-
-
-def _why(conn: object, qid: object, *, rx: bool) -> int:
-    """Return the code for a failed call: for the handle or the queue if they are invalid, else for the arguments."""
-    rings: Any = (conn.rx if rx else conn.tx) if isinstance(conn, memif_conn_handle_t) else {}
-    try:
-        if qid in rings:
-            return MEMIF_ERR_INVAL_ARG
-    except TypeError:
-        pass
-    return no_ring(conn, rx=rx)
-
-
-def _broken(conn: memif_conn_handle_t, raw: RawRx | RawTx) -> int:
-    """End the connection, because the peer violated the ring protocol."""
-    interface = conn.interface
-    if interface is not None:
-        interface.broken(raw.ring, "peer broke a ring")
-        conn.main.collect()
-    return MEMIF_ERR_DISCONNECTED
-
 
 def memif_rx_burst(
     conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_t] | memif_buffers, count: int
@@ -73,15 +31,6 @@ def memif_rx_burst(
         MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_INVAL_ARG (bufs is not a list of that many buffers),
         MEMIF_ERR_AGAIN (another thread uses the queue).
     """
-    try:
-        raw = conn.interface.raw_rx[qid]  # type: ignore[union-attr]
-        result: tuple[int | None, int] = raw.burst(bufs, count)
-    except _WRONG:
-        return _why(conn, qid, rx=True), 0
-    if result[0] is None:
-        return _broken(conn, raw), 0
-    return result  # type: ignore[return-value]
-
 
 def memif_refill_queue(conn: memif_conn_handle_t, qid: int, count: int = 0xFFFF, headroom: int = 0) -> int:
     """Give the oldest received buffers back to the peer.
@@ -99,11 +48,6 @@ def memif_refill_queue(conn: memif_conn_handle_t, qid: int, count: int = 0xFFFF,
         The code: MEMIF_ERR_SUCCESS, MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_AGAIN,
         MEMIF_ERR_INVAL_ARG (count outside 16 bits; headroom not below the buffer size).
     """
-    try:
-        return conn.interface.raw_rx[qid].refill(count, headroom)  # type: ignore[union-attr]
-    except _WRONG:
-        return _why(conn, qid, rx=True)
-
 
 def memif_buffer_alloc(
     conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_t] | memif_buffers, count: int, size: int | None = None
@@ -127,15 +71,6 @@ def memif_buffer_alloc(
         MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_AGAIN, MEMIF_ERR_INVAL_ARG (bufs; a size above 65536, or one
         that does not fit into the whole ring).
     """
-    try:
-        raw = conn.interface.raw_tx[qid]  # type: ignore[union-attr]
-        result: tuple[int | None, int] = raw.alloc(bufs, count, 0 if size is None else size)
-    except _WRONG:
-        return _why(conn, qid, rx=False), 0
-    if result[0] is None:
-        return _broken(conn, raw), 0
-    return result  # type: ignore[return-value]
-
 
 def memif_tx_burst(
     conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_t] | memif_buffers, count: int
@@ -158,15 +93,6 @@ def memif_tx_burst(
         missing: the whole packets before it are sent and counted; MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED,
         MEMIF_ERR_QID, MEMIF_ERR_AGAIN.
     """
-    try:
-        raw = conn.interface.raw_tx[qid]  # type: ignore[union-attr]
-        result: tuple[int | None, int] = raw.burst(bufs, count)
-    except _WRONG:
-        return _why(conn, qid, rx=False), 0
-    if result[0] is None:
-        return _broken(conn, raw), result[1]
-    return result  # type: ignore[return-value]
-
 
 def memif_buffer_enq_tx(
     conn: memif_conn_handle_t, qid: int, bufs: list[memif_buffer_t] | memif_buffers, count: int
@@ -188,15 +114,6 @@ def memif_buffer_enq_tx(
         full; MEMIF_ERR_INVAL_ARG for a master, or at the first buffer that was not received on this connection or was
         refilled; MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_AGAIN.
     """
-    try:
-        raw = conn.interface.raw_tx[qid]  # type: ignore[union-attr]
-        result: tuple[int | None, int] = raw.enqueue(bufs, count)
-    except _WRONG:
-        return _why(conn, qid, rx=False), 0
-    if result[0] is None:
-        return _broken(conn, raw), result[1]
-    return result  # type: ignore[return-value]
-
 
 def memif_set_next_free_buffer(conn: memif_conn_handle_t, qid: int, buf: memif_buffer_t) -> int:
     """Free buffers that were allocated and are not to be sent.
@@ -210,11 +127,6 @@ def memif_set_next_free_buffer(conn: memif_conn_handle_t, qid: int, buf: memif_b
         The code: MEMIF_ERR_SUCCESS, MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_QID, MEMIF_ERR_AGAIN,
         MEMIF_ERR_INVAL_ARG (not allocated there, or sent already).
     """
-    try:
-        return conn.interface.raw_tx[qid].rewind(buf)  # type: ignore[union-attr]
-    except _WRONG:
-        return _why(conn, qid, rx=False)
-
 
 def memif_buffer_requeue(conn: memif_conn_handle_t, buf_a: memif_buffer_t, buf_b: memif_buffer_t) -> int:
     """Slave: exchange the places of two buffers in the rings.
@@ -231,9 +143,3 @@ def memif_buffer_requeue(conn: memif_conn_handle_t, buf_a: memif_buffer_t, buf_b
         The code: MEMIF_ERR_SUCCESS, MEMIF_ERR_NOCONN, MEMIF_ERR_DISCONNECTED, MEMIF_ERR_AGAIN, MEMIF_ERR_INVAL_ARG
         (master; a buffer in the peer's hands, or of another connection).
     """
-    if not isinstance(conn, memif_conn_handle_t) or conn.live is None:
-        return MEMIF_ERR_NOCONN
-    rings = conn.tx
-    if not rings:
-        return MEMIF_ERR_DISCONNECTED
-    return next(iter(rings.values())).exchange(buf_a, buf_b)
