@@ -210,6 +210,10 @@ def plot(bench: BenchmarkRun, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    # On light and on dark pages: no ground, and a grey that both show.
+    grey = "#808a94"
+    for part in ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"):
+        matplotlib.rcParams[part] = grey
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4))
     chosen = [
         o
@@ -229,13 +233,13 @@ def plot(bench: BenchmarkRun, path: Path) -> None:
         right.plot(*zip(*line, strict=True), marker="o", label=f"burst {burst}")
     bases = {size: base / 1e6 for size in bench.bases if (base := bench.base(size, bench.floor.usual))}
     if 64 in bases:
-        left.axhline(bases[64], linestyle="--", color="grey", label="testpmd, 64 B")
-    right.plot(list(bases), list(bases.values()), "x--", color="grey", label="testpmd")
+        left.axhline(bases[64], linestyle="--", color=grey, label="testpmd, 64 B")
+    right.plot(list(bases), list(bases.values()), "x--", color=grey, label="testpmd")
     for axis, name in ((left, "packets a burst"), (right, "bytes a packet")):
         axis.set(xlabel=name, ylabel="million packets a second", xscale="log", ylim=(0, None))
-        axis.legend()
+        axis.legend(framealpha=0.0)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, transparent=True)
 
 
 if __name__ == "__main__":

@@ -38,9 +38,25 @@ def hide_markers(app: Sphinx, doctree: nodes.document) -> None:
         block.rawsource, block[:] = text, [nodes.Text(text)]
 
 
+def break_names(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    """Handler of ``html-page-context``: long names in tables may go on in the next line, but not just anywhere."""
+    if "body" in context:
+        context["body"] = re.sub(
+            r"<td>.*?</td>",
+            lambda cell: re.sub(
+                r'(<span class="pre">)([^<]{12,})(?=</span>)',
+                lambda name: name[1] + re.sub(r"([_/.:(,=-])(?=[^_/.:(,=-])", r"\1<wbr>", name[2]),
+                cell[0],
+            ),
+            context["body"],
+            flags=re.DOTALL,
+        )
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", keep_sentences)
     app.connect("autodoc-process-signature", hide_constructor)
     app.connect("doctree-read", hide_markers)
+    app.connect("html-page-context", break_names)
     return {"parallel_read_safe": True}

@@ -40,26 +40,19 @@ def classes() -> list[type[MemifError]]:
     return sorted(found, key=lambda c: inspect.getsourcelines(c)[1])
 
 
-def _bases(kind: type[MemifError]) -> str:
-    return ", ".join(f"`{base.__name__}`" for base in kind.__bases__)
+def _who(kind: type[MemifError]) -> str:
+    """The exception, what it is as well, and the usual code."""
+    also = ", ".join(f"`{base.__name__}`" for base in kind.__bases__ if base is not MemifError)
+    return f"{{py:exc}}`~memif.errors.{kind.__name__}`<br>is {also or '`MemifError`'}<br>{kind.default_code.name}"
 
 
 def exceptions() -> str:
     """One row a class. KeyError for a class without a cure."""
-    rows = [
-        (
-            f"{{py:exc}}`~memif.errors.{k.__name__}`",
-            _bases(k),
-            f"`{k.default_code.name}`",
-            first_paragraph(k.__doc__),
-            CURES[k.__name__],
-        )
-        for k in classes()
-    ]
-    return table(("exception", "also a", "usual code", "cause", "cure"), rows)
+    rows = [(_who(k), first_paragraph(k.__doc__), CURES[k.__name__]) for k in classes()]
+    return table(("exception, usual code", "cause", "cure"), rows)
 
 
 def codes() -> str:
     """All numbers with their messages."""
     rows = [(int(code), f"`{code.name}`", errors.error_text(code)) for code in ErrorCode]
-    return table(("number", "`memif.ErrorCode`", "message"), rows)
+    return table(("number", "`memif.ErrorCode`", "message of `memif_strerror`"), rows)

@@ -148,3 +148,27 @@ def test_the_variables_on_the_page() -> None:
     shown = dict(re.findall(r"^\| `([a-z-]+)` \| `(MEMIF_\w+)` \|$", page, re.MULTILINE))
     assert shown == {key: variable(key) for key in KEYS}
     assert f"`{variable('profile')}`" in page
+
+
+#: What a page uses, and the extra that it needs for that.
+USES = {
+    "numpy": r"import numpy|memif\.packet import|\.(gather|scatter|lengths|recv_array|send_array)\b",
+    "scapy": r"(import|from) scapy|memif\.scapy",
+    "metrics": r"import prometheus_client|memif\.metrics",
+    "numba": r"import numba",
+    "tap": r"\btap:|memif\.tap",
+    "cli": r"^[$#] memif |^\s*memif [a-z-]+ -",
+}
+BRINGS_NUMPY = {"cli", "scapy", "numba", "numpy", "all"}
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "howto").glob("[!i]*.md")), ids=lambda page: page.stem)
+def test_a_how_to_says_what_it_needs(page) -> None:
+    text = page.read_text()
+    (needs,) = re.findall(r"^:Needs: (.*)$", text, re.MULTILINE)
+    files = [page.parent / name for name in re.findall(r"\{literalinclude\} (\S+\.(?:py|sh))", text)]
+    used = "\n".join([*(block.text for block in blocks(page)), *(file.read_text() for file in files)])
+    named = {extra for word in re.findall(r"memif\[([\w,]+)\]", needs) for extra in word.split(",")}
+    if named & BRINGS_NUMPY:
+        named.add("numpy")
+    assert {extra for extra, pattern in USES.items() if re.search(pattern, used, re.MULTILINE)} <= named
