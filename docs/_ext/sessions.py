@@ -34,12 +34,14 @@ class Session:
         background: Programs that run meanwhile.
         until: What has to be on the screen before Ctrl-C.
         settle: Seconds that the background has before the first line.
+        upto: What comes after a line with that depends on how busy the machine is; the tests do not compare it.
     """
 
     lines: Sequence[str]
     background: Sequence[str] = ()
     until: str = ""
     settle: float = 0.0
+    upto: str = ""
 
 
 def _after(socket: str, command: str) -> str:
@@ -97,6 +99,7 @@ SESSIONS = {
         ],
         until="link down",
         settle=2,
+        upto="link up",
     ),
     "bridge": Session(
         ["memif bridge memif:left.sock,role=master memif:right.sock,role=master ^C"],
