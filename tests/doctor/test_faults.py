@@ -15,12 +15,13 @@ import pytest
 import memif
 from children import text_of_child
 from doctor.serving import raw_listener, serving, thread
-from memif.doctor import FAULTS, diagnose
+from memif.doctor import FAULTS, diagnose, rings
 from memif.errors import ErrorCode
 from memif.protocol.wire import MESSAGE_SIZE, Disconnect, Hello, encode
 from memif.testing import Descriptor, HostilePeer, RawRing, pump
 from patience import within
-from tools.process import Running
+from peers.testpmd import poll_until
+from tools.process import Running, running
 from vpp.commands import COMMANDS
 from vpp.server import ApiServer
 from vpp.standin import StandIn
@@ -410,6 +411,35 @@ def test_fault_is_named(name: str, socket_path: str) -> None:
             found = faults(path, options)
     assert name in found
     assert found <= {name} | _TOO.get(name, set())
+
+
+def text_of(path: str, name: str) -> str:
+    return next(finding.text for finding in diagnose(path, watch=0.1) if finding.fault == name)
+
+
+def test_signals_that_nobody_takes(socket_path: str) -> None:
+    """An honest slave has signalled what it sent."""
+    with ExitStack() as stack:
+        MADE["not-emptied"](socket_path, stack)
+        assert "waits for interrupts, and one is pending" in text_of(socket_path, "not-emptied")
+
+
+def test_signals_that_nobody_sends(tmp_path: Path) -> None:
+    """A slave that forgets to signal, in another process, whose event fds are those of the link alone."""
+    path = str(tmp_path / "m.sock")
+    with running("sink", "--role", "master", "--socket", path, "--duration", 60, until="") as sink:
+        assert poll_until(lambda: diagnose(path, watch=0.0)[-1].check == "rings", 20, 0.05)  # it listens, and is served
+        with HostilePeer(path, timeout=within(5)) as peer:
+            peer.link()
+            sink.process.send_signal(signal.SIGSTOP)  # or it would look for itself
+            peer.show(peer.out, 3)
+            text = text_of_rings(sink.process.pid)
+            sink.process.send_signal(signal.SIGCONT)
+    assert "3 wait in 16 slots; the master waits for interrupts, and none is pending" in text
+
+
+def text_of_rings(master: int) -> str:
+    return " ".join(finding.text for finding in rings.watch(master, [os.getpid()], 0.1))
 
 
 def test_there_are_25_at_least() -> None:

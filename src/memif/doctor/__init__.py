@@ -86,7 +86,9 @@ def _control(address: "Address", timeout: float, watch: float) -> Iterator[Findi
         findings, pid, name = control.listener(sock, timeout)
     yield from findings
     if name and pid:
-        clients = {
-            process.pid for each in find_sockets([address], ask="none") for client in each.clients for process in client
-        }
-        yield from rings.watch(pid, clients, watch)
+        try:
+            known = find_sockets([address], ask="none")
+            clients = {process.pid for each in known for client in each.clients for process in client}
+            yield from rings.watch(pid, clients, watch)
+        except OSError as error:  # a process has ended meanwhile, or /proc is not to be read
+            yield Finding("rings", "skipped", f"they cannot be read: {error.strerror}")

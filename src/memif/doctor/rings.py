@@ -55,15 +55,15 @@ class Ring:
         """Whether its indices have changed."""
         return len({look[1:] for look in self.looks}) > 1
 
-    def findings(self, fd: int, region_size: int) -> Iterator[Finding]:
-        """What the looks tell."""
+    def findings(self, fd: int, region_size: int, signal: str) -> Iterator[Finding]:
+        """What the looks tell. `signal` says whether an interrupt is pending."""
         flags, head, tail = self.looks[-1]
         between = (head - tail) & 0xFFFF
         check = f"ring {self.name}"
         if between > self.size:
             yield fault(check, "indices", f"Head {head} and tail {tail}, with {self.size} slots.")
         elif self.s2m and not self.moves and between:
-            how = "polls" if flags & _MASK_INT else "waits for interrupts"
+            how = "polls" if flags & _MASK_INT else f"waits for interrupts{signal}"
             yield fault(check, "not-emptied", f"{between} wait in {self.size} slots; the master {how}.")
         elif not self.s2m and not self.moves and head == tail:
             yield fault(check, "not-refilled" if head else "no-buffers", f"Head and tail are {head}.")
@@ -92,9 +92,10 @@ def watch(listener: int, clients: Collection[int], seconds: float) -> list[Findi
                 for ring in rings:
                     ring.look(fd)
         found: list[Finding] = []
+        signal = _signal(listener, clients)
         for fd, rings in links:
             for ring in rings:
-                found += ring.findings(fd, os.fstat(fd).st_size) if ring.looks else ()
+                found += ring.findings(fd, os.fstat(fd).st_size, signal) if ring.looks else ()
             found += _one_way(rings)
             if all(ring.looks for ring in rings):
                 found += slots.unanswered(fd, *([ring for ring in rings if ring.s2m is way] for way in (True, False)))
@@ -102,6 +103,25 @@ def watch(listener: int, clients: Collection[int], seconds: float) -> list[Findi
     finally:
         for fd, _ in links:
             os.close(fd)
+
+
+def _signal(listener: int, clients: Collection[int]) -> str:
+    """Whether one of the event fds that the processes share has been written and not read, in words."""
+    mine = dict(_event_fds(listener))
+    shared = [mine[number] for client in clients for number, _ in _event_fds(client) if number in mine]
+    if not shared:
+        return ""
+    return ", and one is pending" if any(shared) else ", and none is pending"
+
+
+def _event_fds(pid: int) -> Iterator[tuple[str, bool]]:
+    """The kernel's number of each event fd of a process, and whether it can be read."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fdinfo"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/fdinfo/{name}") as lines:
+                info = dict(line.split(":", 1) for line in lines if line.startswith("eventfd-"))
+                if "eventfd-id" in info:
+                    yield info["eventfd-id"].strip(), int(info["eventfd-count"], 16) > 0
 
 
 def _one_way(rings: list[Ring]) -> Iterator[Finding]:
