@@ -4,12 +4,15 @@ import os
 import shutil
 import subprocess
 import sys
-from importlib.metadata import files
+from collections.abc import Iterator
+from importlib.metadata import files, version
 from pathlib import Path
 
+import click
 import pytest
 
 import manual
+from memif.tools.cli import VERBS, cli
 from patience import within
 
 SHARE = Path(__file__).parents[2] / "share"
@@ -29,6 +32,34 @@ def run(*words: str, **variables: str) -> str:
 def here(program: str) -> pytest.MarkDecorator:
     """Only where there is such a program."""
     return pytest.mark.skipif(shutil.which(program) is None, reason=f"there is no {program} here")
+
+
+def commands(group: click.Group, context: click.Context) -> Iterator[click.Command]:
+    """All commands of the tool, those inside others too."""
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield command
+        if isinstance(command, click.Group):
+            yield from commands(command, context)
+
+
+def test_nothing_is_missing_in_the_manual() -> None:
+    text = PAGE.read_text().replace("\\-", "-")
+    for verb in VERBS:
+        assert f'.SS "memif {verb}' in text
+    for command in commands(cli, click.Context(cli)):
+        for param in command.params:
+            for name in param.opts if isinstance(param, click.Option) and not param.hidden else ():
+                assert name in text, f"{command.name} {name}: `make share` writes the page anew"
+
+
+@pytest.mark.parametrize("name", manual.FILES)
+def test_the_files_are_current(name: str) -> None:
+    """Another click may word usage and scripts differently, so the files say which one made them."""
+    text = (SHARE / name).read_text()
+    if f"with click {version('click')}." in text:
+        assert text == manual.FILES[name](), "`make share` writes it anew"
 
 
 @pytest.mark.parametrize("name", manual.FILES)
