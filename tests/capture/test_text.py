@@ -109,3 +109,4 @@ def test_line_has_time_direction_and_length() -> None:
 def test_any_bytes_give_one_printable_line(data: bytes, linktype: int, time_ns: int) -> None:
     assert summary(data, linktype).isprintable()
     assert packet_line(time_ns, data, linktype=linktype).isprintable()
+    assert packet_line(time_ns, data, linktype=linktype, link_level=True, verbose=True).isprintable()

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from memif.capture import CaptureReader
 from patience import within
 from peers.settings import missing
 from tools.frames import echo, ethernet, numbered, pcap, udp
-from tools.process import Result, Running, master, memif, running, wait_for
+from tools.process import Result, Running, master, memif, running, wait_for, words
 
 
 def feed(socket_path: str, tool: Running, frames: list[bytes], *, mode: str = "ethernet", timeout: float = 30) -> None:
@@ -93,16 +94,108 @@ def test_files_rotate_by_size(socket_path: str, tmp_path: Path) -> None:
 
 def test_lines_of_text(socket_path: str) -> None:
     frames = [ethernet(echo(3)), ethernet(udp(b"abc", 5000, 53))]
-    with master(socket_path, "capture", "-x", "-c", 2) as tool:
+    with master(socket_path, "capture", "-XX", "-c", 2) as tool:
         feed(socket_path, tool, frames)
         end = tool.ended()
     lines = end.out.splitlines()
     assert end.code == 0
     assert "IP 10.0.0.1 > 10.0.0.2: ICMP echo request, id 7, seq 3, length 64" in lines[0]
-    assert lines[1].startswith("    0000  02 fe 00 00 00 02 02 fe 00 00 00 01 08 00 45 00")
+    assert lines[1] == "\t0x0000:  02fe 0000 0002 02fe 0000 0001 0800 4500  ..............E."
     assert any("10.0.0.1.5000 > 10.0.0.2.53: UDP, length 3" in line for line in lines)
     assert max(map(len, lines)) <= 100
     assert "2 packets" in end.err
+
+
+def tcpdump(*args: object) -> list[str]:
+    """The lines that tcpdump prints."""
+    if shutil.which("tcpdump") is None:
+        missing("tcpdump is missing: apt-get install tcpdump")
+    line = ["tcpdump", *map(str, args)]
+    return subprocess.run(line, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+
+
+@pytest.fixture
+def kinds(tmp_path: Path) -> Path:
+    """A capture with one packet of each kind: ICMP, UDP with a wrong IP checksum, ARP, in a VLAN, not known."""
+    wrong = bytearray(ethernet(udp(b"abc", 5000, 53)))
+    wrong[24] ^= 1
+    tagged = ethernet(echo(5))
+    frames = [
+        ethernet(echo(3)),
+        bytes(wrong),
+        ethernet(bytes.fromhex("0001080006040001") + bytes(20), 0x0806),
+        tagged[:12] + bytes.fromhex("81000005") + tagged[12:],
+        ethernet(b"?" * 46, 0x88B5),
+    ]
+    file = tmp_path / "kinds.pcap"
+    file.write_bytes(pcap(frames))
+    return file
+
+
+@pytest.mark.parametrize("option", ["-x", "-xx", "-X", "-XX"])
+def test_bytes_are_printed_as_tcpdump_prints_them(kinds: Path, option: str) -> None:
+    ours = memif("capture", "-r", kinds, option).out.splitlines()
+    theirs = tcpdump("-n", "-r", kinds, option)
+
+    def rows(lines: list[str]) -> list[str]:
+        return [line.rstrip() for line in lines if line.startswith("\t0x")]
+
+    assert rows(ours) == rows(theirs)
+    assert rows(ours)
+
+
+def test_a_file_is_read_as_tcpdump_reads_it(kinds: Path, tmp_path: Path) -> None:
+    for expression in ("icmp", "udp port 53 or arp", "vlan and icmp", "ether[12:2] = 0x88b5", "greater 60"):
+        end = memif("capture", "-r", kinds, "--json", expression)
+        result = json.loads(end.err)
+        assert (end.code, result["filtered_out"]) == (0, 5 - result["captured"])
+        theirs = [line for line in tcpdump("-n", "-r", kinds, expression) if not line.startswith("\t")]
+        assert result["captured"] == len(end.out.splitlines()) == len(theirs)
+    lines = memif("capture", "-n", "-l", "-e", "-v", "-r", kinds).out.splitlines()
+    assert "02:fe:00:00:00:01 > 02:fe:00:00:00:02, ethertype IPv4 (0x0800): IP (tos 0x0, ttl 64, id 1, " in lines[0]
+    assert "flags [none], proto ICMP (1), length 84) 10.0.0.1 > 10.0.0.2: ICMP echo request" in lines[0]
+    assert "bad cksum" in lines[1]
+    assert all("bad cksum" not in line for line in lines[:1] + lines[2:])
+    assert "ethertype 802.1Q (0x8100): vlan 5, IP (" in lines[3]
+    assert "10.0.0.1 > 10.0.0.2" in memif("capture", "-r", kinds, "-A").out
+    again = tmp_path / "again.pcapng"
+    end = memif("capture", "-r", "-", "-w", again, "-c", 2, "-s", 40, "ip", stdin=kinds.read_bytes())
+    assert end.code == 0, end
+    with CaptureReader(kinds) as old, CaptureReader(again, strict=True) as new:
+        first, second, *_ = old
+        assert list(new) == [packet._replace(data=packet.data[:40]) for packet in (first, second)]
+
+
+def test_a_file_that_cannot_be_read(kinds: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.pcap"
+    cut.write_bytes(kinds.read_bytes()[:-3])
+    end = memif("capture", "-r", cut)
+    assert (end.code, len(end.out.splitlines())) == (0, 4)
+    assert "ends in the middle of a packet" in end.err
+    for args, code, word in (
+        (("-r", tmp_path / "none"), 1, "No such file"),
+        (("-r", __file__), 1, "neither pcapng nor pcap"),
+        (("-r", kinds, "-w", kinds), 2, "overwrite"),
+        (("-r", kinds, "udp", "and", "and"), 2, "syntax error"),
+    ):
+        end = memif("capture", *args)
+        assert (end.code, word in end.err, "Traceback" in end.err) == (code, True, False), end
+
+
+def test_ctrl_c_ends_the_wait_for_a_pipe() -> None:
+    reader, writer = os.pipe()
+    with open(reader, "rb") as pipe, open(writer, "wb") as feeding:
+        feeding.write(pcap([ethernet(echo(3))]))
+        feeding.flush()
+        process = subprocess.Popen(
+            words("capture", "-r", "-"), stdin=pipe, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert "ICMP echo request" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=within(20))
+    assert "1 packets" in err
+    assert process.returncode == 0
 
 
 def test_json_lines(socket_path: str) -> None:
@@ -180,7 +273,10 @@ def test_signals_leave_a_whole_file(socket_path: str, tmp_path: Path, number: in
         (("--rotate-size", "1M"), 2, "need -w"),
         (("-w", "-", "--rotate-time", "3"), 2, "standard output"),
         (("-w", "/tmp", "-c", "1"), 1, "s a directory"),
-        (("-s", "0"), 2, "snaplen"),
+        (("-s", "-1"), 2, "snaplen"),
+        (("-W", "3", "-G", "5", "-w", "/tmp/x"), 2, "-C"),
+        (("-C", "3", "--rotate-size", "5M", "-w", "/tmp/x"), 2, "the same"),
+        (("-r", "/tmp/x"), 2, "not a link: --socket"),
         (("--files", "3", "-w", "/tmp/x"), 2, "--files"),
     ],
 )

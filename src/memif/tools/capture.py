@@ -1,19 +1,30 @@
-"""``memif capture``: received packets into pcapng files, or one line of text each."""
+"""``memif capture``: packets of a link, or of a capture file, into pcapng files, or one line of text each."""
 
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from memif.errors import MemifError
 from memif.interface import Interface
-from memif.tools.files import LINKTYPES, file_options, make_filter, summarise_files, take_files
+from memif.tools.files import LINKTYPES, file_options, make_filter, take_files
 from memif.tools.linking import Waiting
-from memif.tools.options import LinkOptions, duration_option, examples, interval_option, json_option, link_options
-from memif.tools.terminal import Status, Stop, print_json
+from memif.tools.options import (
+    LinkOptions,
+    complete_file,
+    duration_option,
+    examples,
+    interval_option,
+    json_option,
+    link_options,
+)
+from memif.tools.printing import Printing, printing_options, take_printing
+from memif.tools.reread import reread, summarise
+from memif.tools.terminal import Status, Stop
 from memif.tools.transfer import bursts
-from memif.tools.values import Count, seconds, si
+from memif.tools.values import Count
 from memif.tools.verb import Verb
 
 if TYPE_CHECKING:
@@ -30,13 +41,22 @@ if TYPE_CHECKING:
         "capture -w ring.pcapng --rotate-size 100M --files 5",
         "capture -c 20 'udp port 53 or arp'",
         "capture -w - | tshark -r -",
+        "capture -r all.pcapng -e -v 'icmp or arp'",
     ),
 )
 @click.argument("filter_words", nargs=-1, metavar="[FILTER]...")
+@click.option(
+    "-r",
+    "--read",
+    "source",
+    metavar="FILE",
+    shell_complete=complete_file,
+    help="Read packets from a capture file instead, - for standard input.",
+)
 @file_options
 @click.option("-c", "--count", type=Count(), default=0, help="End after so many packets (0: never).")
 @duration_option
-@click.option("-x", "--hex", "show_hex", is_flag=True, help="Print the bytes below each line (without -w).")
+@printing_options
 @interval_option
 @json_option
 @link_options()
@@ -47,27 +67,40 @@ def command(
     filter_words: tuple[str, ...],
     count: int,
     duration: float | None,
-    show_hex: bool,
+    source: str | None,
     **options: Any,
 ) -> None:
     """Receive packets and write them to a pcapng file, or print a line for each without -w.
 
     FILTER is an expression as tcpdump takes it (needs libpcap). The interface is one end of the link: to look at the
     traffic between two others see memif sniff. Waits for the link, through reconnects; Ctrl-C ends it.
+
+    Short options are those of tcpdump.
     """
-    files = take_files(options)
-    keep = make_filter(filter_words, link.mode)
+    files, printing = take_files(options), take_printing(options)
     stop = Stop(duration)
+    if source is not None:
+        given = [name for name in LinkOptions.__dataclass_fields__ if was_given(name)]
+        if given:
+            raise click.UsageError(f"-r reads a file, not a link: --{given[0].replace('_', '-')} has no use there")
+        reread(source, filter_words, files, printing, stop, count, as_json=as_json)
+        return
+    keep = make_filter(filter_words, link.mode)
     with ExitStack() as stack:
         writer = stack.enter_context(files.open("memif capture", stop))
         stack.enter_context(stop)
         interface = stack.enter_context(link.open("capture"))
-        capture = Capture(link.mode, writer, keep, files.snaplen, show_hex=show_hex, as_json=as_json)
+        capture = Capture(link.mode, writer, keep, files.snaplen, printing, as_json=as_json)
         status = stack.enter_context(Status("capture", interval if writer is not None and not as_json else 0))
         error = capture.guarded(interface, stop, status, count)
     summarise(capture.result(files.names(writer), stop.elapsed), as_json, to_stderr=files.path in (None, "-"))
     if error is not None:
         raise error
+
+
+def was_given(name: str) -> bool:
+    """Return whether an option is on the command line."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 class Capture:
@@ -76,7 +109,7 @@ class Capture:
     writer: "PcapngWriter | None"
     keep: "Filter | None"
     snaplen: int
-    show_hex: bool
+    printing: Printing
     as_json: bool
     passed_over: int
     captured: int
@@ -87,11 +120,11 @@ class Capture:
         writer: "PcapngWriter | None",
         keep: "Filter | None",
         snaplen: int,
+        printing: Printing,
         *,
-        show_hex: bool = False,
         as_json: bool = False,
     ) -> None:
-        self.writer, self.keep, self.snaplen, self.show_hex, self.as_json = writer, keep, snaplen, show_hex, as_json
+        self.writer, self.keep, self.snaplen, self.printing, self.as_json = writer, keep, snaplen, printing, as_json
         self.linktype: int = LINKTYPES.get(mode, 147)
         self.captured = self.passed_over = 0
         self.bytes: int = 0
@@ -145,22 +178,16 @@ class Capture:
             self._print(packets, now)
 
     def _print(self, packets: list[bytes], now: int) -> None:
-        from memif.capture import packet_line, summary
-
         for packet in packets:
-            if self.as_json:
-                print_json(
-                    {
-                        "time_ns": now,
-                        "length": len(packet),
-                        "summary": summary(packet, self.linktype),
-                        "data": packet[: self.snaplen].hex(),
-                    }
-                )
-                continue
-            click.echo(packet_line(now, packet, direction="in", linktype=self.linktype))
-            if self.show_hex:
-                click.echo(hex_lines(packet[: self.snaplen]))
+            self.printing.print(
+                packet,
+                now,
+                length=len(packet),
+                direction="in",
+                linktype=self.linktype,
+                snaplen=self.snaplen,
+                as_json=self.as_json,
+            )
 
     def result(self, names: list[str], elapsed: float) -> dict[str, Any]:
         """Return the counts and the files."""
@@ -171,26 +198,3 @@ class Capture:
             "seconds": elapsed,
             "files": names,
         }
-
-
-def hex_lines(data: bytes) -> str:
-    """Format sixteen bytes per line, in hex and as text."""
-    lines = []
-    for at in range(0, len(data), 16):
-        row = data[at : at + 16]
-        text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
-        lines.append(f"    {at:04x}  {row.hex(' '):<47}  {text}")
-    return "\n".join(lines)
-
-
-def summarise(result: dict[str, Any], as_json: bool, *, to_stderr: bool) -> None:
-    """Print the result; to standard error if the packets go to standard output."""
-    if as_json:
-        print_json(result, err=to_stderr)
-        return
-    rest = f", {result['filtered_out']} did not pass the filter" if result["filtered_out"] else ""
-    click.echo(
-        f"{result['captured']} packets, {si(result['bytes'], 'B')} captured in {seconds(result['seconds'])}{rest}",
-        err=to_stderr,
-    )
-    summarise_files(result["files"], to_stderr=to_stderr)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: Link type of a capture file for an interface's mode. LinkType's numbers, without loading memif.capture.
 LINKTYPES: Final = {"ethernet": 1, "ip": 101}
+_ALL: Final = 262144  # bytes: no packet is longer
 #: Link types of capture files whose packets an interface in this mode can send.
 _SENDABLE: Final = {"ethernet": {1}, "ip": {101, 228, 229, 12, 14}}
 
@@ -64,7 +65,7 @@ class Files:
 
         if self.path is None:
             if self.rotate_size or self.rotate_time or self.files:
-                raise click.UsageError("--rotate-size, --rotate-time and --files need -w")
+                raise click.UsageError("--rotate-size (-C), --rotate-time (-G) and --files (-W) need -w")
             yield None
         elif self.rotate_size or self.rotate_time:
             if self.path == "-":
@@ -108,6 +109,14 @@ def file_options(command: Command) -> Command:
                 "--rotate-size", type=FILE_SIZE, metavar="BYTES", help="Start a new file at this size, as 10M."
             ),
             click.option(
+                "-C",
+                "millions",
+                type=click.FloatRange(0, 1e9, min_open=True),
+                metavar="MILLIONS",
+                help="The same in millions of bytes, as tcpdump.",
+            ),
+            click.option(
+                "-G",
                 "--rotate-time",
                 type=click.FloatRange(0, min_open=True),
                 metavar="SECONDS",
@@ -116,13 +125,14 @@ def file_options(command: Command) -> Command:
             click.option(
                 "--files", type=click.IntRange(0), default=0, metavar="N", help="Keep only the newest N files."
             ),
+            click.option("-W", "ring", type=click.IntRange(1), metavar="N", help="The same, with -C, as tcpdump."),
             click.option(
                 "-s",
                 "--snaplen",
-                type=click.IntRange(1, 262144),
-                default=262144,
+                type=click.IntRange(0, 262144),
+                default=0,
                 metavar="BYTES",
-                help="Keep so many bytes of each packet (default: all).",
+                help="Keep so many bytes of each packet (default, and 0: all).",
             ),
         )
     ):
@@ -132,6 +142,15 @@ def file_options(command: Command) -> Command:
 
 def take_files(options: dict[str, Any]) -> Files:
     """Take the arguments of `file_options` out of a command's arguments."""
+    millions, ring = options.pop("millions"), options.pop("ring")
+    if ring and not millions:
+        raise click.UsageError("-W goes with -C, as a ring of files; by time, --files keeps the newest")
+    options["files"] = ring or options["files"]
+    if millions and options["rotate_size"]:
+        raise click.UsageError("-C and --rotate-size are the same: give one")
+    if millions:
+        options["rotate_size"] = max(round(millions * 1_000_000), 1)
+    options["snaplen"] = options["snaplen"] or _ALL
     return Files(**{name: options.pop(name) for name in Files.__dataclass_fields__})
 
 

@@ -167,6 +167,15 @@ class Stop:
             self._deadline += now - self.started
         self.started = now
 
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Context in which these signals raise KeyboardInterrupt: for a read that may block."""
+        self._deaf = False
+        try:
+            yield
+        finally:
+            self._deaf = True
+
     def left(self, longest: float = 0.1) -> float:
         """Return how many seconds a wait may take now, at most `longest`."""
         if self._asked:
