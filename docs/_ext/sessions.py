@@ -23,6 +23,16 @@ OUTPUT = Path(__file__).parents[1] / "tools" / "output"
 FOLDER = Path("/tmp/memif-lab")
 COLUMNS, ROWS = 80, 60
 _RESPONDER = "memif icmp-responder --role master --socket demo.sock"
+#: A master that lets packets wait, so that a tap sees all of them in time.
+_SLOW = """
+import memif, time
+with memif.listen("demo.sock", name="sink") as sink:
+    sink.wait_up()
+    while sink.up:
+        time.sleep(0.3)
+        sink.rx[0].recv_list(64, timeout=0)
+        sink.socket.poll(0)
+"""
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,7 @@ SESSIONS = {
     "sniff": Session(
         ["memif sniff tap.sock demo.sock ^C"],
         [
-            "memif sink --role master --socket demo.sock",
+            f"python -c '{_SLOW}'",
             _after("tap.sock", "send --socket tap.sock --rate 2 --count 3"),
         ],
         until="link down",
