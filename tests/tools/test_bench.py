@@ -62,6 +62,25 @@ def test_round_trips_on_a_busy_machine_are_marked(one_core: None) -> None:
     assert by_mode["interrupt"]["runs"]  # it sleeps, so that one core is enough
 
 
+@pytest.mark.timeout(100)
+def test_served() -> None:
+    row = "round trip, served, 64 B, burst 1, S2M, adaptive"
+    if importlib.util.find_spec("numba") is None:
+        missing("numba is missing: pip install 'memif[numba]'")
+    [outcome] = memif("bench", "--only", row, "--runs", 1, "--seconds", 0.2, "--json", timeout=90).json["outcomes"]
+    assert outcome["error"] == ""
+    assert all(figure > 0 for figure in outcome["runs"] + outcome["disturbed"])
+    assert outcome["runs"] + outcome["disturbed"]
+
+
+@pytest.mark.parametrize("name", ["memif.libmemif", "memif.libmemif, scatter → gather"])
+def test_functions_of_the_c_library(name: str) -> None:
+    options = ("bench", "--only", f"{name}, 64 B, burst 32", "--runs", 1, "--seconds", 0.1, "--json")
+    [outcome] = memif(*options, timeout=60).json["outcomes"]
+    assert outcome["error"] == ""
+    assert max(outcome["runs"] + outcome["disturbed"]) > 0
+
+
 def test_two_sides_that_do_not_meet_do_not_end_a_run(one_core: None) -> None:
     if shutil.which("cc") is None:
         missing("a C compiler is missing: apt-get install gcc")

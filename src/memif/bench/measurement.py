@@ -72,7 +72,10 @@ def _bulk() -> Iterable[Scenario]:
     yield replace(base, name="list of bytes → tobytes", sender="send_list", receiver="tobytes")
     yield replace(base, name="one memoryview a packet", receiver="memoryviews")
     yield replace(base, name="one packet a call", sender="send_one", receiver="recv_one", burst=1)
-    yield replace(base, name="memif.libmemif", sender="libmemif_send", receiver="libmemif_receive")
+    for burst in (1, 32, 256):
+        yield replace(base, name="memif.libmemif", sender="libmemif_send", receiver="libmemif_receive", burst=burst)
+        columns = replace(base, sender="libmemif_scatter", receiver="libmemif_gather", burst=burst)
+        yield replace(columns, name="memif.libmemif, scatter → gather")
     yield replace(base, name="asyncio send_all → recv", sender="aio_send", receiver="aio_receive", mode="interrupt")
 
 
@@ -84,10 +87,15 @@ def _echo() -> Iterable[Scenario]:
     yield replace(base, name="numpy ICMP responder", sender="bounce_icmp", receiver="numpy_responder", towards="master")
     yield replace(base, name="numba ICMP responder", sender="bounce_icmp", receiver="numba_responder", towards="master")
 
+    for burst in (32, 256):
+        yield replace(base, name="served, zero-copy", receiver="served", burst=burst)
+        yield replace(base, name="served, copy", receiver="served", towards="master", burst=burst)
+
 
 def _rtt() -> Iterable[Scenario]:
     for mode in ("polling", "interrupt", "adaptive"):
         yield Scenario("round trip", "rtt", "ask", "answer", burst=1, mode=mode)
+        yield Scenario("round trip, served", "rtt", "ask", "served", burst=1, mode=mode)
 
 
 CATALOGUE: tuple[Scenario, ...] = (*_bulk(), *_echo(), *_rtt())
@@ -105,8 +113,11 @@ _QUICK = {
     ("numpy ICMP responder", 64, 256),
     ("numba ICMP responder", 64, 256),
     ("round trip", 64, 1),
+    ("round trip, served", 64, 1),
+    ("served, zero-copy", 64, 32),
     ("Python loop, two fields a packet", 64, 256),
     ("memif.libmemif", 64, 256),
+    ("memif.libmemif, scatter → gather", 64, 256),
 }
 
 

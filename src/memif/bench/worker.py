@@ -181,6 +181,39 @@ def libmemif_receive(task: Task) -> dict[str, Any]:
     return with_link.finish(step, start)
 
 
+def libmemif_scatter(task: Task) -> dict[str, Any]:
+    """Allocate, write all packets by one call, send."""
+    with_link = _Linked(task)
+    conn, burst, size = with_link.conn, task["burst"], task["size"]
+    bufs, matrix = lm.memif_buffers(burst), np.zeros((burst, size), np.uint8)
+    start = float(with_link.take_one())
+
+    def step() -> int:
+        _, n = lm.memif_buffer_alloc(conn, 0, bufs, burst, size)
+        bufs.scatter(matrix, n)
+        return lm.memif_tx_burst(conn, 0, bufs, n)[1]
+
+    return with_link.finish(step, start)
+
+
+def libmemif_gather(task: Task) -> dict[str, Any]:
+    """Receive, copy all packets out by one call, refill."""
+    with_link = _Linked(task)
+    conn, burst, size = with_link.conn, task["burst"], task["size"]
+    bufs = lm.memif_buffers(burst)
+    start = time.monotonic() + WARM_UP
+    with_link.give_one(f"{start:.6f}".encode())
+
+    def step() -> int:
+        _, n = lm.memif_rx_burst(conn, 0, bufs, burst)
+        if n:
+            bufs.gather(size, n)
+            lm.memif_refill_queue(conn, 0, n)
+        return n
+
+    return with_link.finish(step, start)
+
+
 class _Linked:
     """A connection that is up."""
 
@@ -308,6 +341,8 @@ async def _marks(
 _OTHER_APIS: dict[str, Callable[[Task], dict[str, Any]]] = {
     "libmemif_send": libmemif_send,
     "libmemif_receive": libmemif_receive,
+    "libmemif_scatter": libmemif_scatter,
+    "libmemif_gather": libmemif_gather,
     "aio_send": aio_send,
     "aio_receive": aio_receive,
 }
