@@ -16,7 +16,7 @@ from memif.doctor import QUIRKS, Quirk, quirks_of
         ("DPDK 23.11.2", "DPDK 23.11.2", "corrupts chains", True),
         ("DPDK 22.11.11", "DPDK 22.11.11", "without checking", False),  # it was seen to chain
         ("DPDK 23.03.0", "DPDK 23.03.0", "without checking", True),
-        ("DPDK 25.11.4", "DPDK 25.11.4", "corrupts chains", False),
+        ("DPDK 25.11.4", "DPDK 25.11.4", "chains", False),
         ("DPDK 25.11.0", "DPDK 25.11.0", "merged with later", True),
         ("DPDK 26.03.0", "DPDK 26.03.0", "merged with later", False),
         ("VPP 26.10-rc0~12-gabc", "VPP 26.10", "threads", False),

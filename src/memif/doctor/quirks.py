@@ -62,7 +62,7 @@ QUIRKS: Final = (
         "DPDK",
         "What it sends in chains is merged with later packets: give it a `bsize` of at least the largest frame.",
         before=(26, 3),
-        fixed=((22, 11, 11), (24, 11, 8)),
+        fixed=((22, 11, 11), (24, 11, 8), (25, 11, 4)),
     ),
     Quirk(
         "DPDK",
