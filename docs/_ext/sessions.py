@@ -43,15 +43,19 @@ class Session:
         lines: What is typed. "^C" at its end stands for Ctrl-C.
         background: Programs that run meanwhile.
         until: What has to be on the screen before Ctrl-C.
-        settle: Seconds that the background has before the first line.
+        ready: What has to be true before the first line, as the shell's `test` or another command says it.
         upto: What comes after a line with that depends on how busy the machine is; the tests do not compare it.
     """
 
     lines: Sequence[str]
     background: Sequence[str] = ()
     until: str = ""
-    settle: float = 0.0
+    ready: str = "true"
     upto: str = ""
+
+
+_LISTENING = "[ -S demo.sock ]"
+_CONNECTED = "memif list demo.sock | grep client.*sink"
 
 
 def _after(socket: str, command: str) -> str:
@@ -61,10 +65,10 @@ def _after(socket: str, command: str) -> str:
 
 SESSIONS = {
     "list": Session(
-        ["memif list /tmp/memif-lab"], [_RESPONDER, _after("demo.sock", "sink --socket demo.sock")], settle=4
+        ["memif list /tmp/memif-lab"], [_RESPONDER, _after("demo.sock", "sink --socket demo.sock")], ready=_CONNECTED
     ),
-    "ping": Session(["memif ping --socket demo.sock -c 4 -i 0.2 192.168.1.2"], [_RESPONDER], settle=2),
-    "ping-nobody": Session(["memif ping --socket demo.sock -c 2 192.168.1.77"], [_RESPONDER], settle=2),
+    "ping": Session(["memif ping --socket demo.sock -c 4 -i 0.2 192.168.1.2"], [_RESPONDER], ready=_LISTENING),
+    "ping-nobody": Session(["memif ping --socket demo.sock -c 2 192.168.1.77"], [_RESPONDER], ready=_LISTENING),
     "responder": Session(
         ["memif icmp-responder --role master --socket demo.sock ^C"],
         [_after("demo.sock", "ping --socket demo.sock -c 3 -i 0.2 192.168.1.2")],
@@ -90,13 +94,13 @@ SESSIONS = {
     "send": Session(
         ["memif send --socket demo.sock --rate 100k -t 3"],
         ["memif sink --role master --socket demo.sock"],
-        settle=2,
+        ready=_LISTENING,
     ),
     "sink": Session(
-        ["memif sink --role master --socket demo.sock -t 4"],
+        ["memif sink --role master --socket demo.sock -k 300000"],
         [_after("demo.sock", "send --socket demo.sock --rate 100k -t 9")],
     ),
-    "doctor": Session(["memif doctor gone.sock", "memif doctor --join demo.sock"], [_RESPONDER], settle=2),
+    "doctor": Session(["memif doctor gone.sock", "memif doctor --join demo.sock"], [_RESPONDER], ready=_LISTENING),
     "show": Session(
         ["memif show --role master --socket demo.sock --once"],
         [_after("demo.sock", "send --socket demo.sock --rate 1k -t 20")],
@@ -108,14 +112,15 @@ SESSIONS = {
             _after("tap.sock", "send --socket tap.sock --rate 2 --count 3"),
         ],
         until="link down",
-        settle=2,
+        ready=_LISTENING,
         upto="link up",
     ),
     "bridge": Session(
         ["memif bridge memif:left.sock,role=master memif:right.sock,role=master ^C"],
         [
             _after("right.sock", "icmp-responder --socket right.sock"),
-            "sleep 3; exec memif ping --socket left.sock -c 3 -i 0.2 192.168.1.2",
+            "until memif list right.sock | grep client.*responder; do sleep 0.2; done; "
+            "exec memif ping --socket left.sock -c 3 -i 0.2 192.168.1.2",
         ],
         until="disconnected",
     ),
@@ -133,7 +138,7 @@ def run(session: Session) -> str:
             for command in session.background:
                 stack.callback(_end, _start(command))
             terminal = stack.enter_context(Terminal(COLUMNS, ROWS))
-            time.sleep(session.settle)
+            _wait(session.ready)
             for line in session.lines:
                 command, interrupted, _ = line.partition(" ^C")
                 terminal.enter(command)
@@ -147,6 +152,15 @@ def run(session: Session) -> str:
     finally:
         os.chdir(before)
         shutil.rmtree(FOLDER)
+
+
+def _wait(ready: str) -> None:
+    environment = os.environ | {"PATH": SEARCH_PATH}
+    deadline = time.monotonic() + 45
+    while subprocess.run(["sh", "-c", ready], env=environment, capture_output=True, check=False).returncode:
+        if time.monotonic() > deadline:
+            raise TimeoutError(ready)
+        time.sleep(0.2)
 
 
 def _start(command: str) -> subprocess.Popen[bytes]:
