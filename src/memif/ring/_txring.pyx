@@ -162,9 +162,12 @@ cdef inline uint32_t put_run(TxRing r, Source *s, uint32_t i, bint burst, bint s
 cdef inline bint put_next(TxRing r, const uint8_t *data, size_t length, bint slave) noexcept nogil:
     """See `TxRing.put_one`."""
     cdef Face f = face_of(r)
+    cdef uint32_t left = free_now(r, 1, slave)
     cdef Slot slot
-    if free_now(r, 1, slave) == 0:
+    if left == 0:
         return False
+    if left > AHEAD:
+        prefetch_slot(&f, r.cursor + AHEAD, <uint32_t>min(length, AHEAD_BYTES), slave)
     if not look_at(&f, r.cursor, &slot, slave):
         return False
     if length - 1 >= slot.room:
