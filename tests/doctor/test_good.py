@@ -13,6 +13,7 @@ import memif
 from doctor.serving import serving
 from memif.doctor import Finding, diagnose
 from memif.testing import pump
+from memif.tools.doctor import lines_of
 from patience import within
 from peers.testpmd import poll_until
 from tools.process import memif as tool, running
@@ -199,6 +200,16 @@ def test_tool(socket_path: str) -> None:
         assert data.json["healthy"] is False
         assert data.json["findings"][-1]["fault"] == "unknown-id"
     assert tool("doctor", socket_path, "--mode", "raw").code == 2
+
+
+def test_lines_fit_the_terminal() -> None:
+    finding = Finding("socket", "fault", "a long text " * 12, "stale", "some advice " * 8)
+    lines = lines_of(finding, 60).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert lines[0].startswith("FAULT  socket: a long text")
+    assert lines[1].startswith("       ")
+    assert [line[:10] for line in lines if "->" in line] == ["       -> "]
+    assert len(lines_of(finding, None).splitlines()) == 2
 
 
 def test_rings_of_others_are_skipped_without_rights(socket_path: str) -> None:

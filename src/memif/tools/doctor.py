@@ -1,13 +1,19 @@
 """``memif doctor``: what is wrong with a link, in words."""
 
+import shutil
 import sys
 from dataclasses import asdict
+from textwrap import TextWrapper
+from typing import TYPE_CHECKING
 
 import click
 
 from memif.tools.options import complete_file, complete_socket, examples, json_option, read_secret
 from memif.tools.terminal import print_json
 from memif.tools.verb import Verb
+
+if TYPE_CHECKING:
+    from memif.doctor import Finding
 
 _MARKS = {"ok": "ok", "fault": "FAULT", "note": "note", "skipped": "-"}
 
@@ -72,9 +78,22 @@ def command(
     if as_json:
         print_json({"healthy": not faults, "findings": [asdict(finding) for finding in found]})
     else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         for finding in found:
-            click.echo(f"{_MARKS[finding.state]:5}  {finding.check}: {finding.text}")
-            if finding.advice:
-                click.echo(f"       -> {finding.advice}")
+            click.echo(lines_of(finding, width))
         click.echo(f"{len(faults)} fault{'s' if len(faults) != 1 else ''}" if faults else "nothing is wrong")
     sys.exit(1 if faults else 0)
+
+
+def lines_of(finding: "Finding", width: int | None) -> str:
+    """Return what is printed for a finding, in lines of `width` columns; None: as long as they are."""
+    texts = [f"{_MARKS[finding.state]:5}  {finding.check}: {finding.text}"]
+    texts += [f"       -> {finding.advice}"] if finding.advice else []
+    if width is None:
+        return "\n".join(texts)
+    wrap = TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    wrapped = []
+    for text, indent in zip(texts, (7, 10), strict=False):
+        wrap.subsequent_indent = " " * indent
+        wrapped += wrap.wrap(text)
+    return "\n".join(wrapped)
