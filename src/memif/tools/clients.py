@@ -62,7 +62,7 @@ class Sink:
             if wait is not None and self._idle(wait):
                 break
             if self._client is not None and self._lines.due:
-                self._show(self._client)
+                self._lines.show(**self._totals(self._client))
         self._end(interface)
 
     @property
@@ -79,15 +79,14 @@ class Sink:
         self.clients.append(self._client)
         self._lines.restart()
 
-    def _show(self, client: Received) -> None:
-        if self._mirror is None:
-            self._lines.show(rx=client.totals)
-        else:
-            self._lines.show(rx=client.totals, tx=self._mirror.totals)
+    def _totals(self, client: Received) -> dict[str, Totals]:
+        came = {"rx": client.totals}
+        return came if self._mirror is None else came | {"tx": self._mirror.totals}
 
     def _end(self, interface: Interface) -> None:
         """Print the result of the client that has left."""
         if self._client is not None and not self._quiet:
+            self._lines.finish(**self._totals(self._client))
             click.echo(f"from {escaped(self._client.peer)}:")
             report(self._client.result(), bad=_bad(interface) - self._bad)
             self._bad = _bad(interface)

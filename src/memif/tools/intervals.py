@@ -44,7 +44,7 @@ class Intervals:
 
     def __init__(self, interval: float) -> None:
         """Begin; `interval` is in seconds, 0: print nothing."""
-        self._interval = interval or float("inf")
+        self._interval = interval
         self._headed = False
         self.restart()
 
@@ -56,7 +56,12 @@ class Intervals:
     @property
     def due(self) -> bool:
         """Whether the interval is over."""
-        return time.monotonic() - self._last >= self._interval
+        return bool(self._interval) and time.monotonic() - self._last >= self._interval
+
+    def finish(self, **directions: Totals) -> None:
+        """Print what `show` does for the rest of the last interval, if that is a fair part of one."""
+        if self._interval and time.monotonic() - self._last >= self._interval / 5:
+            self.show(**directions)
 
     def show(self, **directions: Totals) -> None:
         """Print a line for each direction, named "tx" or "rx", and begin the next interval."""

@@ -191,7 +191,8 @@ class PacedSender:
                 if pace is not None:
                     pace.restart(self._done)
             if lines.due:
-                self._show(lines)
+                lines.show(**self._totals())
+        lines.finish(**self._totals())
         return None
 
     @property
@@ -235,12 +236,9 @@ class PacedSender:
             while self._take_back(interface, _LAST):
                 pass
 
-    def _show(self, lines: Intervals) -> None:
-        totals = Totals(self.sent, self.bytes, self.dropped)
-        if self.back is None:
-            lines.show(tx=totals)
-        else:
-            lines.show(tx=totals, rx=self.back.totals)
+    def _totals(self) -> dict[str, Totals]:
+        sent = {"tx": Totals(self.sent, self.bytes, self.dropped)}
+        return sent if self.back is None else sent | {"rx": self.back.totals}
 
     def _burst(self, queue: TxQueue, count: int) -> None:
         pool = self.pool
