@@ -12,7 +12,8 @@ with memif.listen("demo.sock", id=0) as iface:
     try:
         while True:
             with iface.rx[0].recv(256, timeout=1.0) as burst:
-                print(len(burst), "packets of", burst.tobytes()[:1], "and so on")
+                for packet in burst:
+                    print(len(packet), "bytes:", bytes(packet[:14]).hex(" "))
                 iface.tx[0].forward(burst)
     except memif.MemifDisconnectedError as error:
         print(error)
