@@ -271,7 +271,7 @@ class ControlSocket(Engine):
             max_pending=64,
             observer=self._observe,
         )
-        self.interrupts = main.interrupts_of(self) or self.interrupts
+        self.interrupts: Descriptors = main.interrupts_of(self) or self.interrupts
 
     def _observe(self, fd: int, events: int) -> None:
         """Report a descriptor.
