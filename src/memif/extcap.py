@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from memif.capture import PcapngWriter
     from memif.interface import Interface
+    from memif.packet import Filter
 
 _NAME = "memif"
 _DLTS = ((1, "EN10MB", "Ethernet"), (101, "RAW", "Raw IP"))
@@ -146,6 +147,7 @@ def capture(fifo: str, options: argparse.Namespace) -> None:
     # Errors that end the capture come as exceptions; their log lines would show them twice.
     logging.getLogger("memif").addHandler(logging.NullHandler())
     link = LinkType.ETHERNET if options.mode == "ethernet" else LinkType.RAW
+    keep = _filter(options.extcap_capture_filter, options.mode)
     with Socket(options.socket, app_name="Wireshark") as sock:
         iface = sock.interface(
             id=options.id, role=options.role, mode=options.mode,
@@ -156,18 +158,18 @@ def capture(fifo: str, options: argparse.Namespace) -> None:
             with PcapngWriter(fifo, snaplen=options.snaplen, application="memif extcap", stop=stop) as writer:
                 text = f"{options.role} of {sock.address}, id {options.id}"
                 writer.add_interface(name=iface.name, linktype=link, description=text)
-                _pump(iface, writer, stop)
+                _pump(iface, writer, keep, stop)
                 _note_drops(iface, writer)
         except CapturePipeClosedError:
             return
 
 
-def _pump(iface: "Interface", writer: "PcapngWriter", stop: "_Stop") -> None:
+def _pump(iface: "Interface", writer: "PcapngWriter", keep: "Filter | None", stop: "_Stop") -> None:
     from memif.errors import MemifDisconnectedError, MemifTimeoutError
 
     looked = time.monotonic()
     while not stop():
-        moved = _take_all(iface, writer)  # first: a peer that has left may have sent something before
+        moved = _take_all(iface, writer, keep)  # first: a peer that has left may have sent something before
         if not moved and not iface.up:
             with suppress(MemifTimeoutError, MemifDisconnectedError):
                 iface.wait_up(_LOOK_EVERY)
@@ -176,8 +178,12 @@ def _pump(iface: "Interface", writer: "PcapngWriter", stop: "_Stop") -> None:
             writer.check_reader()
 
 
-def _take_all(iface: "Interface", writer: "PcapngWriter") -> int:
-    """Write a burst of each queue, after waiting for one while the link is up; return the packets written."""
+def _take_all(iface: "Interface", writer: "PcapngWriter", keep: "Filter | None") -> int:
+    """Write what passes of a burst of each queue, after waiting for one while the link is up.
+
+    Returns:
+        Packets received, whether they passed or not.
+    """
     from memif.errors import MemifDisconnectedError
     from memif.waiting import wait
 
@@ -187,7 +193,8 @@ def _take_all(iface: "Interface", writer: "PcapngWriter") -> int:
         timeout = _LOOK_EVERY if len(iface.rx) == 1 else 0.0
         with suppress(MemifDisconnectedError), queue.recv(256, timeout=timeout) as burst:
             if burst:
-                total += writer.write_packets(burst, direction="in")
+                total += len(burst)
+                writer.write_packets(burst if keep is None else burst.select(keep), direction="in")
     if not total and len(iface.rx) > 1:
         with suppress(MemifDisconnectedError):
             wait(iface.rx, _LOOK_EVERY)
@@ -333,10 +340,8 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         print(dlts())
     elif options.extcap_config:
         print(config())
-    elif options.extcap_capture_filter:
-        # Wireshark shows what is printed as the reason why the filter is wrong.
-        print("memif has no capture filters, use a display filter")
-        return 1 if options.capture else 0
+    elif options.extcap_capture_filter and not options.capture:
+        print(_fault_of(options.extcap_capture_filter, options.mode), end="")
     elif options.capture:
         if not options.fifo:
             parser.error("--capture needs --fifo")
@@ -348,6 +353,25 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     else:
         parser.print_help()
     return 0
+
+
+def _fault_of(expression: str, mode: str | None) -> str:
+    """Return why a capture filter cannot be used, which Wireshark shows; nothing where it can."""
+    from memif.errors import MemifError
+
+    try:
+        _filter(expression, mode or "ethernet")
+    except MemifError as error:
+        return f"{error}\n"
+    return ""
+
+
+def _filter(expression: str | None, mode: str) -> "Filter | None":
+    if not expression:
+        return None
+    from memif.packet import Filter
+
+    return Filter(expression, mode="ethernet" if mode == "ethernet" else "ip")
 
 
 def _fail(error: object) -> int:

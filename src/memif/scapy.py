@@ -32,13 +32,13 @@ from memif.config import seconds
 from memif.errors import MemifBufferError, MemifClosedError, MemifDisconnectedError, MemifValueError
 from memif.extras import with_advice
 from memif.interface import ConnectOptions, Interface, endpoint_of
+from memif.packet import Filter
 from memif.socket import connect
 from memif.system import Single
 
 with with_advice():
     from scapy.config import conf
     from scapy.data import MTU
-    from scapy.error import log_runtime
     from scapy.interfaces import InterfaceProvider, NetworkInterface
     from scapy.layers.inet import IP
     from scapy.layers.inet6 import IPv6
@@ -61,6 +61,8 @@ class MemifSocket(Single, SuperSocket):
     Args:
         interface: An open `memif.Interface`, which stays open when this closes. Or a control socket: then the interface
             is opened here, and closed with this.
+        filter: What to receive, an expression in the language of tcpdump (see `memif.packet.Filter`); packets that do
+            not pass are taken from the ring all the same. None is everything.
         timeout: Seconds for the link to come up, and for room in a full ring when sending. None waits for ever.
         **options: Options of `memif.connect`, with a control socket.
 
@@ -79,6 +81,7 @@ class MemifSocket(Single, SuperSocket):
         self,
         interface: Interface | SocketName | None = None,
         *,
+        filter: str | None = None,
         timeout: float | None = 5.0,
         **options: Unpack[ConnectOptions],
     ) -> None:
@@ -96,6 +99,7 @@ class MemifSocket(Single, SuperSocket):
         self._selected = False
         if self.interface.closed:
             raise MemifClosedError(f"{self.interface.name} was closed")
+        self._filter = _filter(filter, self.interface, close=self._owned)
         self._watcher: int | None = None  # the thread that took our descriptor last
         self._watch = _Watch(self.interface.socket.fileno())
         self.promisc: bool = True
@@ -241,7 +245,9 @@ class MemifSocket(Single, SuperSocket):
                 with queues[turn].recv(1, timeout=0) as burst:
                     if burst:
                         self._turn = turn + 1
-                        return bytes(burst[0])
+                        if self._filter is None or self._filter.match(burst)[0]:
+                            return bytes(burst[0])
+                        return None
         endpoint_of(self.interface).serve()
         if (self._rings and not self.interface.up) or self.interface.closed:
             raise EOFError(f"{self.iface}: the link is down: {self.interface.disconnect_reason}")
@@ -264,6 +270,18 @@ class MemifSocket(Single, SuperSocket):
         if self.interface.mode == "ethernet":
             return Ether
         return {4: IP, 6: IPv6}.get(data[0] >> 4, conf.raw_layer) if self.interface.mode == "ip" else conf.raw_layer
+
+
+def _filter(expression: str | None, interface: Interface, *, close: bool) -> Filter | None:
+    """Compile a filter; where that fails, close an interface that nobody else has."""
+    if not expression:
+        return None
+    try:
+        return Filter(expression, mode="ethernet" if interface.mode == "ethernet" else "ip")
+    except BaseException:
+        if close:
+            interface.close()
+        raise
 
 
 class _Watch:
@@ -375,9 +393,7 @@ class _MemifNetwork(NetworkInterface):
         interface = self._interface()
         if interface is None:
             raise MemifClosedError(f"{self.name}: the memif is gone")
-        if filter:
-            log_runtime.warning("memif: %r is ignored, memif has no BPF filters: use lfilter", filter)
-        return MemifSocket(interface, timeout=self._timeout)
+        return MemifSocket(interface, filter=filter, timeout=self._timeout)
 
 
 _numbers = itertools.count()
