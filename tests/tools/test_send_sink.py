@@ -11,10 +11,13 @@ import pytest
 
 import memif as library
 from ends import linked, receive
+from memif import icmp
 from patience import within
 from peers.testpmd import Testpmd
 from tools.frames import checksum, ethernet, numbered, pcap, udp
 from tools.process import Result, master, memif, running
+
+ADDRESS = bytes([10, 0, 0, 9])
 
 
 def sent_frames(socket_path: str, count: int, *args: object) -> tuple[list[bytes], Result]:
@@ -116,6 +119,33 @@ def test_a_template_is_sent_as_it_is(socket_path: str) -> None:
     frames, result = sent_frames(socket_path, 5, "--hex", packet.hex(":"))
     assert frames == [packet] * 5
     assert result.json["stamped"] is False
+
+
+def test_the_destination_is_asked_for(socket_path: str) -> None:
+    """Again, where the first request is lost; what is no answer, or another's, is passed over."""
+    mac, other = bytes.fromhex("02fe0000beef"), bytes.fromhex("02fe0000dead")
+    command = ("send", "--socket", socket_path, "-k", 3, "--dst-mac", "auto", "--dst-ip", "10.0.0.9")
+    with library.listen(socket_path) as iface, running(*command, "--src-ip", "10.0.0.1", "--json") as tool:
+        iface.wait_up(30)
+        first, second = receive(iface.rx[0], 2)
+        assert first == second == icmp.arp(1, bytes.fromhex("02fe00000001"), bytes([10, 0, 0, 1]), b"", ADDRESS)
+        strangers = [icmp.arp(2, other, bytes([10, 0, 0, 8]), first[6:12], ADDRESS), bytes(60), b"\x08" * 13]
+        assert iface.tx[0].send([*strangers, icmp.arp(2, mac, ADDRESS, first[6:12], bytes([10, 0, 0, 1]))]) == 4
+        assert {frame[:6] for frame in receive(iface.rx[0], 3) if frame[12:14] == b"\x08\x00"} == {mac}
+        while tool.process.poll() is None:
+            iface.socket.poll(0.05)
+        assert tool.ended().json["packets"] == 3
+
+
+def test_a_destination_that_does_not_answer(socket_path: str) -> None:
+    with master(socket_path, "sink"):
+        result = memif("send", "--socket", socket_path, "--dst-mac", "auto", "--timeout", 0.5)
+    assert result.code == 1
+    assert "nobody answers ARP for 198.19.0.1" in result.err
+    for words in (("--mode", "ip"), ("--hex", "00" * 60)):
+        wrong = memif("send", "--socket", socket_path, "--dst-mac", "auto", *words)
+        assert wrong.code == 2
+        assert "nothing to ask for" in wrong.err
 
 
 def test_the_packets_of_a_capture_take_turns(socket_path: str, tmp_path: Path) -> None:

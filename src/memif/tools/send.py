@@ -13,6 +13,7 @@ from memif.interface import Interface
 from memif.ring import TxQueue
 from memif.tools.intervals import Intervals, Totals
 from memif.tools.linking import Waiting, come_up
+from memif.tools.neighbour import find_mac
 from memif.tools.options import (
     LinkOptions,
     examples,
@@ -82,7 +83,12 @@ _LAST = 0.5
     "src-mac, dst-mac, src-ip, dst-ip, src-port, dst-port. Can be given several times.",
 )
 @click.option("--src-mac", default="02:fe:00:00:00:01", show_default=True, help="Source MAC address.")
-@click.option("--dst-mac", default="02:fe:00:00:00:02", show_default=True, help="Destination MAC address.")
+@click.option(
+    "--dst-mac",
+    default="02:fe:00:00:00:02",
+    show_default=True,
+    help="Destination MAC address; auto: what --dst-ip answers to ARP.",
+)
 @click.option("--src-ip", default="198.18.0.1", show_default=True, help="Source address.")
 @click.option("--dst-ip", default="198.19.0.1", show_default=True, help="Destination address.")
 @click.option("--src-port", type=click.IntRange(0, 65535), default=1024, show_default=True, help="Source UDP port.")
@@ -105,10 +111,11 @@ def command(link: LinkOptions, as_json: bool, timeout: float, interval: float, *
     goes, waits --timeout for it to come back. A line for each interval, in the manner of iperf3.
     """
     from memif.tools.received import Received
-    from memif.tools.traffic import pool_from_options
+    from memif.tools.traffic import asks_for_mac, pool_from_options
 
     if options["count"] is None and options["duration"] is None:
         options["duration"] = _SECONDS
+    ask = asks_for_mac(options, link.mode)
     pool = pool_from_options(options, link.mode)
     rate = None if options["rate"].amount == float("inf") else options["rate"]
     sender = PacedSender(pool, options["count"] or 0, rate, drop=options["drop"])
@@ -117,6 +124,9 @@ def command(link: LinkOptions, as_json: bool, timeout: float, interval: float, *
     with link.open("send") as interface, Stop(options["duration"]) as stop:
         with stop.paused():
             come_up(interface, timeout, waiting := Waiting(interface))
+            if ask is not None:
+                options["dst_mac"] = find_mac(interface, *ask, timeout).hex(":")
+                sender.pool = pool_from_options(options, link.mode)
         error = sender.run(interface, stop, Intervals(0 if as_json else interval), waiting, timeout)
         result = sender.result(interface, stop.elapsed)
         drain(interface)

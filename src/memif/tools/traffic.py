@@ -103,6 +103,23 @@ def pool_from_options(options: dict[str, Any], mode: str) -> PacketPool:
     return pool
 
 
+def asks_for_mac(options: dict[str, Any], mode: str) -> tuple[bytes, bytes, bytes] | None:
+    """Find out whether ``memif send`` is to ask for the destination's MAC address: ``--dst-mac auto``.
+
+    Returns:
+        Who asks, MAC and IPv4 address, and the IPv4 address that is asked for; None if there is nothing to ask. Until
+        there is an answer, the option stands for six zero bytes.
+    """
+    if options["dst_mac"] != "auto":
+        return None
+    if mode != "ethernet" or options["template"] is not None or options["pcap"] is not None:
+        why = "packets of --hex and --pcap are sent as they are" if mode == "ethernet" else f"mode {mode} has no MACs"
+        raise click.BadParameter(f"nothing to ask for: {why}", param_hint="--dst-mac auto")
+    options["dst_mac"] = bytes(6).hex(":")
+    ends = [parse_host(options[name], f"--{name.replace('_', '-')}") for name in ("src_ip", "dst_ip")]
+    return parse_mac(options["src_mac"], "--src-mac"), ends[0], ends[1]
+
+
 def _read_frames(path: Path, mode: str) -> list[bytes]:
     """Return the packets of a capture that fit the interface's mode, at most 100,000."""
     from memif.capture import CaptureFormatError, CaptureReader
