@@ -14,6 +14,7 @@ import pickle
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -70,6 +71,17 @@ def _descriptors() -> set[str]:
         return set(os.listdir(directory))
     finally:
         os.close(directory)
+
+
+def _at_rest() -> set[str]:
+    """The descriptors once other threads have left them alone for a while, 5 seconds at most."""
+    found, deadline = _descriptors(), time.monotonic() + 5.0
+    while time.monotonic() < deadline:
+        time.sleep(0.1)
+        before, found = found, _descriptors()
+        if found == before:
+            break
+    return found
 
 
 class BlockedError(Exception):
@@ -315,7 +327,7 @@ class Judge:
         before: set[str] = set()
         if each in _COPIES and not self.quiet:
             gc.collect()
-            before = _descriptors()
+            before = _at_rest() if world.threaded else _descriptors()
         waits = each in ("iter", "contains") and hasattr(type(thing), "recv")
         (self.waits if waits else self.call)(f"{each}({label})", lambda: PROTOCOLS[each](thing), world)
         if before:

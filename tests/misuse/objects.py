@@ -609,6 +609,7 @@ entry("raw ring", testing.RawRing, extra=_LOOSE)(lambda w: testing.RawRing(bytea
 @entry("connection to VPP", vpp.Vpp, extra=_LOOSE, threads=False)
 def _(w: World) -> Any:
     folder = os.path.dirname(w.temporary("api.sock"))
+    w.threaded = True
     server = ApiServer(w.temporary("api.sock"), StandIn(folder))
     w.kept.append(server.__enter__().close)
     connection = vpp.Vpp(w.temporary("api.sock"), timeout=1.0)

@@ -26,6 +26,7 @@ class World:
         self.loop: asyncio.AbstractEventLoop | None = None
         self.folder: str | None = None
         self.kept: list[Any] = []  # what has to live as long as the object, or to be closed with it
+        self.threaded = False  # a thread of the test's own opens and closes descriptors here
         self.side = side
         self.linked = linked
         if not linked:

@@ -89,7 +89,7 @@ class Poller(Single):
             self._tell(fd, 0)
             with contextlib.suppress(OSError, ValueError):  # not registered, or the epoll is closed
                 self._epoll.unregister(fd)
-            del self._watchers[fd]
+            self._watchers.pop(fd, None)  # a signal handler may have done all of this meanwhile
 
     def set_timer(self, deadline: float | None) -> None:
         """Become readable at `deadline` (`time.monotonic`), or never."""

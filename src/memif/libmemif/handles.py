@@ -93,7 +93,7 @@ class _Direct:
             if self._main.at_home:
                 with contextlib.suppress(OSError, ValueError):  # not registered, or the epoll is closed
                     self._epoll.unregister(fd)
-            del self._known[fd]
+            self._known.pop(fd, None)  # a signal handler may have done all of this meanwhile
 
 
 class _Local(threading.local):
