@@ -231,7 +231,9 @@ def test_without_pyroute2_one_clear_line(netns: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "pyroute2", None)
     with Tap("mtest6", netns=netns) as tap, pytest.raises(TapError) as caught:
         tap.set(up=True)
-    assert str(caught.value).startswith("configure mtest6: pyroute2 is not installed; install memif[tap]")
+    assert str(caught.value).startswith(
+        "configure mtest6: pyroute2 is not installed; it comes with pip install 'memif[tap]'"
+    )
 
 
 def test_threads_of_the_process_stay_in_its_own_namespace(netns: str) -> None:

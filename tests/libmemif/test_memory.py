@@ -359,7 +359,9 @@ def test_a_master_s_callback_maps_all_regions_but_the_first(socket_path: str) ->
         slave = plain.interface(layout="split", ring_size=8)
         poll_until(lambda: (plain.poll(0), master.up and slave.up)[1], sock=sock)
         (what, size, actual, ctx), *others = mapper.log
-        assert (what, size, ctx, others) == ("get", 16 * 2048, master, [])
+        buffers_of_slave = slave.details().regions[1].size
+        assert (what, size, ctx, others) == ("get", buffers_of_slave, master, [])
+        assert size >= 16 * 2048
         assert actual >= size
         assert [region.is_external for region in c.memif_get_details(master.conn)[1].regions] == [0, 1]
         slave.tx[0].send([b"into the master's own mapping"])
@@ -374,7 +376,7 @@ def test_a_master_s_callback_maps_all_regions_but_the_first(socket_path: str) ->
         assert bytes(view) == b"into the master's own mapping"
         del view, bufs
         gc.collect()
-        assert mapper.log[1:] == [("del", 16 * 2048, master)]
+        assert mapper.log[1:] == [("del", buffers_of_slave, master)]
 
 
 def test_a_master_s_callback_may_leave_it_to_the_library(socket_path: str) -> None:
