@@ -51,6 +51,7 @@ def test_what_a_browser_measures(tmp_path: Path) -> None:
 
 def test_a_browser_is_required_where_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.delenv("MEMIF_REQUIRE_BROWSER", raising=False)
     site(tmp_path, good=GOOD)
     assert rendered.check(tmp_path) == []
     monkeypatch.setenv("MEMIF_REQUIRE_BROWSER", "1")

@@ -16,7 +16,7 @@ from itertools import count
 from typing import Final
 
 from memif.address import DEFAULT_SOCKET, SocketName, parse_address
-from memif.config import InterfaceConfig, text_of
+from memif.config import InterfaceConfig, text_of, whole
 from memif.errors import MemifValueError
 from memif.protocol import Role
 from memif.vpp.wire import VERSION, Connection, VppError
@@ -157,6 +157,7 @@ class Api(Connection):
 
     def add_socket(self, number: int, name: str) -> None:
         """Make a control socket known under an unused number; VPP may choose another one."""
+        whole("number", number, 0, _ANY_ID)
         raw = name.encode()
         self._do(
             f"create memif socket id {number} filename {name}",
@@ -169,6 +170,7 @@ class Api(Connection):
 
     def remove_socket(self, number: int) -> None:
         """Remove a control socket that no memif uses. VPP leaves its file behind, see `remove_file`."""
+        whole("number", number, 0, _ANY_ID)
         self._do(
             f"delete memif socket id {number}",
             ("memif_socket_filename_add_del_v2_34223bdf", struct.pack(">?II", False, number, 0)),
@@ -177,6 +179,7 @@ class Api(Connection):
 
     def create_memif(self, number: int, config: InterfaceConfig, mac: bytes, *, zero_copy: bool) -> None:
         """Create a memif on the control socket `number`; `config` is VPP's side. Six zero bytes: VPP makes a MAC."""
+        whole("number", number, 0, _ANY_ID)
         slave, mode = config.role is Role.SLAVE, int(config.mode)
         rx, tx = config.rx_queues or 1, config.tx_queues or 1
         head = struct.pack(">IIBBII", slave, mode, rx, tx, config.id, number)
