@@ -187,6 +187,19 @@ def parse_arp(body: bytes) -> tuple[int, bytes, bytes, bytes] | None:
     return operation, mac, sender, body[24:28]
 
 
+def arp_answer(body: bytes, asked: bytes) -> bytes | None:
+    """Return the MAC address that an ARP reply gives for the IPv4 address `asked`; None for anything else.
+
+    Args:
+        body: What follows the Ethernet header.
+        asked: 4 bytes.
+    """
+    read = parse_arp(body)
+    if read is None or read[0] != 2 or read[2] != asked or read[1][0] & 1:
+        return None
+    return read[1]
+
+
 def payload(size: int) -> bytes:
     """Return the data of a request: 0, 1, 2 … 255, 0 …, as ping(8) sends it."""
     return bytes(i & 0xFF for i in range(size))

@@ -51,6 +51,14 @@ def test_up_prints_lines_that_make_the_other_side(server: ApiServer, folder: str
     assert (server.vpp.faces, list(server.vpp.sockets)) == ({}, [0])
 
 
+def test_an_address_with_no_other_beside_it(server: ApiServer, folder: str) -> None:
+    """A /32: the line for the other side leaves its address to whoever types it."""
+    made = vpp(folder, "up", "--address", "192.168.1.1/32", f"{folder}/my.sock")
+    assert made.code == 0, made.err
+    assert "--ip" not in made.out
+    assert len(made.out.splitlines()) == 4
+
+
 def test_all_options(server: ApiServer, folder: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("s3cret\n")

@@ -88,7 +88,7 @@ def _value(name: str, value: object, show_secret: bool) -> str:
 
 def _meaning(name: str, value: int) -> str:
     if name.endswith("version"):
-        return f" ({value >> 8}.{value & 0xFF})"
+        return f" ({wire.version_text(value)})"
     if name == "mode":
         return f" ({MODE_NAMES.get(value, 'unknown')})"
     if name == "log2_ring_size" and value < 32:

@@ -5,7 +5,6 @@ import os
 import select
 import socket
 import stat
-import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import Final, Literal
 
 from memif.address import Address, SocketName, parse_address
 from memif.config import one_of, seconds
-from memif.control.transport import short_name
+from memif.control.transport import peer_credentials, short_name
 from memif.discovery.kernel import UnixSocket, unix_sockets
 from memif.discovery.processes import Process, folder_of, holders, look_up, speaks_memif
 from memif.errors import MemifError, MemifProtocolError
@@ -23,7 +22,6 @@ from memif.protocol import wire
 #: telemetry.
 _OF_THE_SYSTEM: Final = (b"/run/systemd/", b"/run/udev/")
 _TELEMETRY: Final = (b"/dpdk_telemetry.v2", b"/telemetry")
-_UCRED: Final = struct.Struct("iII")
 
 State = Literal["listening", "dead", "unreachable", "elsewhere", "other", "denied", "missing"]
 Ask = Literal["known", "all", "none"]
@@ -110,7 +108,7 @@ def say_hello(name: SocketName, timeout: float = 1.0) -> tuple[wire.Hello, Proce
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as client:
         with short_name(address) as short:
             client.connect(short)
-        pid = _UCRED.unpack(client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))[0]
+        pid = peer_credentials(client).pid
         ready, _, _ = select.select([client], [], [], wait)
         if not ready:
             raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
@@ -258,6 +256,6 @@ def _asked(entry: _Entry, timeout: float) -> _Entry:
         return replace(entry, shown=replace(shown, memif=False))
     except OSError:
         return entry
-    version = f"{hello.max_version >> 8}.{hello.max_version & 0xFF}"
+    version = wire.version_text(hello.max_version)
     owners = shown.listeners or ((process,) if process is not None else ())
     return replace(entry, shown=replace(shown, memif=True, app_name=hello.name, version=version, listeners=owners))

@@ -24,6 +24,7 @@ from memif.errors import (
     MemifRefusedError,
     MemifTimeoutError,
 )
+from memif.icmp import checksum
 from memif.protocol import wire
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def listener(sock: socket.socket, timeout: float) -> tuple[list[Finding], int, s
             pid,
             "",
         )
-    low, high = (f"{number >> 8}.{number & 255}" for number in (hello.min_version, hello.max_version))
+    low, high = map(wire.version_text, (hello.min_version, hello.max_version))
     if not hello.min_version <= wire.VERSION <= hello.max_version:
         return [fault("listener", "version", f"{hello.name!r}, {who}, speaks {low} to {high}.")], pid, ""
     found = [Finding("listener", "ok", f"{hello.name!r}, {who}, memif {high}")]
@@ -146,7 +147,4 @@ def _frame(iface: "Interface") -> bytes:
     if iface.mode != "ip":
         return (b"\xff" * 6 + b"\x02\xfe\x00\x00\x00\x02\x88\xb5" + b"memif doctor").ljust(60, b"\0")
     header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 32, 0, 0, 1, 253, 0, bytes((192, 0, 2, 2)), bytes((192, 0, 2, 1)))
-    total = sum(struct.unpack("!10H", header))
-    total = (total & 0xFFFF) + (total >> 16)
-    checksum = ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
-    return bytes(header[:10] + checksum.to_bytes(2, "big") + header[12:] + b"memif doctor")
+    return header[:10] + checksum(header).to_bytes(2, "big") + header[12:] + b"memif doctor"

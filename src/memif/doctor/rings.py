@@ -139,14 +139,14 @@ def _links(listener: int, clients: Collection[int]) -> Iterator[tuple[int, list[
     for inode, path in _memory(listener, must=True).items():
         if inode not in shared:
             continue
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, fd)
             rings = list(_rings(fd, f"{number} " if number else ""))
             if rings:
                 number += 1
+                stack.pop_all()  # whoever asked closes it
                 yield fd, rings
-            else:
-                os.close(fd)
 
 
 def _memory(pid: int, *, must: bool = False) -> dict[int, str]:

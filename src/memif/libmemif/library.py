@@ -16,6 +16,7 @@ from memif.libmemif.types import (
     MEMIF_ERR_SUCCESS,
     MEMIF_ERR_SYSCALL,
 )
+from memif.protocol import wire
 
 __all__ = [
     "memif_cancel_poll_event",
@@ -30,7 +31,6 @@ __all__ = [
 
 
 _P = ParamSpec("_P")
-_VERSION = 0x0200
 
 _global: Main | None = None
 _global_lock = threading.Lock()
@@ -76,12 +76,12 @@ def memif_strerror(err_code: int) -> str:
 
 def memif_get_version() -> int:
     """Return the protocol version as a number, ``major << 8 | minor``: 512."""
-    return _VERSION
+    return wire.VERSION
 
 
 def memif_get_version_str() -> str:
     """Return the protocol version as text: "2.0"."""
-    return f"{_VERSION >> 8}.{_VERSION & 0xFF}"
+    return wire.version_text(wire.VERSION)
 
 
 @coded

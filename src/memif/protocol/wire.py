@@ -58,6 +58,11 @@ class Mode(enum.IntEnum):
     PUNT_INJECT = 2
 
 
+def version_text(version: int) -> str:
+    """Return a version as people write it: "2.0" for 0x0200."""
+    return f"{version >> 8}.{version & 0xFF}"
+
+
 def check_uint(name: str, value: int, maximum: int, minimum: int = 0) -> None:
     """Raise `MemifValueError` unless `value` is an int from `minimum` to `maximum`."""
     if not isinstance(value, int) or not minimum <= value <= maximum:

@@ -5,7 +5,6 @@ import time
 from typing import Any
 
 import click
-import numpy as np
 
 from memif.errors import MemifDisconnectedError
 from memif.interface import Interface
@@ -138,6 +137,6 @@ class Mirror:
 
     def _send(self, queue: TxQueue, rows: Any, lengths: Any) -> int:
         try:
-            return int(queue.send_array(np.ascontiguousarray(rows), lengths))
+            return int(queue.send_array(rows, lengths))
         except MemifDisconnectedError:
             return 0

@@ -1,6 +1,5 @@
 """``memif doctor``: what is wrong with a link, in words."""
 
-import shutil
 import sys
 from dataclasses import asdict
 from textwrap import TextWrapper
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from memif.tools.columns import width_of
 from memif.tools.options import complete_file, complete_socket, examples, json_option, read_secret
 from memif.tools.terminal import print_json
 from memif.tools.verb import Verb
@@ -78,7 +78,7 @@ def command(
     if as_json:
         print_json({"healthy": not faults, "findings": [asdict(finding) for finding in found]})
     else:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        width = width_of(sys.stdout) if sys.stdout.isatty() else None
         for finding in found:
             click.echo(lines_of(finding, width))
         click.echo(f"{len(faults)} fault{'s' if len(faults) != 1 else ''}" if faults else "nothing is wrong")

@@ -85,9 +85,9 @@ def waits_for(interface: Interface) -> str:
 
 def why_down(interface: Interface) -> str:
     """Say why the link of an interface is down, and what to do."""
-    error, _ = obstacle(interface)
     if interface.role == "master":
         return "waiting for the next slave" if interface.stats["connects"] else "waiting for a slave"
+    error, _ = obstacle(interface)
     if error is None:
         return "it does not answer"
     if isinstance(error, MemifFileNotFoundError):

@@ -8,7 +8,7 @@ from memif import icmp
 from memif.errors import MemifTimeoutError
 from memif.interface import Interface
 
-_ASK_AGAIN: Final = 0.25  # seconds between two requests
+ASK_AGAIN: Final = 0.25  # seconds between two requests
 
 
 def find_mac(interface: Interface, own_mac: bytes, own: bytes, target: bytes, timeout: float) -> bytes:
@@ -28,20 +28,13 @@ def find_mac(interface: Interface, own_mac: bytes, own: bytes, target: bytes, ti
     deadline = time.monotonic() + timeout
     while (now := time.monotonic()) < deadline:
         interface.tx[0].send([icmp.arp(1, own_mac, own, b"", target)])
-        again = min(now + _ASK_AGAIN, deadline)
+        again = min(now + ASK_AGAIN, deadline)
         while (left := again - time.monotonic()) > 0:
             for queue in interface.rx:
                 for packet in queue.recv_list(64, left if queue.index == 0 else 0):
-                    if (mac := _answer(packet, target)) is not None:
+                    if packet[12:14] == b"\x08\x06" and (mac := icmp.arp_answer(packet[14:], target)) is not None:
                         return mac
     raise MemifTimeoutError(
         f"nobody answers ARP for {IPv4Address(target)} (waited {timeout:g} s); if it is behind a router, give the "
         "router's MAC address"
     )
-
-
-def _answer(packet: bytes, target: bytes) -> bytes | None:
-    read = icmp.parse_arp(packet[14:]) if packet[12:14] == b"\x08\x06" else None
-    if read is None or read[0] != 2 or read[2] != target or read[1][0] & 1:
-        return None
-    return read[1]

@@ -14,9 +14,9 @@ from memif import icmp
 from memif.errors import MemifDisconnectedError
 from memif.interface import Interface
 from memif.tools.linking import Waiting
+from memif.tools.neighbour import ASK_AGAIN
 from memif.tools.terminal import Stop
 
-_ASK_AGAIN: Final = 0.25  # seconds between two ARP requests
 _ASK_AT_MOST: Final = 3.0  # seconds until a host that does not answer them is unreachable, as with the kernel
 _FLOOD: Final = 0.01  # seconds that -f waits for a reply before it sends the next request
 
@@ -151,7 +151,7 @@ class Pinger:
         deadline = time.monotonic() + min(self.wait or _ASK_AT_MOST, _ASK_AT_MOST)
         while self.peer_mac is None and not stop and (left := deadline - time.monotonic()) > 0:
             interface.tx[0].send([icmp.arp(1, self.mac, self.own, b"", self.target)])
-            again = time.monotonic() + min(left, _ASK_AGAIN)
+            again = time.monotonic() + min(left, ASK_AGAIN)
             while self.peer_mac is None and not stop and (left := again - time.monotonic()) > 0:
                 self._receive(interface, min(left, stop.left()))
         return self.peer_mac is not None
@@ -184,14 +184,12 @@ class Pinger:
             self._error(message)
 
     def _arp(self, interface: Interface, frame: bytes) -> None:
-        read = icmp.parse_arp(frame)
-        if read is None:
-            return
-        operation, sender_mac, sender, asked = read
-        if operation == 2 and sender == self.target and not sender_mac[0] & 1:
-            self.peer_mac = sender_mac
-        elif operation == 1 and asked == self.own:
-            interface.tx[0].send([icmp.arp(2, self.mac, self.own, sender_mac, sender)])
+        if (mac := icmp.arp_answer(frame, self.target)) is not None:
+            self.peer_mac = mac
+        elif (read := icmp.parse_arp(frame)) is not None:
+            operation, sender_mac, sender, asked = read
+            if operation == 1 and asked == self.own:
+                interface.tx[0].send([icmp.arp(2, self.mac, self.own, sender_mac, sender)])
 
     def _error(self, message: icmp.Message) -> None:
         self.errors += 1

@@ -51,30 +51,28 @@ class Verbs(click.Group):
             param.type = _in_words(param.type)
 
 
-class _Whole(click.IntRange):
+class _InWords:
+    """How help and errors describe a range. Mixed into a range of click's, which has `min`, `max` and `min_open`."""
+
+    name = "number"
+    min: Any
+    max: Any
+
+    def _describe_range(self) -> str:
+        return _for_help(self.min, self.max)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Text to a number; usage error for one out of range."""
+        kind = click.INT if isinstance(self, click.IntRange) else click.FLOAT
+        return _within(kind.convert(value, param, ctx), self, param, ctx)
+
+
+class _Whole(_InWords, click.IntRange):
     """A whole number in a range."""
 
-    name = "number"
 
-    def _describe_range(self) -> str:
-        return _for_help(self.min, self.max)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Text to a number; usage error for one out of range."""
-        return _within(click.INT.convert(value, param, ctx), self, param, ctx)
-
-
-class _Real(click.FloatRange):
+class _Real(_InWords, click.FloatRange):
     """A number in a range."""
-
-    name = "number"
-
-    def _describe_range(self) -> str:
-        return _for_help(self.min, self.max)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Text to a number; usage error for one out of range."""
-        return _within(click.FLOAT.convert(value, param, ctx), self, param, ctx)
 
 
 def _within(number: float, kind: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:

@@ -3,6 +3,7 @@
 import shlex
 from dataclasses import asdict
 from ipaddress import IPv4Interface, ip_interface
+from itertools import islice
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
@@ -13,11 +14,10 @@ from memif.tools.terminal import print_json
 from memif.tools.values import parse_mac
 from memif.tools.verb import Verb, Verbs
 from memif.types import ModeName, RoleName
+from memif.vpp import API_SOCKET
 
 if TYPE_CHECKING:
     from memif.vpp import Vpp, VppInterface
-
-_API = "/run/vpp/api.sock"
 
 
 @click.group(
@@ -29,7 +29,7 @@ _API = "/run/vpp/api.sock"
 )
 @click.option(
     "--api",
-    default=_API,
+    default=API_SOCKET,
     show_default=True,
     metavar="SOCKET",
     envvar="MEMIF_VPP_API",
@@ -121,7 +121,8 @@ def _other_side(name: str, made: "VppInterface", options: dict[str, Any], secret
         more += ", secret=..."
     found = [ip_interface(text) for text in options["address"]]
     for address in [a for a in found if isinstance(a, IPv4Interface)][:1]:
-        words += ["--ip", str(next(host for host in address.network.hosts() if host != address.ip))]
+        others = (host for host in address.network.hosts() if host != address.ip)
+        words += [word for host in islice(others, 1) for word in ("--ip", str(host))]  # none beside a /32
     call = "listen" if made.slave else "connect"
     return [shlex.join(words), f'memif.{call}("{name}"{more})']
 

@@ -2,8 +2,7 @@
 
 `Vpp.link` makes a memif in VPP and its other end here, and takes both away again. `Vpp.create` and `Vpp.delete` are for
 VPP's end alone. It needs VPP from 18.10 on, and the right to use its API socket (root, or the group that
-``startup.conf`` names). `memif.vpp.wire` and `memif.vpp.api` say what is on that
-socket.
+``startup.conf`` names). `memif.vpp.wire` and `memif.vpp.api` say what is on that socket.
 """
 
 import os
